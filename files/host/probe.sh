@@ -1,0 +1,86 @@
+# Reads everything a release cares about, in one round trip, and changes nothing.
+#
+# Input, as shell variables set in front of this text: DATA_ROOT SERVICE GPU_FIELDS, and the lists PACKAGES FILES
+# UNITS URLS, one word each line. Output: sections, each a line of the ASCII record separator and the section's
+# name, then the untouched output of the tool that was asked; operations/facts/host_state.py reads them. Raw tool
+# output rather than JSON made here: a shell cannot quote it safely, and captured output tests the reader.
+# Absent things give empty sections: the script succeeds on a host that has nothing of ours.
+
+LC_ALL=C
+export LC_ALL
+PATH=$PATH:/usr/sbin:/sbin
+
+section() { printf '\036%s\n' "$1"; }
+part() { printf '\037%s\n' "$1"; }
+has() { command -v "$1" >/dev/null 2>&1; }
+IFS='
+'
+set -f
+
+section os-release
+cat /etc/os-release 2>/dev/null
+section architecture
+uname -m
+
+section packages
+has rpm && rpm -q --qf '%{NAME}\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\n' $PACKAGES 2>/dev/null
+
+section files
+sha256sum -- $FILES 2>/dev/null
+
+section daemon-json
+cat /etc/docker/daemon.json 2>/dev/null
+
+section units
+systemctl show --property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,NeedDaemonReload $UNITS 2>/dev/null
+
+section detached
+systemctl list-units --all --plain --no-legend 'tritonhost-*' 2>/dev/null
+
+section container
+has docker && docker container inspect --format '{{json .}}' "$SERVICE" 2>/dev/null
+section images
+has docker && docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}}	{{.ID}}' tritonhost/serving 2>/dev/null
+
+section manifests
+for manifest in $(find "$DATA_ROOT/sources" "$DATA_ROOT/weights" "$DATA_ROOT/checkpoints" "$DATA_ROOT/engines" \
+    "$DATA_ROOT/releases" -mindepth 2 -maxdepth 2 -name manifest.json -type f ! -path '*/.*' 2>/dev/null); do
+    part "$manifest"
+    cat "$manifest"
+done
+
+section sizes
+find "$DATA_ROOT/weights" "$DATA_ROOT/checkpoints" "$DATA_ROOT/engines" -type f ! -path '*/.*' \
+    -printf '%p\t%s\t%Ts\n' 2>/dev/null
+
+section links
+for link in current previous; do
+    printf '%s\t%s\n' "$link" "$(readlink "$DATA_ROOT/$link" 2>/dev/null)"
+done
+
+section release-files
+release=$(readlink -f "$DATA_ROOT/current" 2>/dev/null)
+[ -n "$release" ] && [ -d "$release" ] && (cd "$release" && find . -type f ! -name manifest.json -exec sha256sum {} + 2>/dev/null)
+
+section inodes
+find "$DATA_ROOT/weights" "$DATA_ROOT/engines" "$DATA_ROOT/releases" -mindepth 1 -maxdepth 1 -type d ! -name '.*' \
+    -printf '%p\t%i\n' 2>/dev/null
+
+section root
+findmnt --bytes --noheadings --raw --output SOURCE,FSTYPE,SIZE / 2>/dev/null
+lsblk --bytes --noheadings --raw --inverse --output NAME,TYPE,SIZE "$(findmnt --noheadings --output SOURCE /)" 2>/dev/null
+
+section space
+df -PB1 / 2>/dev/null
+df -PB1 "$DATA_ROOT" 2>/dev/null
+
+section gpus
+has nvidia-smi && nvidia-smi --query-gpu="$GPU_FIELDS" --format=csv,noheader,nounits 2>&1
+
+section ready
+[ -n "$URLS" ] && has curl && for url in $URLS; do
+    printf '%s\t%s\n' "$url" "$(curl --silent --max-time 3 --output /dev/null --write-out '%{http_code}' "$url" 2>/dev/null)"
+done
+
+section end
+exit 0

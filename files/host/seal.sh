@@ -1,0 +1,28 @@
+# Completes an artifact: manifest last, then one rename. Used by work.sh and lay_out_release.sh.
+#
+# Input, as shell variables: FINAL, PARTIAL, CHECKSUMS, HEAD, as work.sh explains them.
+
+seal() {
+    {
+        printf '%s, "files": {' "$HEAD"
+        if [ "$CHECKSUMS" = 1 ]; then
+            separator=
+            find "$PARTIAL" -type f ! -name '.manifest.new' -printf '%P\n' | LC_ALL=C sort | while IFS= read -r name; do
+                case $name in *[\"\\]*) echo "file name with a quote: $name" >&2; exit 65 ;; esac
+                sum=$(sha256sum <"$PARTIAL/$name")
+                stat -c "$separator\"$name\": {\"size\": %s, \"mtime\": %Y, \"sha256\": \"${sum%% *}\"}" "$PARTIAL/$name"
+                separator=', '
+            done
+        fi
+        printf '}}\n'
+    } >"$PARTIAL/.manifest.new"
+    chmod -R a+rX,go-w "$PARTIAL"
+    sync -f "$PARTIAL"
+    mv -T "$PARTIAL/.manifest.new" "$PARTIAL/manifest.json"
+    sync -f "$PARTIAL"
+    rm -rf "$PARTIAL.replaced"
+    # rename(2) does not replace a directory that holds something
+    if [ -e "$FINAL" ]; then mv -T "$FINAL" "$PARTIAL.replaced"; fi
+    mv -T "$PARTIAL" "$FINAL"
+    rm -rf "$PARTIAL.replaced"
+}

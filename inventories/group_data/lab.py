@@ -1,0 +1,51 @@
+"""What differs in the lab: where everything comes from, and what a machine without a GPU needs.
+
+`tests/lab/lab up` writes the facts of its mirror (addresses, keys, commits, digests) to lab.json. Without a running
+lab this group has no data; inventories/lab.py says what to do then.
+"""
+
+import json
+import os
+from pathlib import Path
+
+__all__ = []
+
+_lab_json = Path(os.environ.get("LAB_STATE", "/var/lib/tritonhost-lab")) / "lab.json"
+
+if _lab_json.exists():
+    _lab = json.loads(_lab_json.read_text(encoding="utf-8"))
+    _http, _registry = _lab["mirror"]["http"], _lab["mirror"]["registry"]
+
+    ssh_user = _lab["ssh_user"]
+    ssh_key = _lab["ssh_key"]
+    ssh_known_hosts_file = _lab["known_hosts"]
+
+    model = "smollm2-135m"
+
+    docker_repository_url = f"{_http}/dnf/docker-ce/el{{os_major}}/"
+    docker_gpg_key_url = f"{_http}/dnf/docker-ce/gpg"
+    docker_gpg_fingerprint = _lab["gpg_fingerprints"]["docker-ce"]
+    docker_packages = {
+        "docker-ce": "3:20.10.24-1.el{os_major}",
+        "docker-ce-cli": "1:20.10.24-1.el{os_major}",
+        "containerd.io": "1.6.20-1.el{os_major}",
+    }
+    docker_daemon_settings = {"insecure-registries": [_registry]}
+
+    nvidia_container_toolkit_repository_url = f"{_http}/dnf/nvidia-container-toolkit/"
+    nvidia_container_toolkit_gpg_key_url = f"{_http}/dnf/nvidia-container-toolkit/gpgkey"
+    nvidia_container_toolkit_gpg_fingerprint = _lab["gpg_fingerprints"]["nvidia-container-toolkit"]
+    nvidia_container_toolkit_packages = {"nvidia-container-toolkit": "1.17.8-1"}
+
+    hub_endpoint = _lab["mirror"]["hub"]
+    git_mirrors = {"https://github.com/": f"{_http}/git/"}
+    backend_commits = _lab["git"].get("triton-inference-server/tensorrtllm_backend", {})
+    image_registry = _registry
+    image_digests = _lab["images"]
+
+    # tritonserver looks for a GPU for its metrics and its pinned memory, and a lab host has none.
+    tritonserver_arguments = ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
+    start_timeout_s = 180
+    stop_timeout_s = 40
+
+    __all__ = [_name for _name in dir() if not _name.startswith("_") and _name not in ("json", "os", "Path")]

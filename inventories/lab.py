@@ -1,0 +1,21 @@
+"""The lab's hosts, as `tests/lab/lab up N` made them: the embedded default inventory."""
+
+import json
+import os
+from pathlib import Path
+
+from operations.plan.errors import PlanError
+from operations.plan.inventory import checked_hosts, refusing, settings_of
+
+_lab_json = Path(os.environ.get("LAB_STATE", "/var/lib/tritonhost-lab")) / "lab.json"
+
+with refusing():
+    if not _lab_json.exists():
+        raise PlanError(
+            "inventories/lab.py", f"no lab ({_lab_json} is absent)", "a running lab", "tests/lab/lab up 1"
+        )
+    _lab = json.loads(_lab_json.read_text(encoding="utf-8"))
+    hosts = checked_hosts(
+        [(h["name"], {"ssh_hostname": h["address"]}) for h in _lab["hosts"]], str(_lab_json)
+    )
+    settings_of(hosts, "lab", Path(__file__).resolve().parent / "group_data")

@@ -1,0 +1,35 @@
+"""The docker engine's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyinfra.api.facts import FactBase
+
+_ENGINE = "engine-runtimes "
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """daemon.json's text, and whether a running engine has NVIDIA's runtime (true where no engine runs)."""
+
+    text: str = ""
+    engine_knows_nvidia: bool = True
+
+
+class DaemonConfiguration(FactBase[Daemon]):
+    """/etc/docker/daemon.json, and what the running engine made of it."""
+
+    default = Daemon
+
+    def command(self) -> str:
+        return (
+            f"if systemctl is-active --quiet docker.service; then printf '{_ENGINE}'; "
+            "docker info --format '{{range $name, $_ := .Runtimes}}{{$name}} {{end}}'; fi; "
+            "! test -e /etc/docker/daemon.json || cat /etc/docker/daemon.json"
+        )
+
+    def process(self, output: list[str]) -> Daemon:
+        engine = [line for line in output if line.startswith(_ENGINE)]
+        text = "\n".join(line for line in output if not line.startswith(_ENGINE))
+        return Daemon(text, not engine or "nvidia" in engine[0].removeprefix(_ENGINE).split())

@@ -1,0 +1,233 @@
+"""The one-round-trip probe: everything a release cares about, read by one script (files/host/probe.sh)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pyinfra.api.exceptions import FactProcessError
+from pyinfra.api.facts import FactBase
+
+from operations.plan.artifacts import artifact_path
+from operations.plan.gpu import QUERY_FIELDS, Gpu, parse_query
+from operations.plan.observed import Container, Observed, RootFileSystem, StoredArtifact
+from operations.scripts import host_script
+
+_SECTION, _PART = "\x1e", "\x1f"
+
+
+class HostState(FactBase[Observed]):
+    """
+    The host as `operations.plan.observed.Observed`.
+
+    + data_root: where the artifacts are
+    + service: the serving container's name
+    + packages, files, units, urls: what to ask for, by name
+    """
+
+    def command(
+        self,
+        data_root: str,
+        service: str,
+        packages: list[str],
+        files: list[str],
+        units: list[str],
+        urls: list[str],
+    ) -> str:
+        return host_script(
+            "probe.sh",
+            {
+                "DATA_ROOT": data_root,
+                "SERVICE": service,
+                "GPU_FIELDS": ",".join(QUERY_FIELDS),
+                "PACKAGES": "\n".join(packages),
+                "FILES": "\n".join(files),
+                "UNITS": "\n".join(units),
+                "URLS": "\n".join(urls),
+            },
+        )
+
+    def process(self, output: list[str]) -> Observed:
+        try:
+            return observed(output)
+        except (ValueError, KeyError, IndexError) as error:
+            # anything else would end the run of all hosts
+            raise FactProcessError(f"the host's state could not be read: {error}") from error
+
+
+def sections(output: list[str]) -> dict[str, list[str]]:
+    """The probe's output, section by section."""
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in output:
+        if line.startswith(_SECTION):
+            lines = found.setdefault(line[1:].strip(), [])
+        else:
+            lines.append(line)
+    return found
+
+
+def observed(output: list[str]) -> Observed:
+    """The probe's output as an Observed. Raises ValueError where it ended early: a part of a host is no host."""
+    part = sections(output)
+    if "end" not in part:
+        raise ValueError("the probe's output ends early")
+    artifacts, release_manifests = _artifacts(part["manifests"], part["sizes"])
+    links = _tabbed(part["links"])
+    current = links.get("current", "").rsplit("/", 1)[-1]
+    gpus, gpu_problem = _gpus(part["gpus"])
+    return Observed(
+        os_release=_assignments(part["os-release"]),
+        architecture="".join(part["architecture"]).strip(),
+        packages=package_versions(part["packages"]),
+        file_digests={path: digest for digest, path in digest_pairs(part["files"])},
+        daemon_json="\n".join(part["daemon-json"]),
+        units=_units(part["units"]),
+        detached_units=tuple(line.split()[0] for line in part["detached"] if line.strip()),
+        images=_tabbed(part["images"]),
+        container=_container(part["container"]),
+        artifacts=artifacts,
+        current=current,
+        previous=links.get("previous", "").rsplit("/", 1)[-1],
+        release_digests={
+            path.removeprefix("./"): digest for digest, path in digest_pairs(part["release-files"])
+        },
+        release_manifest=release_manifests.get(current, {}),
+        inodes=_tabbed(part["inodes"]),
+        root=root_file_system(part["root"]),
+        free_bytes=_free(part["space"]),
+        gpus=gpus,
+        gpu_problem=gpu_problem,
+        ready=_tabbed(part["ready"]),
+    )
+
+
+def _assignments(lines: list[str]) -> dict[str, str]:
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
+
+
+def package_versions(lines: list[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for line in lines:
+        name, tab, version = line.partition("\t")
+        if tab:  # the others say that a package is not installed
+            found[name] = (*found.get(name, ()), version.strip())
+    return found
+
+
+def digest_pairs(lines: list[str]) -> list[tuple[str, str]]:
+    """sha256sum's lines: digest, two spaces, path."""
+    return [(m.group(1), m.group(2)) for line in lines if (m := re.match(r"([0-9a-f]{64}) [ *](.+)$", line))]
+
+
+def _units(lines: list[str]) -> dict[str, dict[str, str]]:
+    """systemctl show's blocks, one a unit, parted by empty lines."""
+    found: dict[str, dict[str, str]] = {}
+    for block in "\n".join(lines).split("\n\n"):
+        properties = _assignments(block.splitlines())
+        if "Id" in properties:
+            found[properties["Id"]] = properties
+    return found
+
+
+def _tabbed(lines: list[str]) -> dict[str, str]:
+    return dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+
+def _container(lines: list[str]) -> Container | None:
+    """docker inspect's JSON of one container."""
+    text = "".join(lines).strip()
+    if not text:
+        return None
+    value = json.loads(text)
+    return Container(
+        id=value["Id"],
+        running=bool(value["State"]["Running"]),
+        started_at=value["State"]["StartedAt"],
+        image_id=value["Image"],
+        labels=value["Config"]["Labels"] or {},
+    )
+
+
+def _artifacts(
+    manifests: list[str], sizes: list[str]
+) -> tuple[dict[tuple[str, str], StoredArtifact], dict[str, dict[str, str]]]:
+    present = sizes_and_times(sizes)
+    artifacts: dict[tuple[str, str], StoredArtifact] = {}
+    releases: dict[str, dict[str, str]] = {}
+    for chunk in "\n".join(manifests).split(_PART)[1:]:
+        path, _, text = chunk.partition("\n")
+        directory = path.rsplit("/", 1)[0]
+        manifest = read_manifest(text)
+        if manifest is None:
+            continue  # an unreadable manifest is none: the directory counts as an interrupted run's garbage
+        kind, key, files = manifest["kind"], manifest["key"], manifest["files"]
+        if not directory.endswith(artifact_path("", kind, key)):
+            continue
+        problem = ""
+        if kind == "release":
+            releases[key] = {name: entry["sha256"] for name, entry in files.items()}
+        else:
+            inside = {
+                n.removeprefix(f"{directory}/"): v
+                for n, v in present.items()
+                if n.startswith(f"{directory}/")
+            }
+            problem = file_problem(files, inside)
+        artifacts[kind, key] = StoredArtifact(kind, key, manifest["inputs"], problem)
+    return artifacts, releases
+
+
+def read_manifest(text: str) -> dict[str, Any] | None:
+    """A manifest with kind, key, inputs and files; None for anything else."""
+    try:
+        value = json.loads(text)
+        return value if {"kind", "key", "inputs", "files"} <= value.keys() else None
+    except (json.JSONDecodeError, AttributeError):
+        return None
+
+
+def sizes_and_times(lines: list[str]) -> dict[str, tuple[str, str]]:
+    """find's lines of path, size in bytes and modification time in seconds, parted by tabs."""
+    return {
+        path: (size, time) for path, size, time in (li.split("\t") for li in lines if li.count("\t") == 2)
+    }
+
+
+def file_problem(files: Mapping[str, Mapping[str, Any]], present: Mapping[str, tuple[str, str]]) -> str:
+    """The first file that is not as its manifest records it: gone, of another size, or changed later."""
+    for name, entry in files.items():
+        found = present.get(name)
+        if found is None:
+            return f"{name} is missing"
+        if found[0] != str(entry["size"]):
+            return f"{name} has {found[0]} bytes instead of {entry['size']}"
+        if found[1] != str(entry["mtime"]):
+            return f"{name} was changed after it was made"
+    return ""
+
+
+def root_file_system(lines: list[str]) -> RootFileSystem:
+    """findmnt's line for /, then lsblk's from the file system's device down to its disk."""
+    fields = lines[0].split() if lines else []
+    if len(fields) < 3 or not fields[2].isdigit():
+        return RootFileSystem("", "", 0, 0)
+    disks = [
+        row for row in (line.split() for line in lines[1:]) if len(row) == 3 and row[1] in ("disk", "loop")
+    ]
+    return RootFileSystem(fields[0], fields[1], int(fields[2]), int(disks[-1][2]) if disks else 0)
+
+
+def _free(lines: list[str]) -> dict[str, int]:
+    rows = (line.split() for line in lines)
+    return {row[5]: int(row[3]) for row in rows if len(row) == 6 and row[3].isdigit()}
+
+
+def _gpus(lines: list[str]) -> tuple[tuple[Gpu, ...], str]:
+    try:
+        return parse_query("\n".join(lines)), ""
+    except ValueError as error:
+        return (), str(error)

@@ -1,0 +1,71 @@
+"""What rpm has installed and trusts."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from pyinfra.api.facts import FactBase
+
+from operations.facts.host_state import package_versions
+
+
+class InstalledVersions(FactBase[dict[str, tuple[str, ...]]]):
+    """
+    name -> every installed `epoch:version-release`, for the names that are installed.
+
+    pyinfra's rpm facts carry no epoch, and its dnf operations ask the repositories once per package.
+
+    + names: exact package names
+    """
+
+    default = dict
+
+    def command(self, names: list[str]) -> str:
+        return (
+            f"rpm -q --qf '%{{NAME}}\\t%{{EPOCHNUM}}:%{{VERSION}}-%{{RELEASE}}\\n' {shlex.join(names)} || :"
+        )
+
+    def process(self, output: list[str]) -> dict[str, tuple[str, ...]]:
+        return package_versions(output)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A key file's text, and the short ids of the keys rpm trusts."""
+
+    text: str
+    short_ids: frozenset[str]
+
+
+class TrustedKeys(FactBase[Keys]):
+    """
+    The package key at `path`, and the short ids (8 hexadecimal digits) of all keys rpm trusts.
+
+    + path: of the key file
+    """
+
+    @staticmethod
+    def default() -> Keys:
+        return Keys("", frozenset())
+
+    def command(self, path: str) -> str:
+        place = shlex.quote(path)
+        return f"rpm -q --qf '%{{VERSION}}\\n' gpg-pubkey | sed 's/^/trusted /'; ! test -e {place} || cat {place}"
+
+    def process(self, output: list[str]) -> Keys:
+        trusted = frozenset(line.split()[1].lower() for line in output if line.startswith("trusted "))
+        return Keys("\n".join(line for line in output if not line.startswith("trusted ")), trusted)
+
+
+class RemoteText(FactBase[str]):
+    """
+    A small text the host fetches; empty where it cannot.
+
+    + url: http(s) or file URL
+    """
+
+    default = str
+
+    def command(self, url: str) -> str:
+        return f"curl --fail --silent --show-error --location --max-time 30 {shlex.quote(url)} || :"

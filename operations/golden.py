@@ -1,0 +1,113 @@
+"""Ask a served model a question whose answer is known, through tritonclient.
+
+Also a command, because gRPC and the gevent that pyinfra patches Python with do not go together in one process:
+
+    python -m operations.golden 127.0.0.1:8001 <<< '{"model": "ensemble", "prompt": "…", "max_tokens": 8, "expect": ""}'
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from operations.plan.profiles import Golden
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def ask(address: str, golden: Golden, timeout_s: float = 120) -> str:
+    """
+    The model's whole answer.
+
+    + address: host:port of Triton's gRPC endpoint
+    + golden: the request; decoded greedily
+    + timeout_s: seconds for the answer
+
+    Streaming gRPC serves decoupled and plain models alike. Raises RuntimeError with the server's words.
+    """
+    import numpy as np
+    import tritonclient.grpc as triton
+
+    def tensor(name: str, value: object, numpy_type: type, triton_type: str) -> triton.InferInput:
+        array: np.typing.NDArray[Any] = np.array([[value]], dtype=numpy_type)
+        given = triton.InferInput(name, list(array.shape), triton_type)
+        given.set_data_from_numpy(array)
+        return given
+
+    inputs = [
+        tensor("text_input", golden.prompt.encode(), np.object_, "BYTES"),
+        tensor("max_tokens", golden.max_tokens, np.int32, "INT32"),
+        tensor("bad_words", b"", np.object_, "BYTES"),
+        tensor("stop_words", b"", np.object_, "BYTES"),
+    ]
+    answers: queue.Queue[tuple[triton.InferResult | None, Exception | None]] = queue.Queue()
+    text = ""
+    with triton.InferenceServerClient(address) as client:
+        client.start_stream(callback=lambda result, error: answers.put((result, error)))
+        client.async_stream_infer(golden.model, inputs, enable_empty_final_response=True)
+        while True:
+            try:
+                result, error = answers.get(timeout=timeout_s)
+            except queue.Empty:
+                raise RuntimeError(f"no answer from {golden.model} within {timeout_s:.0f} s") from None
+            if error is not None or result is None:
+                raise RuntimeError(str(error))
+            part = result.as_numpy("text_output")
+            if part is not None and part.size:
+                text += part.reshape(-1)[0].decode()
+            if result.get_response().parameters["triton_final_response"].bool_param:
+                break
+        client.stop_stream()
+    return text
+
+
+def verdict(golden: Golden, answer: str) -> str:
+    """Empty where the answer is the expected one, else what was found and expected, on one line."""
+    answer = answer.removeprefix(
+        golden.prompt
+    )  # a server that does not exclude the input gives it back first
+    if golden.expect:
+        good = answer.strip().startswith(golden.expect.strip())
+        wanted = f"an answer starting with {golden.expect!r}"
+    else:
+        good, wanted = bool(answer.strip()), "an answer of at least one word"
+    return "" if good else f"golden request to {golden.model}: found {answer[:80]!r}, expected {wanted}"
+
+
+def ask_in_a_process(address: str, golden: Golden, timeout_s: float = 120) -> tuple[str, str]:
+    """`ask` in a Python process of its own: the answer, and what is wrong with it (empty: nothing)."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "operations.golden", address],
+            input=golden.model_dump_json(),
+            capture_output=True,
+            text=True,
+            timeout=timeout_s + 30,
+            cwd=PROJECT,
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"golden request to {golden.model}: no answer within {timeout_s:.0f} s"
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return "", f"golden request to {golden.model}: {last}"
+    answer = str(json.loads(done.stdout)["answer"])
+    return answer, verdict(golden, answer)
+
+
+def main() -> int:
+    """One request from standard input, its answer as JSON on standard output."""
+    golden = Golden.model_validate_json(sys.stdin.read())
+    try:
+        print(json.dumps({"answer": ask(sys.argv[1], golden)}))
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Lay out a release: the model repository from the checkout's own templates, filled strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+
+from pyinfra import host
+from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.deploy import deploy
+from pyinfra.api.operation import operation
+
+from operations.facts.releases import ReleaseFiles, TemplateFiles
+from operations.plan import PlanError
+from operations.plan import model_repository as plan_model_repository
+from operations.plan.release import Release
+from operations.refusal import refuse
+from operations.scripts import archive, host_script
+
+
+@deploy("Model repository")
+def lay_out(release: Release) -> None:
+    """A release directory is complete before anything points to it, and not written to afterwards."""
+    laid_out(name="Lay out the release", release=release)
+
+
+@operation()
+def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """
+    The release's directory holds its model repository, its scripts and release.json, each as its manifest records.
+
+    + release: what to lay out
+    """
+    found = host.get_fact(ReleaseFiles, path=release.path)
+    if found.complete:
+        host.noop(f"release {release.id} is complete")
+        return
+    templates = host.get_fact(TemplateFiles, directory=release.template_directory, models=release.models)
+    missing = [model for model in release.models if model not in templates]
+    if missing:
+        yield refuse(
+            f"model repository: found no config.pbtxt of {', '.join(missing)} in {release.template_directory}, "
+            f"expected the templates of tensorrtllm_backend {release.stack.backend_tag}; check repository.models"
+        )
+        return
+    try:
+        configs = plan_model_repository.render(
+            templates, release.parameters, release.profile.repository.model_parameters
+        )
+    except PlanError as error:
+        yield refuse(str(error))
+        return
+    files = {
+        **{f"model_repository/{model}/config.pbtxt": text for model, text in configs.items()},
+        **release.files,
+        "release.json": json.dumps(release.document(), indent=2, sort_keys=True) + "\n",
+    }
+    head = json.dumps({"kind": "release", "key": release.id, "inputs": {"engine": release.engine.key}})
+    yield StringCommand(
+        host_script(
+            "lay_out_release.sh",
+            {
+                "FINAL": release.path,
+                "PARTIAL": release.partial,
+                "HEAD": head[:-1],
+                "TEMPLATES": release.template_directory,
+                "MODELS": "\n".join(release.models),
+            },
+            host_script("seal.sh", {}),
+        ),
+        _stdin=archive(files),
+        _timeout=300,
+    )

@@ -1,0 +1,126 @@
+"""Packages at exact versions, from repositories whose keys are known."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Generator, Mapping, Sequence
+
+from pyinfra import host
+from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
+from pyinfra.api.deploy import deploy
+from pyinfra.api.operation import operation
+from pyinfra.operations import files
+
+from operations import host_files
+from operations.facts.packages import InstalledVersions, RemoteText, TrustedKeys
+from operations.plan.openpgp import fingerprints
+from operations.plan.packages import CONFLICTING_PACKAGES, same_version, wanted_packages
+from operations.plan.release import Release
+from operations.refusal import refuse
+from operations.scripts import host_script
+
+DNF_TIMEOUT = 1800  # seconds for one dnf command: a slow mirror is slow, a stuck one is reported
+
+
+@deploy("Packages")
+def install(release: Release) -> None:
+    """docker-ce, NVIDIA's container toolkit, git and git-lfs, and none of what conflicts with them."""
+    settings = release.settings
+    for_release = host_files.rendered(settings, release.os_major)
+    trusted_key(
+        name="Trust Docker's package key",
+        url=settings.docker_gpg_key_url,
+        fingerprint=settings.docker_gpg_fingerprint,
+        path=host_files.DOCKER_KEY,
+    )
+    trusted_key(
+        name="Trust NVIDIA's package key",
+        url=settings.nvidia_container_toolkit_gpg_key_url,
+        fingerprint=settings.nvidia_container_toolkit_gpg_fingerprint,
+        path=host_files.TOOLKIT_KEY,
+    )
+    files.put(
+        name="Docker's repository",
+        src=io.StringIO(for_release[host_files.DOCKER_REPOSITORY]),
+        dest=host_files.DOCKER_REPOSITORY,
+        mode="644",
+    )
+    files.put(
+        name="NVIDIA container toolkit's repository",
+        src=io.StringIO(for_release[host_files.TOOLKIT_REPOSITORY]),
+        dest=host_files.TOOLKIT_REPOSITORY,
+        mode="644",
+    )
+    # Before docker-ce: containerd.io conflicts with the distribution's runc.
+    absent(name="Remove runc, podman and buildah", packages=CONFLICTING_PACKAGES)
+    pinned(name="Install packages at their versions", versions=wanted_packages(settings, release.os_major))
+
+
+@operation()
+def pinned(versions: Mapping[str, str | None]) -> Generator[StringCommand, None, None]:
+    """
+    Packages are installed at exactly these versions, upgraded or downgraded as needed.
+
+    + versions: package name -> `[epoch:]version-release`; None accepts any version
+
+    `dnf.packages` of pyinfra 3.10 ignores the version once any is installed
+    (https://github.com/pyinfra-dev/pyinfra/issues/1910) and asks the repositories once per package. This stays
+    after the fix for downgrades and for its one query.
+    """
+    installed = host.get_fact(InstalledVersions, names=sorted(versions))
+    drifted = [
+        f"{name}-{version}" if version else name
+        for name, version in sorted(versions.items())
+        if not any(version is None or same_version(version, found) for found in installed.get(name, ()))
+    ]
+    if not drifted:
+        host.noop("packages are at their versions")
+        return
+    specs = [QuoteString(spec) for spec in drifted]
+    # An exact version is installed whichever one is there: https://dnf.readthedocs.io/en/latest/command_ref.html
+    yield StringCommand("dnf", "install", "--assumeyes", *specs, _timeout=DNF_TIMEOUT)
+
+
+@operation()
+def absent(packages: Sequence[str]) -> Generator[StringCommand, None, None]:
+    """
+    None of these packages is installed.
+
+    + packages: exact names
+
+    Removed by their full names as rpm knows them: `dnf remove runc` would also take a package that merely provides
+    runc, which newer containerd.io packages do. Refused while a podman container runs, which would be killed.
+    """
+    installed = host.get_fact(InstalledVersions, names=list(packages))
+    if not installed:
+        host.noop("none of them is installed")
+        return
+    yield StringCommand(
+        host_script("remove_packages.sh", {"NAMES": "\n".join(sorted(installed))}), _timeout=DNF_TIMEOUT
+    )
+
+
+@operation()
+def trusted_key(
+    url: str, fingerprint: str, path: str
+) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """
+    The vendor's package key is at `path` and trusted by rpm, and it is the key with this fingerprint.
+
+    + url: where the host finds the key; its fingerprint is computed on the controller before it is trusted
+    + fingerprint: 40 hexadecimal digits
+    + path: where repository files refer to it
+    """
+    trusted = host.get_fact(TrustedKeys, path=path)
+    if fingerprint in fingerprints(trusted.text) and fingerprint[-8:].lower() in trusted.short_ids:
+        host.noop("the key is trusted")
+        return
+    text = host.get_fact(RemoteText, url=url)
+    found = fingerprints(text)
+    if fingerprint not in found:
+        shown = ", ".join(found) or "no OpenPGP key"
+        yield refuse(f"package key {url}: found {shown}, expected {fingerprint}; check *_gpg_fingerprint")
+        return
+    place = QuoteString(path)
+    yield StringCommand("install", "-D", "-m", "0644", "/dev/stdin", place, _stdin=text)
+    yield StringCommand("rpm", "--import", place)

@@ -1,0 +1,177 @@
+"""The one place that assembles argument vectors: docker, git, TensorRT-LLM's scripts, tritonserver.
+
+Every function returns a list of words; quoting for a shell happens once, where a script is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from operations.plan.profiles import Checkpoint, Value
+
+Argv = list[str]
+
+# Where things are inside every container of ours, so that no host path ends up in an artifact.
+WEIGHTS = "/weights"
+CHECKPOINT = "/checkpoint"
+ENGINE = "/engine"
+RELEASE = "/release"
+OUTPUT = "/output"
+
+
+def container(
+    image: str,
+    command: Sequence[str],
+    *,
+    name: str,
+    gpus: str | None = None,
+    network: str = "none",
+    mounts: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    entrypoint: bool = False,
+) -> Argv:
+    """
+    `docker run` of one foreground container that removes itself.
+
+    + gpus: the GPUs it sees, `all` or `0,1`; None: none. The nvidia runtime is named per container and never
+      made docker's default, so that other containers of the host stay as they are.
+    + mounts: host path -> container path, read-only but for OUTPUT
+    + entrypoint: keep the image's entrypoint; NGC's prints a banner and checks that build steps do not need
+    """
+    argv = ["docker", "run", "--rm", "--init", "--name", name, "--pull", "never", "--network", network]
+    if gpus is not None:
+        argv += ["--runtime", "nvidia", "--env", f"NVIDIA_VISIBLE_DEVICES={gpus}"]
+        argv += ["--env", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"]
+    for key, value in (environment or {}).items():
+        argv += ["--env", f"{key}={value}"]
+    for source, target in (mounts or {}).items():
+        argv += ["--volume", f"{source}:{target}" if target == OUTPUT else f"{source}:{target}:ro"]
+    argv += options
+    if not entrypoint:
+        argv += ["--entrypoint", command[0]]
+        return [*argv, image, *command[1:]]
+    return [*argv, image, *command]
+
+
+def first_of(candidates: Sequence[str], arguments: Sequence[str]) -> Argv:
+    """Run with python3 the first of several scripts that exists in the container; say which were tried if none does."""
+    search = (
+        'n=$1; shift; i=0; tried=; found=; while [ "$i" -lt "$n" ]; do tried="$tried $1"; '
+        'if [ -z "$found" ] && [ -e "$1" ]; then found=$1; fi; shift; i=$((i + 1)); done; '
+        '[ -n "$found" ] || { echo "no script found in the serving image, looked for:$tried" >&2; exit 66; }; '
+        # A neutral directory: python run inside a clone imports the clone's tensorrt_llm instead of the image's.
+        'cd /tmp && exec python3 "$found" "$@"'
+    )
+    return ["sh", "-c", search, "first-of", str(len(candidates)), *candidates, *arguments]
+
+
+def flags(values: Mapping[str, Value]) -> Argv:
+    """`{"gemm_plugin": "float16", "fast_build": True}` -> `--gemm_plugin float16 --fast_build`; false leaves it out."""
+    argv: Argv = []
+    for name, value in values.items():
+        if value is True:
+            argv.append(f"--{name}")
+        elif value is not False:
+            argv += [f"--{name}", str(value)]
+    return argv
+
+
+def convert(checkpoint: Checkpoint, candidates: Sequence[str]) -> Argv:
+    """convert_checkpoint.py: Hugging Face weights -> TensorRT-LLM checkpoint."""
+    arguments: dict[str, Value] = {
+        "model_dir": WEIGHTS,
+        "output_dir": OUTPUT,
+        "dtype": checkpoint.dtype,
+        "tp_size": checkpoint.tensor_parallel,
+        **({"pp_size": checkpoint.pipeline_parallel} if checkpoint.pipeline_parallel > 1 else {}),
+        **checkpoint.flags,
+    }
+    return first_of(candidates, flags(arguments))
+
+
+def quantize(checkpoint: Checkpoint, candidates: Sequence[str]) -> Argv:
+    """quantize.py: Hugging Face weights -> quantized TensorRT-LLM checkpoint."""
+    recipe = checkpoint.quantization
+    if recipe is None:
+        raise ValueError("quantize: the checkpoint has no quantization")
+    chosen: dict[str, Value | None] = {
+        "model_dir": WEIGHTS,
+        "output_dir": OUTPUT,
+        "dtype": checkpoint.dtype,
+        "qformat": recipe.format,
+        "tp_size": checkpoint.tensor_parallel,
+        "pp_size": checkpoint.pipeline_parallel if checkpoint.pipeline_parallel > 1 else None,
+        "kv_cache_dtype": recipe.kv_cache_dtype,
+        "calib_size": recipe.calibration_size,
+        "batch_size": recipe.calibration_batch,
+        "awq_block_size": recipe.awq_block_size,
+    }
+    arguments = {name: value for name, value in chosen.items() if value is not None}
+    return first_of(candidates, flags({**arguments, **checkpoint.flags}))
+
+
+def build_engine(engine: Mapping[str, Value]) -> Argv:
+    """trtllm-build: TensorRT-LLM checkpoint -> engine."""
+    return ["trtllm-build", *flags({"checkpoint_dir": CHECKPOINT, "output_dir": OUTPUT, **engine})]
+
+
+def checkout(
+    *, url: str, tag: str, commit: str, into: str, home: str, mirrors: Mapping[str, str], submodules: bool
+) -> list[Argv]:
+    """
+    git: one tag's tree at its pinned commit, with submodules and git-lfs content where they are wanted.
+
+    + home: a directory for git's configuration. Mirrors are configured there and not with `git -c`, which git does
+      not hand down to the clones of submodules.
+    """
+    git = ["env", f"HOME={home}", "GIT_TERMINAL_PROMPT=0", "git"]
+    here = [*git, "-C", into]
+    steps = [["mkdir", "-p", home, into]]
+    for prefix, mirror in mirrors.items():
+        steps.append([*git, "config", "--global", f"url.{mirror}.insteadOf", prefix])
+    if submodules:
+        steps.append([*git, "lfs", "install", "--skip-repo"])
+    steps += [
+        [*git, "init", "--quiet", into],
+        [*here, "fetch", "--quiet", "--depth", "1", url, f"refs/tags/{tag}"],
+        # A moved tag ends here: FETCH_HEAD must be the pinned commit.
+        ["sh", "-c", '[ "$("$@" rev-parse FETCH_HEAD^{commit})" = "$0" ]', commit, *here],
+        [*here, "checkout", "--quiet", "--detach", commit],
+    ]
+    if submodules:
+        steps.append([*here, "submodule", "--quiet", "update", "--init", "--recursive", "--depth", "1"])
+        # A pointer that was not replaced by its content fails the build an hour later, in the linker.
+        steps.append(
+            [
+                "sh",
+                "-c",
+                'pointers=$(grep -rlI --exclude-dir=.git "^version https://git-lfs" "$0" '
+                '--include="*.a" --include="*.so" --include="*.lib" --include="*.dll" || :); '
+                '[ -z "$pointers" ] || { echo "git-lfs pointers instead of content: $pointers" >&2; exit 65; }',
+                into,
+            ]
+        )
+    return steps
+
+
+def tritonserver(
+    *, ports: tuple[int, int, int], bind: str, load_models: Sequence[str], arguments: Sequence[str]
+) -> Argv:
+    """tritonserver in the foreground, on `ports` for HTTP, gRPC and metrics."""
+    http, grpc, metrics = ports
+    argv = [
+        "tritonserver",
+        f"--model-repository={RELEASE}/model_repository",
+        "--disable-auto-complete-config",
+        f"--http-address={bind}",
+        f"--http-port={http}",
+        f"--grpc-address={bind}",
+        f"--grpc-port={grpc}",
+        f"--metrics-address={bind}",
+        f"--metrics-port={metrics}",
+    ]
+    if load_models:
+        argv.append("--model-control-mode=explicit")
+        argv += [f"--load-model={model}" for model in load_models]
+    return [*argv, *arguments]

@@ -1,0 +1,193 @@
+"""What differs between a host as it should be and as it is: pure, and the reason for every change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from operations.plan import daemon_json
+from operations.plan.artifacts import Artifact
+from operations.plan.errors import PlanError
+from operations.plan.keys import differing
+from operations.plan.observed import Observed, StoredArtifact
+from operations.plan.packages import CONFLICTING_PACKAGES, same_version, wanted_packages
+from operations.plan.release import Release
+
+# A disk's partition table, boot partitions and the file system's own records never reach the last few per cent.
+GROWN_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as it should be."""
+
+    stage: str
+    what: str
+    found: str
+    wanted: str
+
+
+def difference(release: Release, observed: Observed, file_digests: Mapping[str, str]) -> list[Difference]:
+    """
+    Everything that differs, in the order of the stages.
+
+    + release: what the host should be
+    + observed: what it is
+    + file_digests: path -> sha256 of the files the tool writes to /etc, as they should be
+
+    An empty list means that the host is converged: nothing is run on it.
+    """
+    return [Difference(*row) for stage in _STAGES for row in stage(release, observed, file_digests)]
+
+
+Rows = Iterator[tuple[str, str, str, str]]
+
+
+def _storage(release: Release, observed: Observed, _: Mapping[str, str]) -> Rows:
+    root = observed.root
+    if release.settings.grow_root_file_system and root.disk_size and root.size < root.disk_size * GROWN_SHARE:
+        yield "storage", "root file system", _gib(root.size), f"most of the disk's {_gib(root.disk_size)}"
+
+
+def _packages(release: Release, observed: Observed, digests: Mapping[str, str]) -> Rows:
+    for path, digest in digests.items():
+        if path.startswith(("/etc/yum.repos.d/", "/etc/pki/")):
+            yield from _file("packages", path, digest, observed)
+    for name in CONFLICTING_PACKAGES:
+        if found := observed.packages.get(name):
+            yield "packages", name, found[0], "absent: it conflicts with containerd.io"
+    for name, version in wanted_packages(release.settings, observed.os_major).items():
+        installed = observed.packages.get(name, ())
+        if not installed or (version is not None and not any(same_version(version, v) for v in installed)):
+            yield "packages", name, ", ".join(installed) or "not installed", version or "installed"
+
+
+def _container_runtime(release: Release, observed: Observed, _: Mapping[str, str]) -> Rows:
+    try:
+        settings = daemon_json.parse(observed.daemon_json)
+    except PlanError as error:
+        yield "container runtime", daemon_json.PATH, str(error), "valid JSON"
+        return
+    if not daemon_json.has_nvidia_runtime(settings):
+        yield "container runtime", "nvidia runtime in daemon.json", "absent", daemon_json.NVIDIA_RUNTIME
+    for key in daemon_json.missing(settings, release.settings.docker_daemon_settings):
+        wanted = release.settings.docker_daemon_settings[key]
+        yield "container runtime", f"{key} in daemon.json", str(settings.get(key, "absent")), str(wanted)
+    yield from _unit("container runtime", "docker.service", observed)
+
+
+def _artifacts(release: Release, observed: Observed, _: Mapping[str, str]) -> Rows:
+    yield from _artifact(release.source, observed)
+    if release.image.tag not in observed.images:
+        yield "serving image", release.image.title, "absent", release.image.tag
+    for artifact in (release.weights, release.checkpoint, release.engine):
+        # A checkpoint is only needed to build the engine from; a complete engine does without.
+        if artifact is release.checkpoint and _complete(release.engine, observed):
+            continue
+        yield from _artifact(artifact, observed)
+
+
+def _artifact(artifact: Artifact, observed: Observed) -> Rows:
+    stored = observed.artifacts.get((artifact.kind, artifact.key))
+    if stored is None:
+        yield artifact.kind, artifact.key, _why_new(artifact, observed), "complete"
+    elif stored.problem:
+        yield artifact.kind, artifact.key, stored.problem, "complete"
+
+
+def _complete(artifact: Artifact, observed: Observed) -> bool:
+    stored = observed.artifacts.get((artifact.kind, artifact.key))
+    return stored is not None and not stored.problem
+
+
+def nearest(artifact: Artifact, stored: list[StoredArtifact]) -> list[str]:
+    """The inputs that differ from the stored artifact of the same kind that shares most of them."""
+    reasons = [differing(artifact.inputs, other.inputs) for other in stored if other.kind == artifact.kind]
+    return min(reasons, key=len, default=[])
+
+
+def _why_new(artifact: Artifact, observed: Observed) -> str:
+    changed = nearest(artifact, list(observed.artifacts.values()))
+    return f"other inputs: {'; '.join(changed)}" if changed else "absent"
+
+
+def _release(release: Release, observed: Observed, _: Mapping[str, str]) -> Rows:
+    stored = observed.artifacts.get(("release", release.id))
+    if stored is None:
+        yield "model repository", f"release {release.id}", "absent", "complete"
+    elif observed.current == release.id:
+        for path in sorted({*observed.release_manifest, *observed.release_digests}):
+            found, wanted = observed.release_digests.get(path), observed.release_manifest.get(path)
+            if found != wanted:
+                yield "model repository", path, _digest(found), _digest(wanted)
+    if observed.current != release.id:
+        yield "release", "current", observed.current or "absent", release.id
+
+
+def _service(release: Release, observed: Observed, digests: Mapping[str, str]) -> Rows:
+    unit = f"{release.settings.service_name}.service"
+    for path, digest in digests.items():
+        if path.startswith("/etc/systemd/"):
+            yield from _file("service", path, digest, observed)
+    if observed.units.get(unit, {}).get("NeedDaemonReload") == "yes":
+        yield "service", unit, "changed on disk", "reloaded by systemd"
+    yield from _unit("service", unit, observed)
+    yield from running_problems(release, observed)
+
+
+def running_problems(release: Release, observed: Observed) -> Rows:
+    """Why the serving container is not this release, whatever its unit says: the reasons for a restart."""
+    container = observed.container
+    if container is None or not container.running:
+        yield (
+            "service",
+            "container",
+            "not running" if container else "absent",
+            f"running release {release.id}",
+        )
+        return
+    running = container.labels.get("tritonhost.release", "a container that is not ours")
+    if running != release.id:
+        yield "service", "running release", running, release.id
+        return
+    image = observed.images.get(release.image.tag)
+    if image and container.image_id != image:
+        yield "service", "running image", container.image_id, image
+    directories = (release.path, release.engine.path, release.weights.path)
+    inodes = " ".join(observed.inodes.get(path, "?") for path in directories)
+    if "?" not in inodes and container.labels.get("tritonhost.mounts") != inodes:
+        yield (
+            "service",
+            "served directories",
+            "replaced since the server started",
+            "those the server has open",
+        )
+    for model, url in release.ready_urls.items():
+        status = observed.ready.get(url, "000")
+        if status != "200":
+            yield "service", f"{model} ready", "no answer" if status == "000" else status, "200"
+
+
+def _unit(stage: str, unit: str, observed: Observed) -> Rows:
+    found = observed.units.get(unit, {})
+    if found.get("UnitFileState") != "enabled":
+        yield stage, unit, found.get("UnitFileState") or "absent", "enabled"
+    if found.get("ActiveState") != "active":
+        yield stage, unit, found.get("ActiveState") or "absent", "active"
+
+
+def _file(stage: str, path: str, digest: str, observed: Observed) -> Rows:
+    found = observed.file_digests.get(path)
+    if found != digest:
+        yield stage, path, _digest(found), _digest(digest)
+
+
+def _digest(value: str | None) -> str:
+    return f"sha256 {value[:12]}" if value else "absent"
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+_STAGES = (_storage, _packages, _container_runtime, _artifacts, _release, _service)

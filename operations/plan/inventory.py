@@ -1,0 +1,141 @@
+"""Check an inventory before pyinfra opens a connection: pyinfra itself takes an empty or misspelt one for success."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import sys
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from operations.plan.errors import PlanError, suggestion
+from operations.plan.profiles import load_profile
+from operations.plan.settings import Settings, from_host_data
+
+HostEntry = tuple[str, dict[str, Any]]
+
+# A DNS name or an IPv4 address: what may follow on an ssh command line without being taken for an option.
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9][A-Za-z0-9-]*(\.[A-Za-z0-9][A-Za-z0-9-]*)*\Z")
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """End the program with a PlanError's one line and exit code 2, before pyinfra connects anywhere."""
+    try:
+        yield
+    except PlanError as error:
+        print(f"tritonhost: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def hosts_from_text(text: str) -> list[HostEntry]:
+    """`gpu-1=10.0.0.11,gpu-2` -> entries; what stands before = is the name that is printed."""
+    entries: list[HostEntry] = []
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, address = word.partition("=")
+        entries.append((name, {"ssh_hostname": address if equals else name}))
+    return entries
+
+
+def hosts_from_toml(path: Path) -> list[HostEntry]:
+    """The tables [hosts.NAME] of a TOML file, each with an optional address and any settings."""
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlanError(where, "no such file", "hosts", "write it, or set OCI_HOSTS=name=address,…") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(where, str(error), "a TOML file in UTF-8") from None
+    for key in data:
+        if key != "hosts":
+            raise PlanError(
+                f"{where}: {key}", f"unknown key {key}", "the table hosts", suggestion(key, ["hosts"])
+            )
+    hosts = data.get("hosts", {})
+    if not isinstance(hosts, dict) or not all(isinstance(table, dict) for table in hosts.values()):
+        raise PlanError(f"{where}: hosts", hosts, "a table [hosts.NAME] for each host")
+    return [
+        (name, {("ssh_hostname" if key == "address" else key): value for key, value in table.items()})
+        for name, table in hosts.items()
+    ]
+
+
+def checked_hosts(hosts: object, where: str) -> list[HostEntry]:
+    """
+    The hosts as (name, data) pairs.
+
+    + hosts: names, or (name, data) pairs
+    + where: the file or variable they come from, for the error
+
+    Raises PlanError for no hosts, a host that is not a name, a bad or repeated name or address.
+    """
+    if not isinstance(hosts, list):
+        raise PlanError(f"{where}: hosts", hosts, "a list of hosts", 'write ["gpu-1"] for one host')
+    if not hosts:
+        raise PlanError(where, "no hosts", "at least one host", "name a host in the inventory")
+    entries: list[HostEntry] = []
+    for number, host in enumerate(hosts, start=1):
+        name, data = host if isinstance(host, tuple) and len(host) == 2 else (host, {})
+        if not isinstance(name, str) or not isinstance(data, dict):
+            raise PlanError(f"{where}: host #{number}", host, "a name or (name, data)")
+        for key, value in (("name", name), ("ssh_hostname", data.get("ssh_hostname", name))):
+            if not isinstance(value, str) or not _HOST_NAME.match(value):
+                raise PlanError(f"{where}: host #{number} {key}", value, "a host name or an IPv4 address")
+            if re.fullmatch(r"[0-9.]+", value) and not _is_ipv4(value):
+                raise PlanError(f"{where}: host #{number} {key}", value, "a valid IPv4 address")
+        entries.append((name, data))
+    seen: dict[object, str] = {}
+    for name, data in entries:
+        address = (data.get("ssh_hostname", name), data.get("ssh_port", 22))
+        for identity in (name, address):
+            if identity in seen:
+                raise PlanError(f"{where}: host {name}", f"duplicate host {identity}", "each host once")
+            seen[identity] = name
+    return entries
+
+
+def settings_of(hosts: Sequence[HostEntry], group: str, directory: Path) -> dict[str, Settings]:
+    """
+    Each host's validated settings, with its model profile loaded, from the same files pyinfra will read.
+
+    + hosts: as given by `checked_hosts`
+    + group: the inventory's own group, whose data wins over all.py
+    + directory: the group_data directory
+
+    pyinfra merges group data after the inventory file has run and connects right after, so this is the only
+    place where a bad key can still be refused before a connection is made.
+    """
+    shared: dict[str, Any] = {}
+    for name in ("all", group):
+        shared.update(read_group_data(directory / f"{name}.py"))
+    result = {}
+    for name, data in hosts:
+        settings = from_host_data({**shared, **data}, name)
+        load_profile(settings.model, settings.profile_overrides)
+        result[name] = settings
+    return result
+
+
+def read_group_data(path: Path) -> dict[str, Any]:
+    """The data of one group_data file, chosen by the rules pyinfra uses: no imported names, no private ones."""
+    if not path.exists():
+        return {}
+    values = runpy.run_path(str(path))
+    if "__all__" in values:
+        return {name: values[name] for name in values["__all__"]}
+    imported = {
+        alias.asname or alias.name.split(".")[0]
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    return {k: v for k, v in values.items() if not k.startswith("__") and k not in imported}
+
+
+def _is_ipv4(text: str) -> bool:
+    parts = text.split(".")
+    return len(parts) == 4 and all(part.isdigit() and int(part) <= 255 for part in parts)

@@ -1,0 +1,70 @@
+"""What a host is, as one look found it. operations/facts/host_state.py fills it; difference.py compares it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from operations.plan.gpu import Gpu
+
+
+@dataclass(frozen=True)
+class StoredArtifact:
+    """One directory with a manifest. `problem`: why it does not count as complete, or empty."""
+
+    kind: str
+    key: str
+    inputs: Mapping[str, object]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Container:
+    """The serving container."""
+
+    id: str
+    running: bool
+    started_at: str
+    image_id: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RootFileSystem:
+    """The root file system and the disk under it, in bytes; 0 where it could not be read."""
+
+    source: str
+    type: str
+    size: int
+    disk_size: int
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A host, as it was seen in one round trip."""
+
+    os_release: Mapping[str, str] = field(default_factory=dict)
+    architecture: str = ""
+    packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> epoch:version-release
+    file_digests: Mapping[str, str] = field(default_factory=dict)  # path -> sha256
+    daemon_json: str = ""
+    units: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    detached_units: tuple[str, ...] = ()
+    images: Mapping[str, str] = field(default_factory=dict)  # tag -> image id
+    container: Container | None = None
+    artifacts: Mapping[tuple[str, str], StoredArtifact] = field(default_factory=dict)
+    current: str = ""  # release id
+    previous: str = ""
+    release_digests: Mapping[str, str] = field(default_factory=dict)  # of `current`: relative path -> sha256
+    release_manifest: Mapping[str, str] = field(default_factory=dict)  # the same, as its manifest records it
+    inodes: Mapping[str, str] = field(default_factory=dict)
+    root: RootFileSystem = RootFileSystem("", "", 0, 0)
+    free_bytes: Mapping[str, int] = field(default_factory=dict)  # mount point -> bytes
+    gpus: tuple[Gpu, ...] = ()
+    gpu_problem: str = ""
+    ready: Mapping[str, str] = field(default_factory=dict)  # url -> HTTP status
+
+    @property
+    def os_major(self) -> str:
+        """Oracle Linux's major version, such as 9; empty where it is not known."""
+        return self.os_release.get("VERSION_ID", "").split(".")[0]

@@ -1,0 +1,219 @@
+"""A model profile: one TOML file in inventories/models that says everything a model needs, as data.
+
+pydantic checks it: an unknown key is an error with a suggestion, so that a misspelt flag never becomes a default.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from operations.plan.errors import PlanError, from_validation, suggestion
+from operations.plan.support_matrix import FAMILIES, RELEASES
+
+MODELS_DIRECTORY = Path(__file__).resolve().parents[2] / "inventories" / "models"
+
+Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+Dtype = Literal["float16", "bfloat16", "float32"]
+Value = str | int | float | bool
+
+# Formats that run code when they are loaded; refused unless a profile says otherwise by name.
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Weights(_Table):
+    """A revision of a Hugging Face repository, and which of its files are needed."""
+
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    include: list[str] = ["*.safetensors", "*.json", "tokenizer.model", "*.txt"]
+    exclude: list[str] = ["consolidated*"]
+    gated: bool = False
+
+    @field_validator("repository", "revision", mode="before")
+    @classmethod
+    def _said_plainly(cls, value: object, info: Any) -> object:
+        pattern = {"repository": r"[\w.-]+/[\w.-]+", "revision": r"[0-9a-f]{40}"}[info.field_name]
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            wanted = {"repository": "owner/name", "revision": "a 40-hex commit"}[info.field_name]
+            raise ValueError(wanted)
+        return value
+
+    @field_validator("include")
+    @classmethod
+    def _no_pickles(cls, value: list[str]) -> list[str]:
+        for pattern in value:
+            if pattern in ("*", "**") or pattern.endswith(PICKLE_SUFFIXES):
+                raise ValueError("patterns of safetensors, tokenizer and configuration files, no pickles")
+        return value
+
+
+class Image(_Table):
+    """The serving image: a row of the support matrix, pulled or built from tensorrtllm_backend's sources."""
+
+    release: str
+    source: Literal["build", "pull"]
+    # The base of a build; the Dockerfile's own default is often older than the release (facts: its build.sh, too).
+    base: str | None = Field(default=None, pattern=r"^[a-z0-9/._-]+:[A-Za-z0-9._-]+$")
+
+    @field_validator("release")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in RELEASES:
+            raise ValueError(f"a release YY.MM of the support matrix; {suggestion(value, RELEASES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _a_base_to_build_on(self) -> Image:
+        if self.source == "build" and self.base is None:
+            raise ValueError('base, such as "nvidia/tritonserver:24.09-py3", when source is "build"')
+        return self
+
+
+class Quantization(_Table):
+    """quantize.py's work in the place of a plain conversion."""
+
+    format: Literal["fp8", "int8_sq", "int4_awq", "w4a8_awq", "int8_wo", "int4_wo", "nvfp4", "full_prec"]
+    kv_cache_dtype: Literal["int8", "fp8"] | None = None
+    calibration_size: Count | None = None
+    calibration_batch: Count | None = None
+    awq_block_size: Count | None = None
+
+
+class Checkpoint(_Table):
+    """How Hugging Face weights become a TensorRT-LLM checkpoint."""
+
+    family: str
+    dtype: Dtype
+    tensor_parallel: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
+    pipeline_parallel: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
+    quantization: Quantization | None = None
+    # further flags of the converter or quantizer, by their names without dashes; true means a bare flag
+    flags: dict[str, Value] = {}
+
+    @field_validator("family")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in FAMILIES:
+            raise ValueError(f"a model family with a converter; {suggestion(value, FAMILIES)}")
+        return value
+
+
+class Repository(_Table):
+    """The model repository: which models of inflight_batcher_llm, and the values of their placeholders."""
+
+    models: list[str] = ["preprocessing", "postprocessing", "tensorrt_llm", "ensemble", "tensorrt_llm_bls"]
+    # placeholder -> value, for every model whose template has it
+    parameters: dict[str, Value] = {}
+    # the same for one model only; wins over `parameters`
+    model_parameters: dict[str, dict[str, Value]] = {}
+
+
+class Server(_Table):
+    """What tritonserver and its container are started with."""
+
+    http_port: Annotated[int, Field(ge=1024, le=65535, strict=True)] = 8000
+    grpc_port: Annotated[int, Field(ge=1024, le=65535, strict=True)] = 8001
+    metrics_port: Annotated[int, Field(ge=1024, le=65535, strict=True)] = 8002
+    shm_size: Annotated[str, Field(pattern=r"^[0-9]+[mg]$")] = "2g"
+    memlock: Annotated[int, Field(ge=-1, strict=True)] = -1
+    stack_bytes: Annotated[int, Field(ge=65536, strict=True)] = 67108864
+    # with explicit model control, the models to load; none: every model of the repository is loaded at start
+    load_models: list[str] = []
+    arguments: list[str] = []
+    environment: dict[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")], str] = {}
+
+
+class Golden(_Table):
+    """A request whose answer is known: greedy decoding gives the same text each time."""
+
+    model: str = "ensemble"
+    prompt: Annotated[str, Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1, le=4096, strict=True)]
+    # the answer starts with this text; "" accepts any answer of at least one word
+    expect: str
+
+
+class Profile(_Table):
+    """One model, from its weights to the question it must answer."""
+
+    kind: Literal["engine"]
+    summary: str
+    weights: Weights
+    image: Image
+    checkpoint: Checkpoint
+    # trtllm-build's flags, by their names without dashes
+    engine: dict[str, Value] = {}
+    repository: Repository = Repository()
+    server: Server = Server()
+    golden: Annotated[list[Golden], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Profile:
+        for golden in self.golden:
+            if golden.model not in self.repository.models:
+                raise ValueError(
+                    f"golden requests to models of the repository ({', '.join(self.repository.models)})"
+                )
+        for name in (*self.server.load_models, *self.repository.model_parameters):
+            if name not in self.repository.models:
+                raise ValueError(
+                    f"{name} to be one of repository.models ({', '.join(self.repository.models)})"
+                )
+        return self
+
+
+def profile_names() -> list[str]:
+    """The profiles at hand, by name."""
+    return sorted(path.stem for path in MODELS_DIRECTORY.glob("*.toml"))
+
+
+def load_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profile:
+    """
+    Read and check one profile.
+
+    + name: its file's name in inventories/models, without .toml
+    + overrides: tables merged over it, key by key: what a site changes without a copy of the file
+
+    Raises PlanError for an unknown name, a file that is not TOML, or a value that is not allowed.
+    """
+    if name not in profile_names():
+        raise PlanError("model", name, "a profile in inventories/models", suggestion(name, profile_names()))
+    path = MODELS_DIRECTORY / f"{name}.toml"
+    where = f"inventories/models/{path.name}"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PlanError(where, str(error), "a TOML file in UTF-8") from None
+    try:
+        return Profile.model_validate(_merged(data, overrides or {}))
+    except ValidationError as error:
+        raise from_validation(error, where, _every_key(Profile)) from None
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _merged(result[key], value) if nested else value
+    return result
+
+
+def _every_key(model: type[BaseModel]) -> set[str]:
+    """All keys of a model and of the tables inside it, for suggestions."""
+    keys: set[str] = set()
+    for name, field in model.model_fields.items():
+        keys.add(name)
+        for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                keys |= _every_key(part)
+    return keys

@@ -1,0 +1,88 @@
+"""The two scripts of a release: how it is served, and how its readiness is awaited.
+
+They are in the release and not in the systemd unit, so that an upgrade changes a symbolic link and nothing that
+systemd would have to reload: a daemon-reload can take the GPUs away from running containers
+(https://github.com/NVIDIA/nvidia-container-toolkit/issues/48).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+# Stands for the release's id in its own container arguments: the id is a hash over these files, so they name
+# the release by what the directory is called.
+ID = "$id"
+
+_VARIABLES = ("$release", "$id")
+
+
+def _shell_word(word: str) -> str:
+    """A word quoted for the shell, but for the variables that the script itself sets."""
+    for variable in _VARIABLES:
+        if variable in word:
+            before, after = word.split(variable, 1)
+            return f'{shlex.quote(before) if before else ""}"{variable}"{shlex.quote(after) if after else ""}'
+    return shlex.quote(word)
+
+
+def serve_script(service: str, container: Sequence[str], mounted: Sequence[str]) -> str:
+    """
+    Run the release's server in the foreground.
+
+    + service: the name of its container
+    + container: the argument vector of `docker run`
+    + mounted: the other directories it serves from; with their inode numbers in a label, a directory that was
+      replaced under a running server shows
+    """
+    directories = " ".join(shlex.quote(path) for path in mounted)
+    run, rest = list(container[:2]), list(container[2:])
+    words = " \\\n    ".join(_shell_word(word) for word in rest)
+    return f"""#!/bin/sh
+# Serves this release in the foreground. Part of the release, made by tritonhost: edit the inventory instead.
+set -eu
+release=$(cd "$(dirname "$0")" && pwd -P)
+id=$(basename "$release")
+owner=$(docker inspect --format '{{{{index .Config.Labels "tritonhost.release"}}}}' {service} 2>/dev/null || :)
+if docker inspect {service} >/dev/null 2>&1; then
+    # After a crash of the docker client the old container may still be there; one that is not ours is not touched.
+    if [ -z "$owner" ] || [ "$owner" = "<no value>" ]; then
+        echo "tritonhost: a container called {service} exists that is not ours; remove or rename it" >&2
+        exit 64
+    fi
+    docker rm --force {service} >/dev/null
+fi
+mounts=$(stat -c %i "$release" {directories} | paste -s -d ' ')
+exec {shlex.join(run)} --label "tritonhost.mounts=$mounts" \\
+    {words}
+"""
+
+
+def wait_ready_script(service: str, urls: Sequence[str], timeout_s: int) -> str:
+    """Return 0 once every model answers that it is ready; fail as soon as the container is gone, or in the end."""
+    listed = " \\\n    ".join(shlex.quote(url) for url in urls)
+    return f"""#!/bin/sh
+# Waits until this release answers. Part of the release, made by tritonhost: edit the inventory instead.
+set -u
+deadline=$(($(date +%s) + {timeout_s}))
+seen=0
+while [ "$(date +%s)" -lt "$deadline" ]; do
+    ready=1
+    for url in \\
+    {listed}; do
+        code=$(curl --silent --max-time 5 --output /dev/null --write-out '%{{http_code}}' "$url")
+        [ "$code" = 200 ] || ready=0
+    done
+    [ "$ready" = 1 ] && exit 0
+    running=$(docker inspect --format '{{{{.State.Running}}}}' {service} 2>/dev/null)
+    if [ "$running" = true ]; then
+        seen=1
+    elif [ "$seen" = 1 ] || [ -n "${{MAINPID:-}}" ] && ! kill -0 "$MAINPID" 2>/dev/null; then
+        echo "tritonhost: the container ended before its models were ready" >&2
+        exit 1
+    fi
+    sleep 0.5
+done
+echo "tritonhost: not ready after {timeout_s} s" >&2
+exit 1
+"""

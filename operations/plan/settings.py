@@ -1,0 +1,159 @@
+"""What an inventory may say about a host: every key, its type and its bounds, in one place.
+
+The values come from inventories/group_data (and `--data`); the keys that belong to pyinfra itself (its connectors'
+`ssh_…` and its global arguments `_sudo` …) are left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from operations.plan.errors import PlanError, from_validation, suggestion
+
+Port = Annotated[int, Field(ge=1024, le=65535, strict=True)]
+AbsolutePath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")]
+Url = Annotated[str, Field(pattern=r"^(https?|file)://[^\s'\"@]+$")]
+RpmVersion = Annotated[str, Field(pattern=r"^([0-9]+:)?[A-Za-z0-9._+~^]+-[A-Za-z0-9._+~{}]+$")]
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
+SystemdName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+
+# The data keys of pyinfra's SSH connector: https://docs.pyinfra.com/en/3.x/connectors/ssh.html
+CONNECTOR_KEYS = frozenset(
+    {
+        "ssh_hostname",
+        "ssh_port",
+        "ssh_user",
+        "ssh_key",
+        "ssh_key_password",
+        "ssh_allow_agent",
+        "ssh_look_for_keys",
+        "ssh_forward_agent",
+        "ssh_config_file",
+        "ssh_known_hosts_file",
+        "ssh_strict_host_key_checking",
+        "ssh_connect_retries",
+        "ssh_connect_retry_min_delay",
+        "ssh_connect_retry_max_delay",
+        "ssh_file_transfer_protocol",
+    }
+)
+
+
+class Settings(BaseModel):
+    """One host's inventory data, validated: what the site decides, as against what the model profile decides."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    # What is served
+    model: str = Field(min_length=1)
+    profile_overrides: dict[str, Any] = {}
+
+    # Where things live
+    data_root: AbsolutePath = "/var/lib/tritonhost"
+    service_name: SystemdName = "triton"
+    grow_root_file_system: bool = True
+
+    # Host packages, at exact versions. `{os_major}` stands for the host's Oracle Linux major version.
+    docker_repository_url: Url
+    docker_gpg_key_url: Url
+    docker_gpg_fingerprint: Fingerprint
+    docker_packages: dict[str, RpmVersion]
+    nvidia_container_toolkit_repository_url: Url
+    nvidia_container_toolkit_gpg_key_url: Url
+    nvidia_container_toolkit_gpg_fingerprint: Fingerprint
+    nvidia_container_toolkit_packages: dict[str, RpmVersion]
+    # git and git-lfs come with the distribution; None accepts the version its repositories hold.
+    git_packages: dict[str, RpmVersion | None] = {"git": None, "git-lfs": None}
+    # Merged into /etc/docker/daemon.json; keys of that file that are not named here stay as they are.
+    docker_daemon_settings: dict[str, Any] = {}
+
+    # Where artifacts come from: each can be pointed at a mirror
+    hub_endpoint: Url = "https://huggingface.co"
+    # URL prefix -> the prefix to fetch from instead, for git and the submodules' own URLs
+    git_mirrors: dict[Url, Url] = {}
+    image_registry: str = Field(default="nvcr.io", pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$")
+    # tag -> 40-hex commit, for a mirror whose history is not upstream's
+    backend_commits: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]] = {}
+    # image reference without registry -> digest
+    image_digests: dict[str, Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]] = {}
+
+    # Serving
+    http_port: Port | None = None
+    grpc_port: Port | None = None
+    metrics_port: Port | None = None
+    bind_address: str = "127.0.0.1"
+    expose: bool = False
+    gpu_ids: list[Annotated[int, Field(ge=0, strict=True)]] | Literal["all"] = "all"
+    tritonserver_arguments: list[str] = []
+    start_timeout_s: Annotated[int, Field(ge=10, le=7200, strict=True)] = 1800
+    stop_timeout_s: Annotated[int, Field(ge=5, le=600, strict=True)] = 60
+    keep_releases: Annotated[int, Field(ge=2, le=50, strict=True)] = 3
+
+    @field_validator("bind_address")
+    @classmethod
+    def _an_ip_address(cls, value: str) -> str:
+        if not re.fullmatch(r"(\d{1,3}\.){3}\d{1,3}", value) or any(int(p) > 255 for p in value.split(".")):
+            raise ValueError("an IPv4 address of the host, such as 127.0.0.1")
+        return value
+
+    @field_validator("gpu_ids")
+    @classmethod
+    def _distinct_gpus(cls, value: list[int] | str) -> list[int] | str:
+        if isinstance(value, list) and (not value or len(set(value)) != len(value)):
+            raise ValueError("at least one GPU index, each named once")
+        return value
+
+    @field_validator("tritonserver_arguments")
+    @classmethod
+    def _long_options(cls, value: list[str]) -> list[str]:
+        for argument in value:
+            if not re.fullmatch(r"--[a-z][a-z0-9-]*(=[^\s]*)?", argument):
+                raise ValueError("tritonserver options in the form --name=value")
+        return value
+
+    @field_validator("data_root")
+    @classmethod
+    def _a_directory_of_our_own(cls, value: str) -> str:
+        if ".." in value.split("/") or value.rstrip("/").count("/") < 2:
+            raise ValueError("an absolute directory of at least two levels, such as /var/lib/tritonhost")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _not_public_by_accident(self) -> Settings:
+        if self.bind_address == "0.0.0.0" and not self.expose:
+            raise ValueError(
+                "bind_address 127.0.0.1 or a private address; refusing the public bind 0.0.0.0 without expose=True"
+            )
+        return self
+
+
+def from_host_data(data: Mapping[str, Any], host: str) -> Settings:
+    """
+    The settings of one host.
+
+    + data: everything the inventory holds for it, `host.data.dict()`
+    + host: its name, for the error
+
+    Raises PlanError with the key, what was found and what is allowed.
+    """
+    for key, value in data.items():
+        if isinstance(value, str) and re.search(r"\bhf_[A-Za-z0-9]{8,}", value):
+            raise PlanError(f"{host}: {key}", value, "no secret in an inventory", "export HF_TOKEN instead")
+        if key == "ssh_password":
+            raise PlanError(f"{host}: ssh_password", "a password", "no secret in an inventory", "use ssh_key")
+        if key.startswith("ssh_") and key not in CONNECTOR_KEYS:
+            raise PlanError(
+                f"{host}: {key}", f"unknown key {key}", "a known key", suggestion(key, CONNECTOR_KEYS)
+            )
+    port = data.get("ssh_port", 22)
+    if type(port) is not int or not 1 <= port <= 65535:
+        raise PlanError(f"{host}: ssh_port", port, "an integer from 1 to 65535")
+    own = {k: v for k, v in data.items() if not k.startswith("_") and k not in CONNECTOR_KEYS}
+    try:
+        return Settings.model_validate(own)
+    except ValidationError as error:
+        raise from_validation(error, host, Settings.model_fields) from None

@@ -1,0 +1,44 @@
+"""The scripts of files/host, with their input set in front of them, and files for their standard input."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shlex
+import tarfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+HOST_SCRIPTS = Path(__file__).resolve().parent.parent / "files" / "host"
+
+
+@cache
+def _text(name: str) -> str:
+    lines = (HOST_SCRIPTS / name).read_text(encoding="utf-8").splitlines()
+    # The comments stay in the file: they would only cross the network at each run.
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+
+
+def host_script(name: str, variables: Mapping[str, str], functions: str = "") -> str:
+    """
+    One script as shell text: its variables, quoted, then functions it calls, then the script itself.
+
+    + name: a file of files/host
+    + variables: shell variable -> value
+    + functions: further shell text, already quoted
+    """
+    header = "".join(f"{key}={shlex.quote(value)}\n" for key, value in variables.items())
+    return f"{header}{functions}\n{_text(name)}\n"
+
+
+def archive(files: Mapping[str, str]) -> str:
+    """Files as base64 of a tar archive: text, as pyinfra's standard input wants it, and one round trip for all."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in files.items():
+            data = content.encode()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o600
+            tar.addfile(entry, io.BytesIO(data))
+    return base64.encodebytes(buffer.getvalue()).decode()

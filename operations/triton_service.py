@@ -1,0 +1,149 @@
+"""The systemd unit that runs tritonserver in docker, and the proof that it answers."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Generator
+
+from pyinfra import host, logger
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.deploy import deploy
+from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
+from pyinfra.api.state import State
+from pyinfra.operations import files, systemd
+
+from operations import convergence, host_files
+from operations.detached import LOST, follow, log_lost, shell
+from operations.facts.releases import ReleaseLinks
+from operations.facts.units import ReloadNeeded
+from operations.golden import ask_in_a_process
+from operations.plan.difference import running_problems
+from operations.plan.release import Release
+from operations.release import switch_script
+from operations.tunnel import forwarded
+
+STARTING = ("activating", "deactivating", "reloading")
+
+
+@deploy("Triton service")
+def install(release: Release) -> None:
+    """The unit, before `current` is switched: it names no release, so it is the same for all of them."""
+    path = host_files.unit_path(release.settings)
+    files.put(
+        name="Install the systemd unit",
+        src=io.StringIO(host_files.rendered(release.settings, release.os_major)[path]),
+        dest=path,
+        mode="644",
+    )
+    reloaded(name="Let systemd read the unit", unit=unit_of(release))
+    systemd.service(name="Start the service at boot", service=unit_of(release), running=None, enabled=True)
+
+
+@deploy("Triton service")
+def run(release: Release) -> None:
+    """The running server is the release, its models are ready, and its answer is the known one."""
+    serving(name="Serve the release", release=release)
+
+
+def unit_of(release: Release) -> str:
+    """The unit's full name."""
+    return f"{release.settings.service_name}.service"
+
+
+@operation()
+def reloaded(unit: str) -> Generator[str, None, None]:
+    """
+    systemd has read the unit's file as it is on disk.
+
+    Only then is it told to reload: each daemon-reload can take the GPUs away from running containers
+    (https://github.com/NVIDIA/nvidia-container-toolkit/issues/48), and pyinfra's `daemon_reload=True` always does.
+    """
+    if not host.get_fact(ReloadNeeded, unit=unit):
+        host.noop(f"systemd knows {unit} as it is on disk")
+        return
+    yield "systemctl daemon-reload"
+
+
+@operation()
+def serving(release: Release) -> Generator[FunctionCommand, None, None]:
+    """
+    The service's container runs this release, its models are ready and it gives the golden answer.
+
+    + release: what must run; `current` points to it already
+
+    Restarted because of what runs, never because of what this run changed: a run that was killed between a change
+    and its restart would otherwise leave the old release serving for ever. If the new release does not come up
+    or gives another answer, the previous one is put back and the run fails.
+    """
+    observed = convergence.observe(release.settings, release.profile)
+    active = observed.units.get(unit_of(release), {}).get("ActiveState") == "active"
+    problems = [f"{what}: {found}" for _, what, found, _ in running_problems(release, observed)]
+    if active and not problems:
+        host.noop(f"release {release.id} serves")
+        return
+    yield FunctionCommand(_restart_and_prove, (release, problems or ["service: not active"]), {})
+
+
+def _restart_and_prove(state: State, host: Host, release: Release, problems: list[str]) -> bool:
+    try:
+        logger.info(f"{host.print_prefix}starting release {release.id}: {'; '.join(problems)}")
+        problem = _start(host, release) or _prove(host, release)
+        if not problem:
+            return True
+        logger.error(f"{host.print_prefix}release {release.id}: {problem}")
+        _put_previous_back(host, release)
+    except LOST as error:
+        log_lost(host, f"release {release.id}", unit_of(release).removesuffix(".service"), error)
+    return False
+
+
+def _start(host: Host, release: Release) -> str:
+    """Restart the unit and wait for it; what went wrong, or nothing."""
+    unit = unit_of(release)
+    began = time.monotonic()
+    ok, output = shell(
+        host,
+        f"systemctl reset-failed {unit} 2>/dev/null; "
+        "journalctl --quiet --no-pager --lines=1 --output=cat --show-cursor | sed -n 's/^-- cursor: /cursor: /p'; "
+        f"systemctl restart --no-block {unit}",
+    )
+    if not ok:
+        return f"{unit} did not start: {' '.join(output[-3:])}"
+    cursor = next((line[8:] for line in output if line.startswith("cursor: ")), "")
+    ended = follow(host, unit, unit.removesuffix(".service"), cursor, STARTING, began)
+    state = ended.properties.get("ActiveState")
+    if state == "active":
+        return ""
+    errors = [line for line in ended.recent if line.startswith("E") or "error" in line.lower()]
+    for line in errors[-10:]:
+        logger.error(f"{host.print_prefix}    {line[:300]}")
+    return f"{unit} is {state}, expected active with its models ready; see: journalctl --unit {unit}"
+
+
+def _prove(host: Host, release: Release) -> str:
+    """The golden requests; what is wrong with an answer, or nothing."""
+    address = release.ready_urls[release.profile.golden[0].model].split("/")[2].split(":")[0]
+    with forwarded(host, address, release.ports[1]) as endpoint:
+        for golden in release.profile.golden:
+            answer, problem = ask_in_a_process(endpoint, golden)
+            if problem:
+                return problem
+            logger.info(
+                f"{host.print_prefix}{golden.model} answers {golden.prompt[-60:]!r}: {answer[:120]!r}"
+            )
+    return ""
+
+
+def _put_previous_back(host: Host, release: Release) -> None:
+    previous = host.get_fact(ReleaseLinks, data_root=release.data_root).get("previous")
+    if not previous or previous == release.id:
+        logger.error(f"{host.print_prefix}no previous release to put back; the service is down")
+        return
+    ok, output = shell(host, switch_script(release.data_root, previous))
+    problem = _start(host, release) if ok else " ".join(output[-3:])
+    if problem:
+        logger.error(f"{host.print_prefix}previous release {previous} could not be put back: {problem}")
+    else:
+        logger.error(f"{host.print_prefix}previous release {previous} was put back and serves")
