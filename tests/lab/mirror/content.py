@@ -1,0 +1,158 @@
+"""The content of the mirror that is made here: git repositories with their LFS objects, and the Hub's models.
+
+Every repository is our own words and code in the layout of the public one of the same name, with the same tags.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.lab import standins
+from tests.lab.mirror import gitrepo, hubindex, lfs, templates
+from tests.lab.mirror.gitrepo import Entry, Gitlink, Release
+from tests.lab.mirror.versions import TAGS, number
+
+BACKEND = "triton-inference-server/tensorrtllm_backend"
+TENSORRT_LLM = "NVIDIA/TensorRT-LLM"
+CUTLASS = "NVIDIA/cutlass"
+MODEL = "tritonhost-lab/smollm2-135m-instruct"
+GATED_MODEL = "tritonhost-lab/smollm2-135m-gated"
+GATED_TOKEN = "hf_lab_token_for_tests"
+
+_SOURCE = Path(__file__).parent / "source"
+_HOST = "https://github.com/"  # clients rewrite this to the mirror with `insteadOf`
+_VERSION_LINE = b"VERSION = (0, 0, 0)\n"
+_LIBRARY_SIZE = 300_000
+
+
+def versioned(path: str, tag: str) -> bytes:
+    """A source file with its VERSION line set to that of `tag`."""
+    text = (_SOURCE / path).read_bytes()
+    if text.count(_VERSION_LINE) != 1:
+        raise RuntimeError(f"{path} has not exactly one line {_VERSION_LINE.decode().strip()!r}; restore it")
+    return text.replace(_VERSION_LINE, f"VERSION = {number(tag)}\n".encode())
+
+
+def _submodule(path: str, repository: str) -> bytes:
+    return f'[submodule "{path}"]\n\tpath = {path}\n\turl = {_HOST}{repository}.git\n'.encode()
+
+
+def backend_tree(tag: str, tensorrt_llm_commit: str) -> dict[str, Entry]:
+    """The tree of tensorrtllm_backend at `tag`."""
+    tree: dict[str, Entry] = {
+        ".gitmodules": _submodule("tensorrt_llm", TENSORRT_LLM),
+        "tensorrt_llm": Gitlink(tensorrt_llm_commit),
+        "README.md": (
+            f"# tensorrtllm_backend {tag}: lab stand-in\n\n"
+            "Laid out like the public repository of this name at this tag; words and code are the lab's own.\n"
+            "Model templates: all_models/inflight_batcher_llm. Fill them with tools/fill_template.py.\n"
+        ).encode(),
+        "dockerfile/Dockerfile.trt_llm_backend": standins.dockerfile(tag),
+        "tools/__init__.py": b"",
+        "tools/fill_template.py": (versioned("tools/fill_template.py", tag), 0o755),
+        "tools/version.txt": tag.removeprefix("v").encode() + b"\n",
+        "scripts/launch_triton_server.py": (versioned("scripts/launch_triton_server.py", tag), 0o755),
+    }
+    for model in templates.MODELS:
+        folder = f"all_models/inflight_batcher_llm/{model}"
+        tree[f"{folder}/config.pbtxt"] = templates.config(tag, model).encode()
+        code = _SOURCE / "models" / f"{model}.py"
+        if code.is_file():
+            tree[f"{folder}/1/model.py"] = code.read_bytes()
+        else:
+            tree[f"{folder}/1/.gitkeep"] = b""
+    return tree
+
+
+def tensorrt_llm_tree(tag: str, cutlass_commit: str, store: Path) -> dict[str, Entry]:
+    """The tree of TensorRT-LLM at `tag`; its closed libraries go to the LFS store."""
+    machine = "x86_64-linux-gnu"
+    libraries = [f"cpp/tensorrt_llm/batch_manager/{machine}/libtensorrt_llm_batch_manager_static.a"]
+    # Shared libraries came under LFS with v0.11.0; before it the executor was the second archive.
+    patterns = ["*.a", "*.lib"]
+    if number(tag) >= (0, 11, 0):
+        patterns += ["*.so", "*.dll"]
+        wrapper = "cpp/tensorrt_llm/kernels/decoderMaskedMultiheadAttention/decoderXQAImplJIT/nvrtcWrapper"
+        libraries.append(f"{wrapper}/{machine}/libtensorrt_llm_nvrtc_wrapper.so")
+    else:
+        libraries.append(f"cpp/tensorrt_llm/executor/{machine}/libtensorrt_llm_executor_static.a")
+    tree: dict[str, Entry] = dict(standins.tensorrt_llm_tree(tag))
+    tree[".gitattributes"] = "".join(f"{p} filter=lfs diff=lfs merge=lfs -text\n" for p in patterns).encode()
+    tree[".gitmodules"] = _submodule("3rdparty/cutlass", CUTLASS)
+    tree["3rdparty/cutlass"] = Gitlink(cutlass_commit)
+    for path in libraries:
+        tree[path] = lfs.keep(store, lfs.library(Path(path).name, tag, _LIBRARY_SIZE))
+    return tree
+
+
+def _cutlass() -> list[Release]:
+    header = "#pragma once\n// Lab stand-in: a header so that the submodule is not empty.\n#define LAB_CUTLASS_STEP {}\n"
+    return [
+        Release(
+            f"Lab stand-in for cutlass, step {step}",
+            {
+                "README.md": b"# cutlass: lab stand-in\n\nNothing here is compiled.\n",
+                "include/cutlass/version.h": header.format(step).encode(),
+            },
+            f"lab-{step}",
+        )
+        for step in (1, 2)
+    ]
+
+
+def build_git(cache: Path) -> dict[str, dict[str, str]]:
+    """The three repositories under `cache`/git and the LFS objects under `cache`/git-lfs.
+
+    :return: repository -> tag -> commit
+    """
+    store = cache / "git-lfs"
+
+    def repository(name: str, releases: list[Release]) -> dict[str, str]:
+        commits = gitrepo.build(cache / "git" / f"{name}.git", releases)
+        return {release.tag: commits[release.tag] for release in releases if release.tag}
+
+    cutlass = repository(CUTLASS, _cutlass())
+    steps = {tag: cutlass["lab-1" if number(tag) < (0, 12, 0) else "lab-2"] for tag in TAGS}
+    tensorrt_llm = repository(
+        TENSORRT_LLM,
+        [
+            Release(f"Lab stand-in for TensorRT-LLM {t}", tensorrt_llm_tree(t, steps[t], store), t)
+            for t in TAGS
+        ],
+    )
+    backend = repository(
+        BACKEND,
+        [Release(f"Lab stand-in for {t}", backend_tree(t, tensorrt_llm[t]), t) for t in TAGS],
+    )
+    return {BACKEND: backend, TENSORRT_LLM: tensorrt_llm, CUTLASS: cutlass}
+
+
+def build_hub(cache: Path, weights: Path) -> dict[str, dict[str, str]]:
+    """The Hub under `cache`/hub serves the folder `weights` as the open model and as the gated one.
+
+    :return: model -> {"revision": 40 hex}
+    """
+    hub = cache / "hub"
+    models = {}
+    for name, token in ((MODEL, None), (GATED_MODEL, GATED_TOKEN)):
+        models[name] = {"revision": hubindex.publish(hub, name, weights, token)}
+    return models
+
+
+def build(cache: Path) -> dict[str, Any]:
+    """Everything of the mirror that is made here exists under `cache`; a second call with nothing changed only looks.
+
+    :return: the keys `git` and `models` of lab.json
+    """
+    # Here and not above: it needs packages that git and the Hub do without.
+    from tests.lab.standins import weights
+
+    return {"git": build_git(cache), "models": build_hub(cache, weights.build(cache))}
+
+
+if __name__ == "__main__":
+    import sys
+
+    print(json.dumps(build(Path(sys.argv[1])), indent=1))

@@ -1,0 +1,93 @@
+"""The generated config.pbtxt files against the parameter table, and against Triton's own schema."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format  # type: ignore[import-untyped,unused-ignore]
+from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped,unused-ignore]
+
+from tests.lab.mirror import templates
+from tests.lab.mirror.versions import TAGS
+
+TABLE = Path(__file__).parent / "template_parameters.csv"
+PLACEHOLDER = re.compile(r"\$\{([A-Za-z0-9_]+)\}")
+CASES = [(tag, model) for tag in TAGS for model in templates.MODELS]
+
+# What a bare placeholder takes; every other one takes a whole number.
+VALUES = {
+    "decoupled_mode": "true",
+    "encoder_input_features_data_type": "TYPE_FP16",
+    "logits_datatype": "TYPE_FP32",
+    "triton_backend": "tensorrtllm",
+}
+
+
+def wanted(tag: str, model: str) -> dict[str, str]:
+    with TABLE.open(newline="") as file:
+        return {
+            row["parameter"]: row[tag] for row in csv.DictReader(file) if row["model"] == model and row[tag]
+        }
+
+
+def found(text: str) -> dict[str, str]:
+    """Placeholder -> X (must be filled), x (inside a string value) or c (only in a comment)."""
+    kinds: dict[str, str] = {}
+    rank = {"c": 0, "x": 1, "X": 2}
+    for line in text.splitlines():
+        code, _, comment = line.partition("#")
+        for part, commented in ((code, False), (comment, True)):
+            for name in PLACEHOLDER.findall(part):
+                quoted = "string_value" in part
+                kind = "c" if commented else "x" if quoted else "X"
+                if name not in kinds or rank[kind] > rank[kinds[name]]:
+                    kinds[name] = kind
+    return kinds
+
+
+@pytest.mark.parametrize(("tag", "model"), CASES)
+def test_placeholders_are_those_of_the_table(tag: str, model: str) -> None:
+    assert found(templates.config(tag, model)) == wanted(tag, model)
+
+
+@pytest.mark.parametrize(("tag", "model"), CASES)
+def test_filled_template_is_a_model_configuration(tag: str, model: str) -> None:
+    text = templates.config(tag, model)
+    bare = {name for name, kind in found(text).items() if kind == "X"}
+    filled = PLACEHOLDER.sub(lambda m: VALUES.get(m[1], "4") if m[1] in bare else m[0], text)
+    config = text_format.Parse(filled, model_config_pb2.ModelConfig())
+    assert config.name == model
+    assert config.max_batch_size == 4
+    if model == "tensorrt_llm":
+        assert config.backend == "tensorrtllm"
+        assert config.parameters["gpt_model_path"].string_value == "${engine_dir}"
+    if model == "ensemble":
+        assert [step.model_name for step in config.ensemble_scheduling.step] == list(templates.STEPS)
+
+
+@pytest.mark.parametrize(("tag", "model"), CASES)
+def test_unfilled_template_does_not_parse(tag: str, model: str) -> None:
+    with pytest.raises(text_format.ParseError):
+        text_format.Parse(templates.config(tag, model), model_config_pb2.ModelConfig())
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_ensemble_wires_only_tensors_that_exist(tag: str) -> None:
+    """Every mapped tensor is declared by its step, and every required input of a step is mapped."""
+
+    def parse(model: str) -> model_config_pb2.ModelConfig:
+        text = PLACEHOLDER.sub(lambda m: VALUES.get(m[1], "4"), templates.config(tag, model))
+        return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+    ensemble = parse("ensemble")
+    known = {tensor.name for tensor in ensemble.input}
+    for step in ensemble.ensemble_scheduling.step:
+        model = parse(step.model_name)
+        assert set(step.input_map) <= {tensor.name for tensor in model.input}
+        assert set(step.output_map) <= {tensor.name for tensor in model.output}
+        assert set(step.input_map.values()) <= known
+        known |= set(step.output_map.values())
+    assert {tensor.name for tensor in ensemble.output} <= known

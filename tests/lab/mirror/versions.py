@@ -1,0 +1,24 @@
+"""The tags of tensorrtllm_backend that the lab carries, and what of them depends on the version."""
+
+from __future__ import annotations
+
+TAGS: tuple[str, ...] = (
+    "v0.9.0",
+    "v0.10.0",
+    "v0.11.0",
+    "v0.12.0",
+    "v0.13.0",
+    "v0.16.0",
+    "v0.17.0",
+    "v0.19.0",
+)
+
+
+def number(tag: str) -> tuple[int, ...]:
+    """`v0.13.0` or `0.13.0` as (0, 13, 0), so that tags compare by age and not by spelling."""
+    return tuple(int(part) for part in tag.removeprefix("v").split("."))
+
+
+def within(tag: str, since: str, until: str) -> bool:
+    """Whether `tag` lies in since..until, both included; an empty `until` means no end."""
+    return number(since) <= number(tag) and (not until or number(tag) <= number(until))
