@@ -24,7 +24,7 @@ from operations.scripts import archive, host_script
 from operations.secrets import SecretMissing, hub_token
 
 PROJECT = Path(__file__).resolve().parent.parent
-BUSY = ("active", "activating", "deactivating")
+ENDED = ("dead", "failed", "exited")  # the SubStates of a unit whose work is over
 # What a dead transport raises: sockets, paramiko, gevent's timeout
 LOST = (OSError, EOFError, SSHException, TimeoutError)
 FOLLOW_SECONDS = 5  # how long one follow command waits on the host for news
@@ -82,7 +82,7 @@ def run_and_follow(state: State, host: Host, work: Work) -> bool:
         if attached:
             logger.info(f"{host.print_prefix}{work.title}: already running on the host, re-attached to it")
         cursor = next((line[8:] for line in output if line.startswith("cursor: ")), "")
-        ended = follow(host, work.title, work.unit, cursor, BUSY, began)
+        ended = follow(host, work.title, work.unit, cursor, ENDED, began)
     except SecretMissing as error:
         logger.error(f"{host.print_prefix}{work.title}: {error}")
         return False
@@ -103,9 +103,9 @@ class Ended:
     recent: list[str]
 
 
-def follow(host: Host, title: str, unit: str, cursor: str, busy: Sequence[str], began: float) -> Ended:
+def follow(host: Host, title: str, unit: str, cursor: str, ended: Sequence[str], began: float) -> Ended:
     """
-    Show a unit's output as it comes until its state is none of `busy`.
+    Show a unit's output as it comes until its SubState is one of `ended`.
 
     + cursor: the journal's place to start from; empty shows the last lines of a unit that is running already
     + began: time.monotonic() of the start, for the seconds shown
@@ -118,7 +118,7 @@ def follow(host: Host, title: str, unit: str, cursor: str, busy: Sequence[str], 
             "UNIT": unit,
             "CURSOR": cursor,
             "WAIT": str(FOLLOW_SECONDS),
-            "BUSY": f" {' '.join(busy)} ",
+            "ENDED": f" {' '.join(ended)} ",
         }
         ok, output = shell(host, host_script("follow.sh", variables), timeout=FOLLOW_SECONDS + ANSWER_SECONDS)
         if not ok:
@@ -126,7 +126,7 @@ def follow(host: Host, title: str, unit: str, cursor: str, busy: Sequence[str], 
         lines, cursor, properties = _read_follow(output, cursor)
         recent = [*recent, *lines][-40:]
         _show(host, title, unit, lines, time.monotonic() - began)
-        if properties.get("ActiveState") not in busy:
+        if properties.get("SubState") in ended:
             return Ended(properties, recent)
 
 

@@ -24,7 +24,9 @@ from operations.plan.release import Release
 from operations.release import switch_script
 from operations.tunnel import forwarded
 
-STARTING = ("activating", "deactivating", "reloading")
+# A start is over when it succeeded, or failed once: systemd would try again three times, a quarter of a minute apart,
+# which is right at boot and only a delay where someone watches.
+STARTED = ("running", "dead", "failed", "exited", "auto-restart")
 
 
 @deploy("Triton service")
@@ -112,14 +114,14 @@ def _start(host: Host, release: Release) -> str:
     if not ok:
         return f"{unit} did not start: {' '.join(output[-3:])}"
     cursor = next((line[8:] for line in output if line.startswith("cursor: ")), "")
-    ended = follow(host, unit, unit.removesuffix(".service"), cursor, STARTING, began)
-    state = ended.properties.get("ActiveState")
-    if state == "active":
+    ended = follow(host, unit, unit.removesuffix(".service"), cursor, STARTED, began)
+    if ended.properties.get("SubState") == "running":
         return ""
+    shell(host, f"systemctl stop {unit}")
     errors = [line for line in ended.recent if line.startswith("E") or "error" in line.lower()]
     for line in errors[-10:]:
         logger.error(f"{host.print_prefix}    {line[:300]}")
-    return f"{unit} is {state}, expected active with its models ready; see: journalctl --unit {unit}"
+    return f"{unit} did not get ready, expected its models to answer; see: journalctl --unit {unit}"
 
 
 def _prove(host: Host, release: Release) -> str:

@@ -6,7 +6,7 @@ umask 022
 mkdir -p /etc/docker
 new=/etc/docker/.daemon.json.new
 cat >"$new"
-nvidia-ctk --quiet runtime configure --runtime=docker --config="$new"
+nvidia-ctk runtime configure --runtime=docker --config="$new"
 sync -f "$new"
 mv -T "$new" /etc/docker/daemon.json
 if systemctl is-active --quiet docker.service; then

@@ -1,18 +1,18 @@
 # Waits a while for a transient unit and prints what it wrote meanwhile.
 #
-# Input, as shell variables: UNIT, BUSY (the states to wait in, with spaces round each), WAIT (seconds at most),
+# Input, as shell variables: UNIT, ENDED (the SubStates to stop at, spaces round each), WAIT (seconds at most),
 # CURSOR (of the journal; empty: the last 20 lines).
 # Output: journal lines, journalctl's line `-- cursor: …`, then `state:` and systemd's properties on one line.
 
 waited=0
 while [ "$waited" -lt "$WAIT" ]; do
-    state=$(systemctl show --property=ActiveState --value "$UNIT.service")
-    case $BUSY in *" $state "*) ;; *) break ;; esac
+    state=$(systemctl show --property=SubState --value "$UNIT.service")
+    case $ENDED in *" $state "*) break ;; esac
     sleep 1
     waited=$((waited + 1))
 done
 # The state first: lines written after it was read are fetched next time, lines before it are in the journal now.
-state=$(systemctl show --property=ActiveState,Result,ExecMainStatus "$UNIT.service" | paste -s -d ' ')
+state=$(systemctl show --property=ActiveState,SubState,Result,ExecMainStatus "$UNIT.service" | paste -s -d ' ')
 if [ -n "$CURSOR" ]; then
     journalctl --quiet --no-pager --output=cat --show-cursor --unit="$UNIT.service" --after-cursor="$CURSOR"
 else

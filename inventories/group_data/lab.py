@@ -30,7 +30,8 @@ if _lab_json.exists():
         "docker-ce-cli": "1:20.10.24-1.el{os_major}",
         "containerd.io": "1.6.20-1.el{os_major}",
     }
-    docker_daemon_settings = {"insecure-registries": [_registry]}
+    # With the scheme: the BuildKit inside docker 20.10 parses the entry as a URL and otherwise speaks TLS.
+    docker_daemon_settings = {"insecure-registries": [f"http://{_registry}"]}
 
     nvidia_container_toolkit_repository_url = f"{_http}/dnf/nvidia-container-toolkit/"
     nvidia_container_toolkit_gpg_key_url = f"{_http}/dnf/nvidia-container-toolkit/gpgkey"
