@@ -1,0 +1,5 @@
+"""What the lab stands in for: GPU tools, TensorRT-LLM and its Triton backend, container images, and model weights."""
+
+from .tree import dockerfile, tensorrt_llm_tree
+
+__all__ = ["dockerfile", "tensorrt_llm_tree"]

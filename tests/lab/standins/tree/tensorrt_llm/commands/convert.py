@@ -1,0 +1,193 @@
+"""convert_checkpoint.py of the model families: the flags of the installed version, and what they lead to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from ..checkpoint import CheckpointError, Wish, convert
+from ..flags import Flag, flag, parser, switches
+from ..version import __version__
+
+COMMON = [
+    flag("--model_dir", default=None),
+    flag("--output_dir", default="tllm_checkpoint"),
+    flag("--dtype", default="float16", choices=["float32", "bfloat16", "float16"], until=(0, 15)),
+    flag("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], since=(0, 15)),
+    flag("--tp_size", type=int, default=1),
+    flag("--pp_size", type=int, default=1),
+    flag("--weight_only_precision", default="int8", choices=["int8", "int4", "int4_gptq"], until=(0, 16)),
+    flag(
+        "--weight_only_precision",
+        default="int8",
+        choices=["int8", "int4", "int4_gptq", "int4_awq", "int8_gptq"],
+        since=(0, 16),
+    ),
+    flag("--workers", type=int, default=1),
+    flag("--smoothquant", "-sq", type=float, default=None),
+    flag("--embedding_sharding_dim", type=int, default=0, choices=[0, 1]),
+    flag("--load_model_on_cpu", action="store_true"),
+    flag("--calib_dataset", default="ccdv/cnn_dailymail", since=(0, 10)),
+    flag("--calib_size", type=int, default=512, since=(0, 15)),
+    flag("--calib_max_seq_length", type=int, default=512, since=(0, 15)),
+    *switches(
+        "--use_weight_only", "--per_channel", "--per_token", "--int8_kv_cache", "--use_parallel_embedding"
+    ),
+    *switches("--use_embedding_sharing", until=(0, 16)),
+]
+LLAMA_ONLY = [
+    *switches("--load_by_shard", "--per_group", "--disable_weight_only_quant_plugin"),
+    flag("--meta_ckpt_dir", default=None),
+    flag("--group_size", type=int, default=128),
+    flag("--rotary_base", type=float, default=10000.0),
+    flag("--rotary_scaling", nargs=2, default=None),
+    flag("--n_positions", type=int, default=2048),
+    flag("--moe_num_experts", type=int, default=0, until=(0, 11)),
+    flag("--moe_top_k", type=int, default=0, until=(0, 11)),
+    flag("--moe_renorm_mode", type=int, default=0),
+    flag("--moe_tp_mode", type=int, default=2, choices=[1, 2], until=(0, 11)),
+    flag("--moe_tp_size", type=int, default=-1, since=(0, 11)),
+    flag("--moe_ep_size", type=int, default=-1, since=(0, 11)),
+    flag("--ammo_quant_ckpt_path", default=None, until=(0, 10)),
+    flag("--modelopt_quant_ckpt_path", default=None, since=(0, 10), until=(0, 11)),
+    flag("--quant_ckpt_path", default=None, since=(0, 11)),
+    *switches("--use_fp8", "--fp8_kv_cache", "--use_fp8_rowwise", since=(0, 12)),
+    *switches("--use_qserve", "--use_meta_fp8_rowwise_recipe", since=(0, 15)),
+    *switches("--save_config_only", since=(0, 10)),
+]
+GPT_ONLY = [
+    flag("--gpt_variant", default=None),
+    flag("--nemo_ckpt_path", default=None, since=(0, 10)),
+    flag("--logits_dtype", default="float32", choices=["float16", "float32"], since=(0, 10)),
+]
+REFUSED = (
+    "smoothquant",
+    "use_fp8",
+    "use_fp8_rowwise",
+    "use_qserve",
+    "use_meta_fp8_rowwise_recipe",
+    "int8_kv_cache",
+)
+
+
+def _wish(arguments: argparse.Namespace) -> Wish:
+    tp = arguments.tp_size
+    moe_tp, moe_ep = getattr(arguments, "moe_tp_size", -1), getattr(arguments, "moe_ep_size", -1)
+    if moe_tp != -1 or moe_ep != -1:
+        moe_tp = tp // moe_ep if moe_tp == -1 else moe_tp
+        moe_ep = tp // moe_tp if moe_ep == -1 else moe_ep
+        if moe_tp * moe_ep != tp:
+            raise CheckpointError(
+                f"tp_size must equal to moe_tp_size * moe_ep_size, but got {tp} != {moe_tp} * {moe_ep}"
+            )
+    for name in REFUSED:
+        if getattr(arguments, name, None):
+            raise CheckpointError(f"--{name}: this stand-in does weight-only quantization only")
+    quantization = arguments.weight_only_precision if arguments.use_weight_only else None
+    if quantization not in (None, "int8", "int4"):
+        raise CheckpointError(f"--weight_only_precision {quantization}: this stand-in knows int8 and int4")
+    return Wish(
+        dtype=arguments.dtype,
+        tp_size=tp,
+        pp_size=arguments.pp_size,
+        parallel_embedding=arguments.use_parallel_embedding,
+        quantization=quantization,
+    )
+
+
+def _main(family: str, flags: list[Flag]) -> None:
+    arguments = parser(
+        "convert_checkpoint.py", f"{family}: checkpoint from a Hugging Face folder", flags
+    ).parse_args()
+    print(__version__)
+    print(f"[stand-in] {family} convert_checkpoint.py of TensorRT-LLM {__version__}", flush=True)
+    start = time.time()
+    try:
+        if arguments.model_dir is None:
+            raise CheckpointError("--model_dir is missing: expected a Hugging Face folder")
+        convert(Path(arguments.model_dir), Path(arguments.output_dir), _wish(arguments))
+    except CheckpointError as error:
+        sys.exit(f"[TRT-LLM] [E] {error}")
+    print(
+        f"Total time of converting checkpoints: {time.strftime('%H:%M:%S', time.gmtime(time.time() - start))}"
+    )
+
+
+def llama() -> None:
+    """examples/llama/convert_checkpoint.py."""
+    _main("llama", COMMON + LLAMA_ONLY)
+
+
+def gpt() -> None:
+    """examples/gpt/convert_checkpoint.py: the flags; the architecture itself is refused in plain words."""
+    _main("gpt", COMMON + GPT_ONLY)
+
+
+QUANTIZE = [
+    flag("--model_dir", default=None),
+    flag("--device", default="cuda", choices=["cuda", "cpu"], until=(0, 10)),
+    flag("--device", default="cuda", choices=["cuda", "cpu"], since=(0, 11)),
+    flag("--dtype", default="float16", until=(0, 15)),
+    flag("--dtype", default="auto", since=(0, 15)),
+    flag(
+        "--qformat",
+        default="full_prec",
+        choices=["fp8", "int8_sq", "int4_awq", "w4a8_awq", "int8_wo", "int4_wo", "full_prec"],
+        until=(0, 17),
+    ),
+    flag(
+        "--qformat",
+        default="full_prec",
+        choices=["fp8", "nvfp4", "int8_sq", "int4_awq", "w4a8_awq", "int8_wo", "int4_wo", "full_prec"],
+        since=(0, 17),
+    ),
+    flag("--seed", type=int, default=1234, since=(0, 10)),
+    flag("--calib_dataset", default="cnn_dailymail", since=(0, 10)),
+    flag("--calib_size", type=int, default=512),
+    flag("--calib_tp_size", type=int, default=1, since=(0, 12)),
+    flag("--calib_pp_size", type=int, default=1, since=(0, 12)),
+    flag("--max_seq_length", type=int, default=2048, until=(0, 10)),
+    flag("--calib_max_seq_length", type=int, default=512, since=(0, 10)),
+    flag("--tokenizer_max_seq_length", type=int, default=2048, since=(0, 10)),
+    flag("--batch_size", type=int, default=1),
+    flag("--awq_block_size", type=int, default=128),
+    flag("--kv_cache_dtype", default=None, choices=["int8", "fp8"]),
+    flag("--output_dir", default="exported_model"),
+    flag("--tp_size", type=int, default=1),
+    flag("--pp_size", type=int, default=1),
+    flag("--autoq_format", default=None, since=(0, 15)),
+    flag("--auto_quantize_bits", type=float, default=None, since=(0, 15)),
+    flag("--quantize_lm_head", action="store_true", since=(0, 17)),
+    flag("--cp_size", type=int, default=1, since=(0, 15)),
+    flag("--device_map", default="auto", since=(0, 17)),
+]
+FORMATS = {"full_prec": None, "int8_wo": "int8", "int4_wo": "int4", "int4_awq": "int4_awq"}
+
+
+def quantize() -> None:
+    """examples/quantization/quantize.py: round the weights; nothing is calibrated, and it says so."""
+    arguments = parser("quantize.py", "quantize a Hugging Face folder", QUANTIZE).parse_args()
+    print(f"[stand-in] quantize.py of TensorRT-LLM {__version__}: rounds weights, no calibration", flush=True)
+    try:
+        if arguments.model_dir is None:
+            raise CheckpointError("--model_dir is missing: expected a Hugging Face folder")
+        if arguments.qformat not in FORMATS:
+            raise CheckpointError(f"--qformat {arguments.qformat}: this stand-in knows {', '.join(FORMATS)}")
+        if arguments.kv_cache_dtype:
+            raise CheckpointError(
+                f"--kv_cache_dtype {arguments.kv_cache_dtype}: this stand-in keeps its cache in floats"
+            )
+        wish = Wish(
+            dtype=arguments.dtype,
+            tp_size=arguments.tp_size,
+            pp_size=arguments.pp_size,
+            quantization=FORMATS[arguments.qformat],
+            group_size=arguments.awq_block_size if arguments.qformat == "int4_awq" else 0,
+        )
+        start = time.time()
+        convert(Path(arguments.model_dir), Path(arguments.output_dir), wish)
+    except CheckpointError as error:
+        sys.exit(f"[TRT-LLM] [E] {error}")
+    print(f"Quantized model exported to {arguments.output_dir}. Total time used {time.time() - start:.2f} s.")

@@ -1,0 +1,287 @@
+"""Stand-in for the tensorrtllm backend: a Triton Python-based backend over the numpy decoder.
+
+Takes and gives the tensors of all_models/inflight_batcher_llm/tensorrt_llm; `gpt_model_path` is an engine directory.
+It refuses what the real backend refuses, in its words.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorrt_llm.engine_file import EngineRefused
+from tensorrt_llm.gpu import Gpu, NoGpu, visible_gpus
+from tensorrt_llm.releases import release
+from tensorrt_llm.runtime.decoder import Decoder, Sampling, load_config
+from tensorrt_llm.version import __version__
+
+pb_utils: Any = importlib.import_module(
+    "triton_python_backend_utils"
+)  # given by Triton, only inside its stub
+
+BATCHING = ("inflight_fused_batching", "inflight_batching", "V1", "v1")
+NUMPY_TYPES = {
+    "TYPE_BOOL": np.bool_,
+    "TYPE_INT32": np.int32,
+    "TYPE_INT64": np.int64,
+    "TYPE_UINT64": np.uint64,
+    "TYPE_FP16": np.float16,
+    "TYPE_FP32": np.float32,
+}
+
+
+def check_world(mapping: dict[str, int], gpus: list[Gpu]) -> None:
+    """Refuse a number of MPI ranks, or of GPUs, that the engine was not built for."""
+    tp, pp = mapping["tp_size"], mapping["pp_size"]
+    world = int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))
+    if os.environ.get("TRTLLM_ORCHESTRATOR", "0") != "1" and world != tp * pp:
+        if release(__version__) < (0, 10):
+            raise EngineRefused(f"Assertion failed: mpiSize == tp * pp (mpiSize {world}, tp {tp}, pp {pp})")
+        product = "tp*pp*cp" if release(__version__) >= (0, 16) else "tp*pp"
+        raise EngineRefused(
+            "Assertion failed: With communicationMode kLEADER, MPI worldSize is expected to be equal to "
+            f"{product} when participantIds are not specified"
+        )
+    if len(gpus) < tp * pp:
+        raise EngineRefused(
+            f"Assertion failed: Number of GPUs per node {len(gpus)} must be at least as large as TP ({tp}) * PP ({pp})"
+        )
+
+
+def word_lists(tensor: NDArray[Any] | None) -> list[list[int]]:
+    """[[flat ids], [end offsets]] as id lists; an offset of -1 is padding."""
+    if tensor is None:
+        return []
+    flat, ends = np.asarray(tensor).reshape(2, -1)
+    words, begin = [], 0
+    for end in ends:
+        if end > begin:
+            words.append([int(number) for number in flat[begin:end]])
+            begin = int(end)
+    return words
+
+
+class TritonPythonModel:
+    """One instance of the model, as Triton's Python backend wants it."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the engine, or refuse; ranks other than 0 never return while rank 0 lives."""
+        self.model: dict[str, Any] = json.loads(args["model_config"])
+        self.log = pb_utils.Logger
+        self.log.log_info(
+            f"[stand-in] tensorrtllm backend for TensorRT-LLM {__version__}: numpy on the CPU, no TensorRT"
+        )
+        self.decoupled = bool(pb_utils.using_decoupled_model_transaction_policy(self.model))
+        self.excludes_input = (self._parameter("exclude_input_in_output") or "").lower() in ("true", "1")
+        self.outputs = [
+            (output["name"], NUMPY_TYPES.get(output["data_type"], np.float32), output["dims"])
+            for output in self.model["output"]
+        ]
+        try:
+            self.decoder = self._load()
+        except EngineRefused as refused:
+            for line in refused.lines:
+                self.log.log_error(f"[TensorRT-LLM][ERROR] {line}")
+            raise pb_utils.TritonModelException(
+                f"unexpected error when creating modelInstanceState: [TensorRT-LLM][ERROR] {refused}"
+            ) from None
+        self.running = 0
+        self.idle = threading.Condition()
+
+    def _parameter(self, name: str) -> str | None:
+        value = self.model["parameters"].get(name, {}).get("string_value", "")
+        return None if not value or (value.startswith("${") and value.endswith("}")) else str(value)
+
+    def _load(self) -> Decoder:
+        kind = self._parameter("gpt_model_type")
+        if kind not in BATCHING:
+            raise EngineRefused(
+                "Invalid gpt_model_type. Must be v1/inflight_batching/inflight_fused_batching."
+            )
+        place = self._parameter("gpt_model_path")
+        if place is None:
+            self.log.log_warn("[TensorRT-LLM][WARNING] gpt_model_path is not specified, will be left empty")
+            raise EngineRefused("Both encoder and decoder model paths are empty")
+        config = load_config(Path(place))
+        self.log.log_info(
+            f"[TensorRT-LLM][INFO] Engine version {config.get('version')} found in the config file"
+        )
+        try:
+            gpus = visible_gpus()
+        except NoGpu as error:
+            raise EngineRefused(f"CUDA runtime error in cudaGetDeviceCount: {error}") from None
+        wanted = self._parameter("gpu_device_ids")
+        if wanted:
+            numbers = [int(number) for number in wanted.split(";")[0].split(",")]
+            if max(numbers) >= len(gpus):
+                raise EngineRefused(
+                    f"CUDA runtime error in cudaSetDevice({max(numbers)}): invalid device ordinal"
+                )
+            gpus = [gpus[number] for number in numbers]
+        check_world(config["pretrained_config"]["mapping"], gpus)
+        rank = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
+        if rank:
+            self._stay_in_load(rank)
+        decoder = Decoder(Path(place), gpus)
+        for warning in decoder.warnings:
+            self.log.log_warn(f"[TensorRT-LLM][WARNING] {warning}")
+        self.log.log_info(
+            f"[stand-in] engine {place}: tp {decoder.tp}, pp {decoder.pp}, vocabulary {decoder.vocab},"
+            f" max_seq_len {decoder.max_seq_len}, decoupled {self.decoupled}"
+        )
+        return decoder
+
+    def _stay_in_load(self, rank: int) -> None:
+        """Ranks other than 0 serve rank 0 from inside the load and open no port. Rank 0 computes for all here."""
+        self.log.log_info(f"[stand-in] rank {rank} waits in the load of the model for rank 0")
+        parent = os.getppid()
+        while os.getppid() == parent:  # the server killed: leave no orphan behind
+            time.sleep(0.2)
+        os._exit(0)
+
+    @staticmethod
+    def _input(request: Any, name: str) -> NDArray[Any] | None:
+        tensor = pb_utils.get_input_tensor_by_name(request, name)
+        if tensor is None:
+            return None
+        values: NDArray[Any] = tensor.as_numpy()
+        return values if values.size else None
+
+    def _value(self, request: Any, name: str, default: Any) -> Any:
+        values = self._input(request, name)
+        return default if values is None else values.reshape(-1)[0].item()
+
+    def _response(
+        self,
+        tokens: list[int],
+        log_probabilities: list[float],
+        cumulative: float,
+        context_logits: NDArray[Any] | None = None,
+        generation_logits: list[NDArray[Any]] | None = None,
+    ) -> Any:
+        """All outputs that the model's configuration names; those the decoder knows nothing of are zeros."""
+        known: dict[str, NDArray[Any]] = {
+            "output_ids": np.array([[tokens]]),
+            "sequence_length": np.array([[len(tokens)]]),
+            "cum_log_probs": np.array([[cumulative]]),
+            "output_log_probs": np.array([[log_probabilities or [0.0]]]),
+            "context_logits": np.zeros((1, 1, 1)) if context_logits is None else context_logits[None],
+            "generation_logits": np.array(generation_logits)[None, None]
+            if generation_logits
+            else np.zeros((1, 1, 1, 1)),
+        }
+        tensors = []
+        for name, kind, dims in self.outputs:
+            value = known.get(name)
+            if value is None:
+                value = np.zeros([1, *(max(int(size), 1) for size in dims)])
+            tensors.append(pb_utils.Tensor(name, np.ascontiguousarray(value.astype(kind))))
+        return pb_utils.InferenceResponse(tensors)
+
+    def _answers(self, request: Any, cancelled: Callable[[], bool]) -> Iterator[tuple[Any, bool]]:
+        """(response, whether it is the last); ends without a last one when cancelled."""
+        ids = self._input(request, "input_ids")
+        if ids is None:
+            raise ValueError("input_ids is empty")
+        if ids.ndim > 1 and ids.shape[0] > 1:
+            raise ValueError(f"{ids.shape[0]} prompts in one request: this stand-in takes one")
+        prompt = [int(number) for number in ids.reshape(-1)]
+        prompt = prompt[: int(self._value(request, "input_lengths", len(prompt)))]
+        if int(self._value(request, "beam_width", 1)) > 1:
+            raise ValueError("beam_width: this stand-in searches no beams, expected 1")
+        streaming = bool(self._value(request, "streaming", False))
+        if streaming and not self.decoupled:
+            raise ValueError("Streaming is only supported in decoupled mode.")
+        sampling = Sampling(
+            temperature=float(self._value(request, "temperature", 1.0)),
+            top_k=int(self._value(request, "runtime_top_k", 1)),
+            top_p=float(self._value(request, "runtime_top_p", 0.0)),
+            seed=int(self._value(request, "random_seed", self._value(request, "seed", 0))),
+            end_id=int(self._value(request, "end_id", -1)),
+            bad_words=word_lists(self._input(request, "bad_words_list")),
+            stop_words=word_lists(self._input(request, "stop_words_list")),
+        )
+        context: list[NDArray[Any]] | None = (
+            [] if self._value(request, "return_context_logits", False) else None
+        )
+        keep_logits = bool(self._value(request, "return_generation_logits", False))
+        tokens, chances, logits = list[int](), list[float](), list[NDArray[Any]]()
+        limit = int(self._value(request, "request_output_len", 0))
+        held = None
+        for step in self.decoder.generate(prompt, limit, sampling, context):
+            if cancelled():
+                return
+            if held is not None:  # one behind, so that the last token goes out with the final flag
+                yield held, False
+            tokens.append(step.token)
+            chances.append(step.log_probability)
+            if keep_logits:
+                logits.append(step.logits)
+            if streaming:
+                held = self._response([step.token], [step.log_probability], sum(chances))
+        if streaming and held is not None:
+            yield held, True
+            return
+        whole = tokens if self.excludes_input or streaming else prompt + tokens
+        yield self._response(whole, chances, sum(chances), context[0] if context else None, logits), True
+
+    def _serve(self, request: Any, sender: Any) -> None:
+        final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        closed = False
+        try:
+            for response, last in self._answers(request, sender.is_cancelled):
+                sender.send(response, flags=final if last else 0)
+                closed = last
+            if not closed:
+                sender.send(flags=final)
+        except Exception as error:  # whatever it was, the client must get an answer
+            if not closed:
+                sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))), flags=final)
+        finally:
+            with self.idle:
+                self.running -= 1
+                self.idle.notify_all()
+
+    def _whole_answer(self, request: Any) -> Any:
+        try:
+            answers = [response for response, _ in self._answers(request, request.is_cancelled)]
+            if answers:
+                return answers[-1]
+            error = pb_utils.TritonError("request cancelled", pb_utils.TritonError.CANCELLED)
+        except Exception as failure:
+            error = pb_utils.TritonError(str(failure))
+        return pb_utils.InferenceResponse(output_tensors=[], error=error)
+
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Answer the requests: each by its own thread, at once when decoupled and together when not."""
+        if self.decoupled:
+            for request in requests:
+                with self.idle:
+                    self.running += 1
+                sender = request.get_response_sender()
+                threading.Thread(target=self._serve, args=(request, sender), daemon=True).start()
+            return None
+        answers: list[Any] = [None] * len(requests)
+
+        def answer(place: int) -> None:
+            answers[place] = self._whole_answer(requests[place])
+
+        threads = [threading.Thread(target=answer, args=(place,)) for place in range(len(requests))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return answers
+
+    def finalize(self) -> None:
+        """Let requests in flight finish."""
+        with self.idle:
+            self.idle.wait_for(lambda: self.running == 0, 30)
