@@ -10,7 +10,10 @@ seal() {
             find "$PARTIAL" -type f ! -name '.manifest.new' -printf '%P\n' | LC_ALL=C sort | while IFS= read -r name; do
                 case $name in *[\"\\]*) echo "file name with a quote: $name" >&2; exit 65 ;; esac
                 sum=$(sha256sum <"$PARTIAL/$name")
-                stat -c "$separator\"$name\": {\"size\": %s, \"mtime\": %Y, \"sha256\": \"${sum%% *}\"}" "$PARTIAL/$name"
+                # one line, without a trust in what a file name means to stat's format
+                printf '%s"%s": ' "$separator" "$name"
+                stat --printf '{"size": %s, "mtime": %Y, "sha256": "' "$PARTIAL/$name"
+                printf '%s"}' "${sum%% *}"
                 separator=', '
             done
         fi

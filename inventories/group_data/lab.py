@@ -36,7 +36,12 @@ if _lab_json.exists():
     nvidia_container_toolkit_repository_url = f"{_http}/dnf/nvidia-container-toolkit/"
     nvidia_container_toolkit_gpg_key_url = f"{_http}/dnf/nvidia-container-toolkit/gpgkey"
     nvidia_container_toolkit_gpg_fingerprint = _lab["gpg_fingerprints"]["nvidia-container-toolkit"]
-    nvidia_container_toolkit_packages = {"nvidia-container-toolkit": "1.17.8-1"}
+    nvidia_container_toolkit_packages = {
+        "nvidia-container-toolkit": "1.17.8-1",
+        "nvidia-container-toolkit-base": "1.17.8-1",
+        "libnvidia-container-tools": "1.17.8-1",
+        "libnvidia-container1": "1.17.8-1",
+    }
 
     hub_endpoint = _lab["mirror"]["hub"]
     git_mirrors = {"https://github.com/": f"{_http}/git/"}

@@ -156,19 +156,16 @@ def checkout(
 
 
 def tritonserver(
-    *, ports: tuple[int, int, int], bind: str, load_models: Sequence[str], arguments: Sequence[str]
+    *, ports: tuple[int, int, int], load_models: Sequence[str], arguments: Sequence[str]
 ) -> Argv:
-    """tritonserver in the foreground, on `ports` for HTTP, gRPC and metrics."""
+    """tritonserver in the foreground, on `ports` for HTTP, gRPC and metrics of its container."""
     http, grpc, metrics = ports
     argv = [
         "tritonserver",
         f"--model-repository={RELEASE}/model_repository",
         "--disable-auto-complete-config",
-        f"--http-address={bind}",
         f"--http-port={http}",
-        f"--grpc-address={bind}",
         f"--grpc-port={grpc}",
-        f"--metrics-address={bind}",
         f"--metrics-port={metrics}",
     ]
     if load_models:

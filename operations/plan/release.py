@@ -91,13 +91,12 @@ class Release:
                     self.image.tag,
                     commands.tritonserver(
                         ports=self.ports,
-                        bind=self.settings.bind_address,
                         load_models=self.profile.server.load_models,
                         arguments=[*self.profile.server.arguments, *self.settings.tritonserver_arguments],
                     ),
                     name=self.settings.service_name,
                     gpus=self.gpu_selection,
-                    network="host",
+                    network="bridge",
                     mounts={
                         "$release": commands.RELEASE,
                         self.engine.path: commands.ENGINE,
@@ -164,7 +163,11 @@ class Release:
 
     def _container_options(self) -> list[str]:
         server = self.profile.server
+        # Published on one address of the host: inside its own network the container can reach, and be reached by,
+        # nothing else.
+        published = [f"--publish={self.settings.bind_address}:{port}:{port}" for port in self.ports]
         return [
+            *published,
             "--shm-size",
             server.shm_size,
             "--ulimit",
