@@ -132,9 +132,8 @@ def _prove(host: Host, release: Release) -> str:
             answer, problem = ask_in_a_process(endpoint, golden)
             if problem:
                 return problem
-            logger.info(
-                f"{host.print_prefix}{golden.model} answers {golden.prompt[-60:]!r}: {answer[:120]!r}"
-            )
+            answered = " ".join(answer.split())[:90]
+            logger.info(f"{host.print_prefix}{golden.model} gives the golden answer: {answered}")
     return ""
 
 

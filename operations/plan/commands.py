@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from operations.plan import flags
 from operations.plan.profiles import Checkpoint, Value
 
 Argv = list[str]
@@ -66,7 +67,7 @@ def first_of(candidates: Sequence[str], arguments: Sequence[str]) -> Argv:
     return ["sh", "-c", search, "first-of", str(len(candidates)), *candidates, *arguments]
 
 
-def flags(values: Mapping[str, Value]) -> Argv:
+def as_options(values: Mapping[str, Value]) -> Argv:
     """`{"gemm_plugin": "float16", "fast_build": True}` -> `--gemm_plugin float16 --fast_build`; false leaves it out."""
     argv: Argv = []
     for name, value in values.items():
@@ -77,7 +78,7 @@ def flags(values: Mapping[str, Value]) -> Argv:
     return argv
 
 
-def convert(checkpoint: Checkpoint, candidates: Sequence[str]) -> Argv:
+def convert(checkpoint: Checkpoint, version: str, candidates: Sequence[str]) -> Argv:
     """convert_checkpoint.py: Hugging Face weights -> TensorRT-LLM checkpoint."""
     arguments: dict[str, Value] = {
         "model_dir": WEIGHTS,
@@ -87,10 +88,10 @@ def convert(checkpoint: Checkpoint, candidates: Sequence[str]) -> Argv:
         **({"pp_size": checkpoint.pipeline_parallel} if checkpoint.pipeline_parallel > 1 else {}),
         **checkpoint.flags,
     }
-    return first_of(candidates, flags(arguments))
+    return first_of(candidates, as_options(flags.convert_flags(arguments, version)))
 
 
-def quantize(checkpoint: Checkpoint, candidates: Sequence[str]) -> Argv:
+def quantize(checkpoint: Checkpoint, version: str, candidates: Sequence[str]) -> Argv:
     """quantize.py: Hugging Face weights -> quantized TensorRT-LLM checkpoint."""
     recipe = checkpoint.quantization
     if recipe is None:
@@ -108,20 +109,30 @@ def quantize(checkpoint: Checkpoint, candidates: Sequence[str]) -> Argv:
         "awq_block_size": recipe.awq_block_size,
     }
     arguments = {name: value for name, value in chosen.items() if value is not None}
-    return first_of(candidates, flags({**arguments, **checkpoint.flags}))
+    return first_of(candidates, as_options(flags.quantize_flags({**arguments, **checkpoint.flags}, version)))
 
 
-def build_engine(engine: Mapping[str, Value]) -> Argv:
+def build_engine(engine: Mapping[str, Value], version: str) -> Argv:
     """trtllm-build: TensorRT-LLM checkpoint -> engine."""
-    return ["trtllm-build", *flags({"checkpoint_dir": CHECKPOINT, "output_dir": OUTPUT, **engine})]
+    arguments = {"checkpoint_dir": CHECKPOINT, "output_dir": OUTPUT, **engine}
+    return ["trtllm-build", *as_options(flags.build_flags(arguments, version))]
 
 
 def checkout(
-    *, url: str, tag: str, commit: str, into: str, home: str, mirrors: Mapping[str, str], submodules: bool
+    *,
+    url: str,
+    tag: str,
+    commit: str,
+    into: str,
+    home: str,
+    mirrors: Mapping[str, str],
+    submodules: bool,
+    lfs: bool,
 ) -> list[Argv]:
     """
     git: one tag's tree at its pinned commit, with submodules and git-lfs content where they are wanted.
 
+    + into: the directory of the tree
     + home: a directory for git's configuration. Mirrors are configured there and not with `git -c`, which git does
       not hand down to the clones of submodules.
     """
@@ -130,7 +141,7 @@ def checkout(
     steps = [["mkdir", "-p", home, into]]
     for prefix, mirror in mirrors.items():
         steps.append([*git, "config", "--global", f"url.{mirror}.insteadOf", prefix])
-    if submodules:
+    if lfs:
         steps.append([*git, "lfs", "install", "--skip-repo"])
     steps += [
         [*git, "init", "--quiet", into],
@@ -141,6 +152,7 @@ def checkout(
     ]
     if submodules:
         steps.append([*here, "submodule", "--quiet", "update", "--init", "--recursive", "--depth", "1"])
+    if lfs:
         # A pointer that was not replaced by its content fails the build an hour later, in the linker.
         steps.append(
             [
@@ -156,11 +168,23 @@ def checkout(
 
 
 def tritonserver(
-    *, ports: tuple[int, int, int], load_models: Sequence[str], arguments: Sequence[str]
+    *,
+    ports: tuple[int, int, int],
+    world_size: int,
+    load_models: Sequence[str],
+    arguments: Sequence[str],
 ) -> Argv:
-    """tritonserver in the foreground, on `ports` for HTTP, gRPC and metrics of its container."""
+    """
+    tritonserver in the foreground, on `ports` for HTTP, gRPC and metrics of its container.
+
+    + world_size: ranks of the engine. More than one run under one mpirun in leader mode, which ends when any of
+      them does: rank 0 opens the ports and loads every model, the others load tensorrt_llm alone and stay inside it.
+      The line is the one that tensorrtllm_backend's scripts/launch_triton_server.py makes; the script itself
+      returns at once, which no supervisor can watch.
+    + load_models: with explicit model control, what to load; empty loads the whole repository
+    """
     http, grpc, metrics = ports
-    argv = [
+    common = [
         "tritonserver",
         f"--model-repository={RELEASE}/model_repository",
         "--disable-auto-complete-config",
@@ -168,7 +192,13 @@ def tritonserver(
         f"--grpc-port={grpc}",
         f"--metrics-port={metrics}",
     ]
-    if load_models:
-        argv.append("--model-control-mode=explicit")
-        argv += [f"--load-model={model}" for model in load_models]
-    return [*argv, *arguments]
+    control = ["--model-control-mode=explicit", *[f"--load-model={model}" for model in load_models]]
+    leader = [*common, *(control if load_models else []), *arguments]
+    if world_size == 1:
+        return leader
+    worker = [*common, "--model-control-mode=explicit", "--load-model=tensorrt_llm", *arguments]
+    argv = ["mpirun", "--allow-run-as-root"]
+    for rank in range(world_size):
+        region = f"--backend-config=python,shm-region-prefix-name=prefix{rank}_"
+        argv += ["-n", "1", *(worker if rank else leader), region, ":"]
+    return argv

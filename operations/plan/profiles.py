@@ -38,6 +38,8 @@ class Weights(_Table):
     include: list[str] = ["*.safetensors", "*.json", "tokenizer.model", "*.txt"]
     exclude: list[str] = ["consolidated*"]
     gated: bool = False
+    # Weights that exist as pickles only: loading one runs whatever code it holds.
+    allow_pickle: bool = False
 
     @field_validator("repository", "revision", mode="before")
     @classmethod
@@ -48,13 +50,15 @@ class Weights(_Table):
             raise ValueError(wanted)
         return value
 
-    @field_validator("include")
-    @classmethod
-    def _no_pickles(cls, value: list[str]) -> list[str]:
-        for pattern in value:
-            if pattern in ("*", "**") or pattern.endswith(PICKLE_SUFFIXES):
-                raise ValueError("patterns of safetensors, tokenizer and configuration files, no pickles")
-        return value
+    @model_validator(mode="after")
+    def _no_pickles(self) -> Weights:
+        for pattern in self.include:
+            if not self.allow_pickle and (pattern in ("*", "**") or pattern.endswith(PICKLE_SUFFIXES)):
+                raise ValueError(
+                    "include with patterns of safetensors, tokenizer and configuration files, no pickles "
+                    "(allow_pickle = true accepts them)"
+                )
+        return self
 
 
 class Image(_Table):
@@ -62,7 +66,7 @@ class Image(_Table):
 
     release: str
     source: Literal["build", "pull"]
-    # The base of a build; the Dockerfile's own default is often older than the release (facts: its build.sh, too).
+    # The base of a build; without it the Dockerfile's own, which that tag was tested with.
     base: str | None = Field(default=None, pattern=r"^[a-z0-9/._-]+:[A-Za-z0-9._-]+$")
 
     @field_validator("release")
@@ -71,12 +75,6 @@ class Image(_Table):
         if value not in RELEASES:
             raise ValueError(f"a release YY.MM of the support matrix; {suggestion(value, RELEASES)}")
         return value
-
-    @model_validator(mode="after")
-    def _a_base_to_build_on(self) -> Image:
-        if self.source == "build" and self.base is None:
-            raise ValueError('base, such as "nvidia/tritonserver:24.09-py3", when source is "build"')
-        return self
 
 
 class Quantization(_Table):

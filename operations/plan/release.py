@@ -91,6 +91,7 @@ class Release:
                     self.image.tag,
                     commands.tritonserver(
                         ports=self.ports,
+                        world_size=self.world_size,
                         load_models=self.profile.server.load_models,
                         arguments=[*self.profile.server.arguments, *self.settings.tritonserver_arguments],
                     ),
@@ -114,6 +115,11 @@ class Release:
                 timeout_s=self.settings.start_timeout_s,
             ),
         }
+
+    @property
+    def world_size(self) -> int:
+        """Ranks of the engine: one process and one GPU each."""
+        return self.profile.checkpoint.tensor_parallel * self.profile.checkpoint.pipeline_parallel
 
     @property
     def gpu_selection(self) -> str:
@@ -224,7 +230,7 @@ def plan_release(
     source = _source(settings, profile, stack)
     image = _image(settings, profile, stack, source)
     weights = _weights(settings, profile, image)
-    checkpoint = _checkpoint(settings, profile, stack, image, weights)
+    checkpoint = _checkpoint(settings, profile, stack, source, image, weights)
     engine = _engine(settings, profile, stack, image, checkpoint, chosen)
     return Release(
         settings=settings,
@@ -285,12 +291,6 @@ def _check_parallelism(profile: Profile, gpus: tuple[Gpu, ...]) -> None:
             f"at most {len(gpus)}, the number of this host's GPUs in use ({gpus[0].name})",
             "use a larger shape or a smaller tensor_parallel",
         )
-    if world > 1:
-        raise PlanError(
-            "checkpoint.tensor_parallel x checkpoint.pipeline_parallel",
-            world,
-            "1: serving an engine of several ranks is not supported yet",
-        )
 
 
 def _parameters(profile: Profile) -> dict[str, Value]:
@@ -330,9 +330,11 @@ def _source(settings: Settings, profile: Profile, stack: StackRelease) -> Artifa
             "the tag's 40-hex commit",
             f"git ls-remote {BACKEND_URL} {tag}",
         )
-    # Templates of v0.20 and later are inside the submodule; before, only a build needs it.
-    submodules = profile.image.source == "build" or stack.version >= (0, 20)
-    inputs = {"repository": BACKEND_URL, "tag": tag, "commit": commit, "submodules": submodules}
+    # The submodule TensorRT-LLM is what a build compiles (with its LFS files); it also holds the converters that
+    # images before 0.17 lack, and the templates from 0.20 on.
+    build = profile.image.source == "build"
+    submodules = build or stack.version < (0, 17) or stack.version >= (0, 20)
+    inputs = {"repository": BACKEND_URL, "tag": tag, "commit": commit, "submodules": submodules, "lfs": build}
     place = Artifact("source", settings.data_root, inputs, ())
     work = partial_path(place.path)
     steps = commands.checkout(
@@ -343,6 +345,7 @@ def _source(settings: Settings, profile: Profile, stack: StackRelease) -> Artifa
         home=f"{work}/home",
         mirrors=settings.git_mirrors,
         submodules=submodules,
+        lfs=build,
     )
     return Artifact("source", settings.data_root, inputs, frozen(steps), checksums=False)
 
@@ -372,11 +375,14 @@ def _image(settings: Settings, profile: Profile, stack: StackRelease, source: Ar
             ["docker", "tag", reference, draft.tag],
         ]
         return ServingImage(inputs, frozen(steps))
-    base = str(profile.image.base)
-    digest = settings.image_digests.get(base)
+    base = profile.image.base
+    digest = settings.image_digests.get(base) if base else None
     inputs = {"source": "build", "tree": source.key, "base": base, "base_digest": digest}
     draft = ServingImage(inputs, ())
-    name, tag = base.split(":")
+    repository, tag = base.split(":") if base else ("nvidia/tritonserver", "")
+    arguments = [f"--build-arg=BASE_IMAGE={settings.image_registry}/{repository}"]
+    if tag:
+        arguments.append(f"--build-arg=BASE_TAG={tag}{f'@{digest}' if digest else ''}")
     building = f"{draft.tag}-building"
     steps = [
         [
@@ -386,8 +392,7 @@ def _image(settings: Settings, profile: Profile, stack: StackRelease, source: Ar
             "build",
             "--progress=plain",
             "--network=host",
-            f"--build-arg=BASE_IMAGE={settings.image_registry}/{name}",
-            f"--build-arg=BASE_TAG={tag}{f'@{digest}' if digest else ''}",
+            *arguments,
             f"--file={source.path}/tree/dockerfile/Dockerfile.trt_llm_backend",
             f"--tag={building}",
             f"--label=tritonhost.image={draft.key}",
@@ -408,6 +413,7 @@ def _weights(settings: Settings, profile: Profile, image: ServingImage) -> Artif
         "revision": weights.revision,
         "include": list(weights.include),
         "exclude": list(weights.exclude),
+        "allow_pickle": weights.allow_pickle,
     }
     place = Artifact("weights", settings.data_root, inputs, ())
     run_directory = f"/run/tritonhost/{place.unit}"
@@ -438,14 +444,21 @@ def _weights(settings: Settings, profile: Profile, image: ServingImage) -> Artif
 
 
 def _checkpoint(
-    settings: Settings, profile: Profile, stack: StackRelease, image: ServingImage, weights: Artifact
+    settings: Settings,
+    profile: Profile,
+    stack: StackRelease,
+    source: Artifact,
+    image: ServingImage,
+    weights: Artifact,
 ) -> Artifact:
     checkpoint = profile.checkpoint
     if checkpoint.quantization:
-        command = commands.quantize(checkpoint, quantizer_candidates(stack.version))
+        command = commands.quantize(checkpoint, stack.tensorrt_llm, quantizer_candidates(stack.version))
     else:
-        command = commands.convert(checkpoint, converter_candidates(checkpoint.family, stack.version))
-    inputs = {"weights": weights.key, "image": image.key, "command": command[5:]}
+        command = commands.convert(
+            checkpoint, stack.tensorrt_llm, converter_candidates(checkpoint.family, stack.version)
+        )
+    inputs = {"weights": weights.key, "image": image.key, "source": source.key, "command": command[5:]}
     return _made_in_image(
         "checkpoint", settings, image, inputs, command, {weights.path: commands.WEIGHTS}, profile
     )
@@ -459,7 +472,7 @@ def _engine(
     checkpoint: Artifact,
     gpus: tuple[Gpu, ...],
 ) -> Artifact:
-    command = commands.build_engine(profile.engine)
+    command = commands.build_engine(profile.engine, stack.tensorrt_llm)
     inputs = {
         "checkpoint": checkpoint.key,
         "image": image.key,
