@@ -10,6 +10,10 @@ from operations.plan.release import Release
 
 @deploy("Serving image")
 def build(release: Release) -> None:
-    """The checkout comes first: an image is built from it, and every model repository from its templates."""
-    detached.artifact(name="Check out tensorrtllm_backend", wanted=release.source)
-    detached.image(name="Build or pull the serving image", wanted=release.image)
+    """An image is built from the checkout; a newer one that is pulled carries the templates itself."""
+    if release.image_first:
+        detached.image(name="Pull the serving image", wanted=release.image)
+        detached.artifact(name="Take the templates out of the image", wanted=release.source)
+    else:
+        detached.artifact(name="Check out tensorrtllm_backend", wanted=release.source)
+        detached.image(name="Build or pull the serving image", wanted=release.image)

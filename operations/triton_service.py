@@ -126,8 +126,7 @@ def _start(host: Host, release: Release) -> str:
 
 def _prove(host: Host, release: Release) -> str:
     """The golden requests; what is wrong with an answer, or nothing."""
-    address = release.ready_urls[release.profile.golden[0].model].split("/")[2].split(":")[0]
-    with forwarded(host, address, release.ports[1]) as endpoint:
+    with forwarded(host, release.address, release.ports[1]) as endpoint:
         for golden in release.profile.golden:
             answer, problem = ask_in_a_process(endpoint, golden)
             if problem:

@@ -15,6 +15,8 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 ATTEMPTS = 6
@@ -85,24 +87,24 @@ def main() -> int:
     return 0
 
 
-def selected(path: str, request: dict) -> bool:
+def selected(path: str, request: dict[str, Any]) -> bool:
     if path.startswith("/") or ".." in path.split("/"):
         return False
     if path.endswith(PICKLES) and not request["allow_pickle"]:
         return False
 
-    def any_of(patterns: list) -> bool:
+    def any_of(patterns: list[str]) -> bool:
         return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
 
     return any_of(request["include"]) and not any_of(request["exclude"])
 
 
-def fetch(api, name: str, revision: str, path: str, output: str) -> None:
+def fetch(api: Any, name: str, revision: str, path: str, output: str) -> None:
     """One file; a broken transfer is resumed, with pauses that grow."""
     patiently(lambda: api.hf_hub_download(name, path, revision=revision, local_dir=output))
 
 
-def patiently(call):
+def patiently(call: Callable[[], Any]) -> Any:
     """Repeat what fails for a passing reason: no answer, too many requests, the server's own fault."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -124,22 +126,22 @@ def patiently(call):
     raise AssertionError("unreachable")
 
 
-def matches(path: str, entry) -> bool:
+def matches(path: str, entry: Any) -> bool:
     """Whether the file is there with the hash the hub states: SHA-256 for LFS files, git's blob id for others."""
     if not os.path.isfile(path) or (entry.size is not None and os.path.getsize(path) != entry.size):
         return False
     lfs = entry.lfs
     if lfs:
         wanted = lfs["sha256"] if isinstance(lfs, dict) else lfs.sha256
-        return digest(path, hashlib.sha256()) == wanted
-    return digest(path, hashlib.sha1(b"blob %d\0" % os.path.getsize(path))) == entry.blob_id
+        return digest(path, hashlib.sha256()) == str(wanted)
+    return digest(path, hashlib.sha1(b"blob %d\0" % os.path.getsize(path))) == str(entry.blob_id)
 
 
-def digest(path: str, hasher) -> str:
+def digest(path: str, hasher: Any) -> str:
     with open(path, "rb") as file:
         for chunk in iter(lambda: file.read(1 << 20), b""):
             hasher.update(chunk)
-    return hasher.hexdigest()
+    return str(hasher.hexdigest())
 
 
 def size_of(directory: str) -> int:

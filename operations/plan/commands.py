@@ -30,7 +30,6 @@ def container(
     mounts: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
-    entrypoint: bool = False,
 ) -> Argv:
     """
     `docker run` of one foreground container that removes itself.
@@ -38,7 +37,9 @@ def container(
     + gpus: the GPUs it sees, `all` or `0,1`; None: none. The nvidia runtime is named per container and never
       made docker's default, so that other containers of the host stay as they are.
     + mounts: host path -> container path, read-only but for OUTPUT
-    + entrypoint: keep the image's entrypoint; NGC's prints a banner and checks that build steps do not need
+
+    The image's entrypoint stays: NGC's makes CUDA's forward-compatibility libraries visible where the host's driver
+    is older than the image's CUDA.
     """
     argv = ["docker", "run", "--rm", "--init", "--name", name, "--pull", "never", "--network", network]
     if gpus is not None:
@@ -48,11 +49,7 @@ def container(
         argv += ["--env", f"{key}={value}"]
     for source, target in (mounts or {}).items():
         argv += ["--volume", f"{source}:{target}" if target == OUTPUT else f"{source}:{target}:ro"]
-    argv += options
-    if not entrypoint:
-        argv += ["--entrypoint", command[0]]
-        return [*argv, image, *command[1:]]
-    return [*argv, image, *command]
+    return [*argv, *options, image, *command]
 
 
 def first_of(candidates: Sequence[str], arguments: Sequence[str]) -> Argv:

@@ -33,7 +33,8 @@ def parse(text: str) -> dict[str, Any]:
 
 def has_nvidia_runtime(settings: Mapping[str, Any]) -> bool:
     """Whether docker knows NVIDIA's runtime: `runtimes.nvidia.path` names its binary, with or without a directory."""
-    runtime = settings.get("runtimes", {}).get("nvidia", {})
+    runtimes = settings.get("runtimes")
+    runtime = runtimes.get("nvidia") if isinstance(runtimes, dict) else None
     return isinstance(runtime, dict) and str(runtime.get("path", "")).rsplit("/", 1)[-1] == NVIDIA_RUNTIME
 
 

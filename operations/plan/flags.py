@@ -118,12 +118,26 @@ QFORMATS_SINCE: dict[str, Version] = {"nvfp4": (0, 17)}
 Values = dict[str, Value]
 
 
+def _number(values: Values, name: str, default: int) -> int:
+    value = values.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise PlanError(f"engine.{name}", value, "a whole number")
+    return value
+
+
 def _seq_len(values: Values, version: Version) -> None:
     """max_output_len <-> max_seq_len, which is input and output together."""
-    if version >= (0, 12) and "max_output_len" in values and "max_seq_len" not in values:
-        values["max_seq_len"] = int(values.get("max_input_len", 1024)) + int(values.pop("max_output_len"))
-    elif version < (0, 11) and "max_seq_len" in values and "max_output_len" not in values:
-        values["max_output_len"] = int(values.pop("max_seq_len")) - int(values.get("max_input_len", 1024))
+    total, output, longest = "max_seq_len", "max_output_len", _number(values, "max_input_len", 1024)
+    if version >= (0, 12) and output in values and total not in values:
+        values[total] = longest + _number(values, output, 0)
+        del values[output]
+    elif version < (0, 11) and total in values and output not in values:
+        if _number(values, total, 0) <= longest:
+            raise PlanError(
+                "engine.max_seq_len", values[total], f"more than max_input_len, which is {longest}"
+            )
+        values[output] = _number(values, total, 0) - longest
+        del values[total]
 
 
 def _kv_cache(values: Values, version: Version) -> None:

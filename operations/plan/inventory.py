@@ -88,9 +88,10 @@ def checked_hosts(hosts: object, where: str) -> list[HostEntry]:
             if re.fullmatch(r"[0-9.]+", value) and not _is_ipv4(value):
                 raise PlanError(f"{where}: host #{number} {key}", value, "a valid IPv4 address")
         entries.append((name, data))
-    seen: dict[object, str] = {}
+    seen: dict[str, str] = {}
     for name, data in entries:
-        address = (data.get("ssh_hostname", name), data.get("ssh_port", 22))
+        # as text: a port that is no number is refused with the other settings
+        address = f"{data.get('ssh_hostname', name)}:{data.get('ssh_port', 22)}"
         for identity in (name, address):
             if identity in seen:
                 raise PlanError(f"{where}: host {name}", f"duplicate host {identity}", "each host once")

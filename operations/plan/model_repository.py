@@ -16,8 +16,8 @@ from operations.plan.template_parameters import Version, parameters_of
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z0-9_]+)\}")
 # Quoted, and the server parses the file without them, but the model then does not load.
 REQUIRED_QUOTED = frozenset({"engine_dir", "batching_strategy", "tokenizer_dir", "triton_backend"})
-_BARE_VALUE = re.compile(r"^[A-Za-z0-9_.+-]+$")
-_QUOTED_VALUE = re.compile(r"^[^\"\\\x00-\x1f]*$")
+_BARE_VALUE = re.compile(r"[A-Za-z0-9_.+-]+")
+_QUOTED_VALUE = re.compile(r"[^\"\\\x00-\x1f]*")
 
 # What a template needs filled and a profile rarely wants to say. triton's data types follow the engine's defaults.
 DEFAULTS: dict[str, Value] = {
@@ -107,7 +107,7 @@ def _fill_line(model: str, number: int, line: str, values: Mapping[str, Value]) 
                 where, "no value", "every mandatory placeholder filled", f"set repository.parameters.{name}"
             )
         text = text_of(values[name])
-        if not (_QUOTED_VALUE if quoted else _BARE_VALUE).match(text):
+        if not (_QUOTED_VALUE if quoted else _BARE_VALUE).fullmatch(text):
             raise PlanError(where, text, "a value without quotes, backslashes or line breaks")
         return text
 

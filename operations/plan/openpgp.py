@@ -34,24 +34,36 @@ def _fingerprint(packet: bytes) -> str:
 
 
 def _packets(data: bytes) -> list[tuple[int, bytes]]:
+    """The packets up to the first that is cut or broken."""
     packets: list[tuple[int, bytes]] = []
     at = 0
-    while at < len(data):
-        head = data[at]
-        if not head & 0x80:
+    while at < len(data) and data[at] & 0x80:
+        try:
+            tag, start, size = _header(data, at)
+        except IndexError:
             break
-        if head & 0x40:  # the new format
-            tag, at = head & 0x3F, at + 1
-            first = data[at]
-            if first < 192:
-                size, at = first, at + 1
-            elif first < 224:
-                size, at = ((first - 192) << 8) + data[at + 1] + 192, at + 2
-            else:
-                size, at = int.from_bytes(data[at + 1 : at + 5], "big"), at + 5
-        else:
-            tag, width = (head >> 2) & 0x0F, 1 << (head & 0x03)
-            size, at = int.from_bytes(data[at + 1 : at + 1 + width], "big"), at + 1 + width
-        packets.append((tag, data[at : at + size]))
-        at += size
+        if start + size > len(data):
+            break
+        packets.append((tag, data[start : start + size]))
+        at = start + size
     return packets
+
+
+def _header(data: bytes, at: int) -> tuple[int, int, int]:
+    """A packet's tag, where its body starts, and its size. Raises IndexError where the data ends inside it."""
+    head = data[at]
+    if not head & 0x40:  # the old format
+        tag, width = (head >> 2) & 0x0F, 1 << (head & 0x03)
+        length = data[at + 1 : at + 1 + width]
+        if len(length) < width:
+            raise IndexError("cut length")
+        return tag, at + 1 + width, int.from_bytes(length, "big")
+    tag, first = head & 0x3F, data[at + 1]
+    if first < 192:
+        return tag, at + 2, first
+    if first < 224:
+        return tag, at + 3, ((first - 192) << 8) + data[at + 2] + 192
+    length = data[at + 2 : at + 6]
+    if len(length) < 4:
+        raise IndexError("cut length")
+    return tag, at + 6, int.from_bytes(length, "big")

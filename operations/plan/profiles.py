@@ -20,7 +20,8 @@ MODELS_DIRECTORY = Path(__file__).resolve().parents[2] / "inventories" / "models
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 Dtype = Literal["float16", "bfloat16", "float32"]
-Value = str | int | float | bool
+# finite: TOML knows nan and inf, but nothing that reads these values does
+Value = str | int | bool | Annotated[float, Field(allow_inf_nan=False)]
 
 # Formats that run code when they are loaded; refused unless a profile says otherwise by name.
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -28,6 +29,14 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Hardware(_Table):
+    """What the profile was made for; it is planned for any GPU that fits."""
+
+    shape: str
+    gpu: str
+    count: Annotated[int, Field(ge=1, le=64, strict=True)]
 
 
 class Weights(_Table):
@@ -146,6 +155,7 @@ class Profile(_Table):
 
     kind: Literal["engine"]
     summary: str
+    hardware: Hardware | None = None
     weights: Weights
     image: Image
     checkpoint: Checkpoint

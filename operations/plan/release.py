@@ -17,6 +17,8 @@ from operations.plan.profiles import Profile, Value, load_profile
 from operations.plan.settings import Settings
 from operations.plan.sources import BACKEND_COMMITS, BACKEND_URL
 from operations.plan.support_matrix import (
+    IMAGE_TEMPLATE_ROOTS,
+    TEMPLATES_IN_IMAGE,
     StackRelease,
     converter_candidates,
     quantizer_candidates,
@@ -47,14 +49,24 @@ class Release:
     parameters: dict[str, Value]
 
     @property
+    def image_first(self) -> bool:
+        """Whether the templates come out of the image, and not the image out of the checkout."""
+        return "image" in self.source.inputs
+
+    @property
     def artifacts(self) -> tuple[Artifact, ...]:
-        """In the order they are made."""
+        """In the order they are made; the serving image comes after, or before, the first."""
         return (self.source, self.weights, self.checkpoint, self.engine)
 
     @property
     def models(self) -> list[str]:
         """The models of the repository."""
         return list(self.profile.repository.models)
+
+    @property
+    def address(self) -> str:
+        """Where the host reaches its own server."""
+        return local_address(self.settings)
 
     @property
     def ready_urls(self) -> dict[str, str]:
@@ -79,7 +91,8 @@ class Release:
     @property
     def template_directory(self) -> str:
         """The checkout's templates of the model repository, on the host."""
-        return f"{self.source.path}/tree/{template_root(self.stack.version)}"
+        root = "templates" if self.image_first else template_root(self.stack.version)
+        return f"{self.source.path}/tree/{root}"
 
     @cached_property
     def files(self) -> dict[str, str]:
@@ -105,7 +118,6 @@ class Release:
                     },
                     options=self._container_options(),
                     environment={"HF_HUB_OFFLINE": "1", **self.profile.server.environment},
-                    entrypoint=False,
                 ),
                 mounted=[self.engine.path, self.weights.path],
             ),
@@ -190,6 +202,11 @@ class Release:
         ]
 
 
+def local_address(settings: Settings) -> str:
+    """The address on which a host reaches its own server."""
+    return "127.0.0.1" if settings.bind_address == "0.0.0.0" else settings.bind_address
+
+
 def ready_urls(settings: Settings, profile: Profile) -> dict[str, str]:
     """
     Where the host asks its own server whether a model is ready, for each model that takes a person's request.
@@ -197,9 +214,8 @@ def ready_urls(settings: Settings, profile: Profile) -> dict[str, str]:
     The models are asked and not the server, whose own readiness stays 200 when an unload takes the ensemble down.
     """
     asked = [model for model in profile.repository.models if model in ("ensemble", "tensorrt_llm_bls")]
-    address = "127.0.0.1" if settings.bind_address == "0.0.0.0" else settings.bind_address
     port = settings.http_port or profile.server.http_port
-    return {model: f"http://{address}:{port}/v2/models/{model}/ready" for model in asked}
+    return {model: f"http://{local_address(settings)}:{port}/v2/models/{model}/ready" for model in asked}
 
 
 def plan_release(
@@ -227,8 +243,7 @@ def plan_release(
         profile.repository.models, parameters, profile.repository.model_parameters, stack.version
     )
 
-    source = _source(settings, profile, stack)
-    image = _image(settings, profile, stack, source)
+    source, image = _source_and_image(settings, profile, stack)
     weights = _weights(settings, profile, image)
     checkpoint = _checkpoint(settings, profile, stack, source, image, weights)
     engine = _engine(settings, profile, stack, image, checkpoint, chosen)
@@ -312,7 +327,37 @@ def _ports(settings: Settings, profile: Profile) -> tuple[int, int, int]:
     return ports
 
 
-def _source(settings: Settings, profile: Profile, stack: StackRelease) -> Artifact:
+def _source_and_image(
+    settings: Settings, profile: Profile, stack: StackRelease
+) -> tuple[Artifact, ServingImage]:
+    """Where the model repository's templates come from, and the serving image: each may be made from the other."""
+    if profile.image.source == "pull":
+        image = _pulled_image(settings, stack)
+        if stack.version >= TEMPLATES_IN_IMAGE:
+            return _source_in_image(settings, image), image
+        return _checkout(settings, profile, stack), image
+    source = _checkout(settings, profile, stack)
+    return source, _built_image(settings, profile, stack, source)
+
+
+def _source_in_image(settings: Settings, image: ServingImage) -> Artifact:
+    """The templates as a pulled image carries them: what fits it best, and for the newest releases all there is."""
+    inputs = {"image": image.key, "templates": list(IMAGE_TEMPLATE_ROOTS)}
+    place = Artifact("source", settings.data_root, inputs, ())
+    copy = (
+        'for root in "$@"; do if [ -d "$root" ]; then mkdir -p /output/tree && cp -R "$root" /output/tree/templates '
+        '&& exit 0; fi; done; echo "no templates in the serving image, looked for: $*" >&2; exit 66'
+    )
+    step = commands.container(
+        image.tag,
+        ["sh", "-c", copy, "copy-templates", *IMAGE_TEMPLATE_ROOTS],
+        name=place.unit,
+        mounts={partial_path(place.path): commands.OUTPUT},
+    )
+    return Artifact("source", settings.data_root, inputs, frozen([step]))
+
+
+def _checkout(settings: Settings, profile: Profile, stack: StackRelease) -> Artifact:
     """The checkout of tensorrtllm_backend: what an image is built from, and the model repository's templates."""
     tag = stack.backend_tag
     if tag is None:
@@ -350,34 +395,39 @@ def _source(settings: Settings, profile: Profile, stack: StackRelease) -> Artifa
     return Artifact("source", settings.data_root, inputs, frozen(steps), checksums=False)
 
 
-def _image(settings: Settings, profile: Profile, stack: StackRelease, source: Artifact) -> ServingImage:
-    check = ["docker", "run", "--rm", "--pull", "never", "--network", "none", "--runtime", "nvidia"]
-    check += ["--env", "NVIDIA_VISIBLE_DEVICES=all", "--entrypoint", "sh"]
+def _version_check(name: str, image: str, version: str) -> list[str]:
+    """Run the image once: what it holds is the truth, its tag and its release notes are not."""
     script = (
         "found=$(python3 -c 'import tensorrt_llm; print(tensorrt_llm.__version__)' | tail -n 1); "
         '[ "$found" = "$0" ] || { echo "TensorRT-LLM in the image: found $found, expected $0" >&2; exit 65; }'
     )
-    if profile.image.source == "pull":
-        digest = settings.image_digests.get(stack.image)
-        if digest is None:
-            raise PlanError(
-                f"image_digests[{stack.image!r}]",
-                "nothing",
-                "the image's sha256 digest",
-                f"docker buildx imagetools inspect nvcr.io/{stack.image}",
-            )
-        reference = f"{settings.image_registry}/{stack.image.split(':')[0]}@{digest}"
-        inputs: Inputs = {"source": "pull", "image": stack.image, "digest": digest}
-        draft = ServingImage(inputs, ())
-        steps = [
-            ["docker", "pull", reference],
-            [*check, "--name", draft.unit, reference, "-c", script, stack.tensorrt_llm],
-            ["docker", "tag", reference, draft.tag],
-        ]
-        return ServingImage(inputs, frozen(steps))
+    return commands.container(image, ["sh", "-c", script, version], name=name, gpus="all")
+
+
+def _pulled_image(settings: Settings, stack: StackRelease) -> ServingImage:
+    digest = settings.image_digests.get(stack.image)
+    if digest is None:
+        raise PlanError(
+            f"image_digests[{stack.image!r}]",
+            "nothing",
+            "the image's sha256 digest",
+            f"docker buildx imagetools inspect nvcr.io/{stack.image}",
+        )
+    reference = f"{settings.image_registry}/{stack.image.split(':')[0]}@{digest}"
+    inputs: Inputs = {"source": "pull", "image": stack.image, "digest": digest}
+    draft = ServingImage(inputs, ())
+    steps = [
+        ["docker", "pull", reference],
+        _version_check(draft.unit, reference, stack.tensorrt_llm),
+        ["docker", "tag", reference, draft.tag],
+    ]
+    return ServingImage(inputs, frozen(steps))
+
+
+def _built_image(settings: Settings, profile: Profile, stack: StackRelease, source: Artifact) -> ServingImage:
     base = profile.image.base
     digest = settings.image_digests.get(base) if base else None
-    inputs = {"source": "build", "tree": source.key, "base": base, "base_digest": digest}
+    inputs: Inputs = {"source": "build", "tree": source.key, "base": base, "base_digest": digest}
     draft = ServingImage(inputs, ())
     repository, tag = base.split(":") if base else ("nvidia/tritonserver", "")
     arguments = [f"--build-arg=BASE_IMAGE={settings.image_registry}/{repository}"]
@@ -398,7 +448,7 @@ def _image(settings: Settings, profile: Profile, stack: StackRelease, source: Ar
             f"--label=tritonhost.image={draft.key}",
             f"{source.path}/tree",
         ],
-        [*check, "--name", draft.unit, building, "-c", script, stack.tensorrt_llm],
+        _version_check(draft.unit, building, stack.tensorrt_llm),
         # The tag a release asks for appears only on an image that was built to the end and looked into.
         ["docker", "tag", building, draft.tag],
         ["docker", "rmi", "--no-prune", building],

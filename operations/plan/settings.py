@@ -118,9 +118,10 @@ class Settings(BaseModel):
     @field_validator("data_root")
     @classmethod
     def _a_directory_of_our_own(cls, value: str) -> str:
-        if ".." in value.split("/") or value.rstrip("/").count("/") < 2:
+        levels = [level for level in value.split("/") if level not in ("", ".")]
+        if ".." in levels or len(levels) < 2:
             raise ValueError("an absolute directory of at least two levels, such as /var/lib/tritonhost")
-        return value.rstrip("/")
+        return f"/{'/'.join(levels)}"
 
     @model_validator(mode="after")
     def _not_public_by_accident(self) -> Settings:
@@ -141,8 +142,10 @@ def from_host_data(data: Mapping[str, Any], host: str) -> Settings:
     Raises PlanError with the key, what was found and what is allowed.
     """
     for key, value in data.items():
-        if isinstance(value, str) and re.search(r"\bhf_[A-Za-z0-9]{8,}", value):
-            raise PlanError(f"{host}: {key}", value, "no secret in an inventory", "export HF_TOKEN instead")
+        if re.search(r"\bhf_[A-Za-z0-9]{8,}", repr(value)):
+            raise PlanError(
+                f"{host}: {key}", repr(value), "no secret in an inventory", "export HF_TOKEN instead"
+            )
         if key == "ssh_password":
             raise PlanError(f"{host}: ssh_password", "a password", "no secret in an inventory", "use ssh_key")
         if key.startswith("ssh_") and key not in CONNECTOR_KEYS:

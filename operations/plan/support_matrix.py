@@ -134,6 +134,16 @@ def _candidates(scripts: list[str], version: tuple[int, ...]) -> tuple[str, ...]
     return tuple(f"{root}/{script}" for script in scripts for root in example_roots(version))
 
 
+# From this version on the NGC image carries templates and examples itself: READMEs of tensorrtllm_backend v0.17.0
+# and later use /app/all_models, the earlier ones mount a clone.
+TEMPLATES_IN_IMAGE = (0, 17)
+IMAGE_TEMPLATE_ROOTS = (
+    "/app/all_models/inflight_batcher_llm",
+    "/app/triton_backend/all_models/inflight_batcher_llm",
+    "/app/tensorrt_llm/triton_backend/all_models/inflight_batcher_llm",
+)
+
+
 def template_root(version: tuple[int, ...]) -> str:
     """Where the checkout of tensorrtllm_backend keeps the templates of the five-model repository.
 

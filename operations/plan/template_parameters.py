@@ -2,7 +2,9 @@
 
 Source: all_models/inflight_batcher_llm/<model>/config.pbtxt at the tags v0.9.0, v0.10.0, v0.11.0, v0.12.0, v0.13.0,
 v0.16.0, v0.17.0 and v0.19.0 of https://github.com/triton-inference-server/tensorrtllm_backend. A parameter that
-first appears between two of these tags carries the version of the docs that first name it, or else the later tag.
+first appears between two of these tags carries the version of the docs that first name it, or else the later tag. What
+came after v0.19.0 is from single files of NVIDIA/TensorRT-LLM's triton_backend/ (commits 08dc37e, 0c8de69, 0193dbd)
+and a documentation change (tensorrtllm_backend PR 822): the exact release of each was not read.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
             (0, 12): "engine_dir visual_model_path",
             (0, 15): "max_num_images",
             (0, 19): "max_queue_delay_microseconds max_queue_size multimodal_model_path",
+            (0, 20): "hf_model_path",
         },
         bare="max_queue_delay_microseconds max_queue_size preprocessing_instance_count triton_max_batch_size",
         until={"visual_model_path": (0, 19)},
@@ -83,8 +86,10 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
                 "lookahead_window_size lora_prefetch_dir num_nodes tokenizer_dir "
                 "xgrammar_tokenizer_info_path"
             ),
+            (1, 1): "prompt_embedding_table_data_type",
         },
-        bare="decoupled_mode encoder_input_features_data_type logits_datatype max_queue_delay_microseconds max_queue_size triton_backend triton_max_batch_size",
+        bare="decoupled_mode encoder_input_features_data_type logits_datatype max_queue_delay_microseconds "
+        "max_queue_size prompt_embedding_table_data_type triton_backend triton_max_batch_size",
         until={"enable_trt_overlap": (0, 10)},
     ),
     "tensorrt_llm_bls": _table(

@@ -37,7 +37,7 @@ class Layer:
 class _Hashing:
     """A write-only stream that hashes what passes through."""
 
-    def __init__(self, target: IO[bytes]) -> None:
+    def __init__(self, target: IO[bytes] | gzip.GzipFile) -> None:
         self.target = target
         self.sha = hashlib.sha256()
         self.size = 0
@@ -112,7 +112,7 @@ def write_layer(
     partial = target.with_name(target.name + ".partial")
     with partial.open("wb") as raw:
         stored = _Hashing(raw)
-        with gzip.GzipFile(filename="", mode="wb", fileobj=stored, mtime=0, compresslevel=6) as packed:  # type: ignore[call-overload]
+        with gzip.GzipFile(filename="", mode="wb", fileobj=stored, mtime=0, compresslevel=6) as packed:
             unpacked = _Hashing(packed)
             with tarfile.open(
                 fileobj=unpacked, mode="w|", format=tarfile.GNU_FORMAT, bufsize=1 << 20

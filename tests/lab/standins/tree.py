@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from .layers import FileContent
@@ -47,9 +48,9 @@ def tensorrt_llm_tree(version: str) -> dict[str, bytes | tuple[bytes, int]]:
         if path.is_file() and "__pycache__" not in path.parts:
             name = str(path.relative_to(SOURCE))
             files[name] = (path.read_bytes(), 0o755) if name == "scripts/trtllm-build" else path.read_bytes()
-    files["tensorrt_llm/version.py"] = (
-        f'"""The version that this stand-in plays."""\n\n__version__ = "{tag[1:]}"\n'.encode()
-    )
+    played = files["tensorrt_llm/version.py"]
+    assert isinstance(played, bytes)
+    files["tensorrt_llm/version.py"] = re.sub(rb'"[0-9.]+"', f'"{tag[1:]}"'.encode(), played)
     for family in ("llama", "gpt", "quantization"):
         files[f"examples/{family}/requirements.txt"] = f"tensorrt_llm=={tag[1:]}\n".encode()
     return files

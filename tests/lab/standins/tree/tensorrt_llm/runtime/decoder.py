@@ -151,7 +151,8 @@ class Decoder:
 
         def heads(rank: Weights) -> int:
             layer = "transformer.layers.0.attention."
-            return (len(rank[layer + "qkv.weight"]) - rank[layer + "dense.weight"].shape[1]) // self.head // 2
+            rows, queries = len(rank[layer + "qkv.weight"]), int(rank[layer + "dense.weight"].shape[1])
+            return (rows - queries) // self.head // 2
 
         return [
             [

@@ -1,0 +1,135 @@
+"""A release in words: what would be fetched, run and served, for a reader and for review."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from operations.plan.artifacts import Artifact, ServingImage
+from operations.plan.errors import PlanError
+from operations.plan.gpu import Gpu
+from operations.plan.model_repository import DEFAULTS, text_of
+from operations.plan.profiles import Profile, load_profile
+from operations.plan.release import Release, plan_release
+from operations.plan.settings import from_host_data
+from operations.plan.support_matrix import RELEASES
+from operations.plan.template_parameters import parameters_of
+
+# Stands for a digest the inventory must give: a plan can be read before it is known.
+UNKNOWN_DIGEST = f"sha256:{'0' * 64}"
+
+# GPU models by nvidia-smi's name: compute capability, memory in MiB (nvidia-smi --query-gpu=name,compute_cap,memory.total;
+# the H200 row was read on one, the others are NVIDIA's published figures).
+KNOWN_GPUS = {
+    "NVIDIA A10": ("8.6", 23028),
+    "NVIDIA A100-SXM4-40GB": ("8.0", 40960),
+    "NVIDIA A100-SXM4-80GB": ("8.0", 81920),
+    "NVIDIA L40S": ("8.9", 46068),
+    "NVIDIA H100 80GB HBM3": ("9.0", 81559),
+    "NVIDIA H200": ("9.0", 143771),
+}
+
+
+def gpus_from(text: str) -> tuple[Gpu, ...]:
+    """`NVIDIA A10:4` -> four of them, as a host with such GPUs would report."""
+    name, _, count = text.rpartition(":")
+    if name not in KNOWN_GPUS or not count.isdigit() or not 1 <= int(count) <= 64:
+        raise PlanError("--gpus", text, "NAME:COUNT", f"names: {', '.join(KNOWN_GPUS)}")
+    capability, memory = KNOWN_GPUS[name]
+    return tuple(Gpu(i, name, f"GPU-{i}", capability, memory, memory, "0") for i in range(int(count)))
+
+
+def explain(name: str, data: Mapping[str, Any], gpus: str | None = None) -> str:
+    """
+    Everything one profile decides, as text.
+
+    + name: the profile
+    + data: inventory data, as in group_data/all.py; image digests it lacks are shown as zeros
+    + gpus: NAME:COUNT; None takes the profile's own hardware
+
+    Raises PlanError for what cannot be planned.
+    """
+    profile = load_profile(name)
+    if gpus is None:
+        if profile.hardware is None:
+            raise PlanError("--gpus", "nothing", "NAME:COUNT", "the profile names no hardware of its own")
+        gpus = f"{profile.hardware.gpu}:{profile.hardware.count}"
+    digests = {row.image: UNKNOWN_DIGEST for row in RELEASES.values()} | data.get("image_digests", {})
+    settings = from_host_data({**data, "model": name, "image_digests": digests}, "explain")
+    return text(plan_release(settings, gpus_from(gpus), profile=profile), profile, gpus)
+
+
+def text(release: Release, profile: Profile, gpus: str) -> str:
+    """The release as lines."""
+    stack, lines = release.stack, []
+
+    def section(title: str, *content: str) -> None:
+        lines.extend(["", title, *(f"  {line}" for line in content)])
+
+    lines.append(f"{release.settings.model}: {profile.summary}")
+    section(
+        "stack",
+        f"release {stack.release}: Triton {stack.triton}, TensorRT-LLM {stack.tensorrt_llm}, "
+        f"TensorRT {stack.tensorrt}, CUDA {stack.cuda}",
+        f"planned for {gpus}{f' ({profile.hardware.shape})' if profile.hardware else ''}",
+    )
+    section("weights", f"{profile.weights.repository} at {profile.weights.revision}", *_gated(profile))
+    order: list[Artifact | ServingImage] = [release.source, release.image]
+    for work in reversed(order) if release.image_first else order:
+        title = "source" if isinstance(work, Artifact) else "serving image"
+        section(title, *(_shown(step) for step in work.commands))
+    for artifact in (release.checkpoint, release.engine):
+        section(artifact.kind, *_in_container(artifact, release.image.tag))
+    for model in release.models:
+        section(f"model repository: {model}/config.pbtxt", *_parameters(release, model))
+    section("served", *_served(release))
+    for golden in profile.golden:
+        wanted = f"starts with {golden.expect!r}" if golden.expect else "at least one word"
+        section("golden request", f"{golden.model}: {golden.prompt!r}, {golden.max_tokens} tokens: {wanted}")
+    return "\n".join(lines) + "\n"
+
+
+def _gated(profile: Profile) -> list[str]:
+    return ["gated: needs HF_TOKEN"] if profile.weights.gated else []
+
+
+def _shown(step: tuple[str, ...]) -> str:
+    """A command without what repeats: git's environment, the partial directory's name."""
+    words = [word for word in step if not word.startswith(("HOME=", "GIT_TERMINAL_PROMPT="))]
+    return shlex.join(words[1:] if words[0] == "env" and "=" not in words[1] else words)
+
+
+def _in_container(artifact: Artifact, image: str) -> list[str]:
+    """The command inside the serving image, without docker's options."""
+    words = list(artifact.commands[0])
+    words = words[words.index(image) + 1 :]
+    if "first-of" not in words:
+        return [shlex.join(words)]
+    # a script that is looked for in several places: the places, then its arguments
+    at = words.index("first-of")
+    count = int(words[at + 1])
+    candidates, arguments = words[at + 2 : at + 2 + count], words[at + 2 + count :]
+    return [
+        f"python3 {candidates[0]} {shlex.join(arguments)}",
+        f"also looked for: {' '.join(candidates[1:])}",
+    ]
+
+
+def _parameters(release: Release, model: str) -> list[str]:
+    values = {
+        **DEFAULTS,
+        **release.parameters,
+        **release.profile.repository.model_parameters.get(model, {}),
+    }
+    known = parameters_of(model, release.stack.version)
+    return [f"{name} = {text_of(values[name])}" for name in sorted(known) if name in values]
+
+
+def _served(release: Release) -> list[str]:
+    script = release.files["serve"].replace("\\\n", " ")
+    command = next(line for line in script.splitlines() if line.startswith("exec docker run"))
+    words = shlex.split(command.removeprefix("exec "))
+    at = words.index(release.image.tag)
+    options = [word for word in words[2:at] if not word.startswith("tritonhost.")]
+    return [shlex.join(words[at + 1 :]), f"docker run {shlex.join(options)}"]
