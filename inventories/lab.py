@@ -1,13 +1,13 @@
 """The lab's hosts, as `tests/lab/lab up N` made them: the embedded default inventory."""
 
 import json
-import os
 from pathlib import Path
 
 from operations.plan.errors import PlanError
 from operations.plan.inventory import checked_hosts, refusing, settings_of
+from tests.lab.settings import from_environment
 
-_lab_json = Path(os.environ.get("LAB_STATE", "/var/lib/tritonhost-lab")) / "lab.json"
+_lab_json = from_environment().record
 
 with refusing():
     if not _lab_json.exists():

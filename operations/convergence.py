@@ -32,7 +32,10 @@ def look() -> Release | None:
             raise PlanError("GPUs", observed.gpu_problem, "a working NVIDIA driver")
         release = plan_release(settings, observed.gpus, os_major, profile)
     except PlanError as error:
-        raise PyinfraError(f"{host.name}: {error}") from None
+        message = str(error)
+        raise PyinfraError(
+            message if message.startswith(f"{host.name}: ") else f"{host.name}: {message}"
+        ) from None
     digests = host_files.digests(host_files.rendered(settings, os_major))
     rows = difference(release, observed, digests)
     logger.info(_report(release, observed, rows))
@@ -64,7 +67,10 @@ def _report(release: Release, observed: Observed, rows: list[Difference]) -> str
         )
     header = Difference("stage", "what", "found", "wanted")
     widths = [min(max(len(getattr(r, f)) for r in (header, *rows)), 58) for f in ("stage", "what", "found")]
-    lines = [f"{prefix}release {release.id} ({release.settings.model}): {len(rows)} differences"]
+    count = f"{len(rows)} difference{'s' if len(rows) > 1 else ''}"
+    lines = [f"{prefix}release {release.id} ({release.settings.model}): {count}"]
+    if observed.detached_units:
+        lines.append(f"{prefix}  at work on the host: {', '.join(observed.detached_units)}")
     for row in (header, *rows):
         cells = [row.stage, row.what, row.found]
         padded = [_cut(cell, width).ljust(width) for cell, width in zip(cells, widths, strict=True)]

@@ -133,7 +133,7 @@ def follow(host: Host, title: str, unit: str, cursor: str, ended: Sequence[str],
 def log_lost(host: Host, title: str, unit: str, error: BaseException) -> None:
     """Say that the connection is gone and what goes on without it."""
     logger.error(
-        f"{host.print_prefix}{title}: connection lost ({type(error).__name__}: {error}); the work goes on on the "
+        f"{host.print_prefix}{title}: connection lost ({str(error) or 'no answer'}); the work goes on on the "
         f"host as {unit}.service; follow it with: journalctl --follow --unit {unit}; run the same command again to "
         "re-attach"
     )
@@ -178,7 +178,7 @@ def _show(host: Host, title: str, unit: str, lines: list[str], seconds: float) -
     if left_out > 0:
         lines = [f"… {left_out} more lines: journalctl --unit {unit}", *lines[-LINES_SHOWN:]]
     for line in lines:
-        logger.info(f"{host.print_prefix}{title} {seconds:4.0f} s | {line[:200]}")
+        logger.info(f"{host.print_prefix}{title} {seconds:4.0f} s | {line.rstrip()[:200]}")
 
 
 def _failed(host: Host, work: Work, reason: str, output: list[str]) -> bool:

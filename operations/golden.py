@@ -32,21 +32,30 @@ def ask(address: str, golden: Golden, timeout_s: float = 120) -> str:
     import numpy as np
     import tritonclient.grpc as triton
 
+    dimensions = 0  # of text_input: two where the model batches in Triton, one in the LLM-API model
+
     def tensor(name: str, value: object, numpy_type: type, triton_type: str) -> triton.InferInput:
-        array: np.typing.NDArray[Any] = np.array([[value]], dtype=numpy_type)
+        array: np.typing.NDArray[Any] = np.full([1] * dimensions, value, dtype=numpy_type)
         given = triton.InferInput(name, list(array.shape), triton_type)
         given.set_data_from_numpy(array)
         return given
 
-    inputs = [
-        tensor("text_input", golden.prompt.encode(), np.object_, "BYTES"),
-        tensor("max_tokens", golden.max_tokens, np.int32, "INT32"),
-        tensor("bad_words", b"", np.object_, "BYTES"),
-        tensor("stop_words", b"", np.object_, "BYTES"),
-    ]
     answers: queue.Queue[tuple[triton.InferResult | None, Exception | None]] = queue.Queue()
     text = ""
     with triton.InferenceServerClient(address) as client:
+        metadata = client.get_model_metadata(golden.model)
+        shapes = {given.name: given.shape for given in metadata.inputs}
+        dimensions = len(shapes["text_input"])
+        limit = "sampling_param_max_tokens" if "sampling_param_max_tokens" in shapes else "max_tokens"
+        inputs = [
+            tensor("text_input", golden.prompt.encode(), np.object_, "BYTES"),
+            tensor(limit, golden.max_tokens, np.int32, "INT32"),
+            *(
+                tensor(name, b"", np.object_, "BYTES")
+                for name in ("bad_words", "stop_words")
+                if name in shapes
+            ),
+        ]
         client.start_stream(callback=lambda result, error: answers.put((result, error)))
         client.async_stream_infer(golden.model, inputs, enable_empty_final_response=True)
         while True:

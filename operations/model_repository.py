@@ -11,7 +11,7 @@ from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 
 from operations.facts.releases import ReleaseFiles, TemplateFiles
-from operations.plan import PlanError
+from operations.plan import PlanError, commands
 from operations.plan import model_repository as plan_model_repository
 from operations.plan.release import Release
 from operations.refusal import refuse
@@ -45,17 +45,21 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
         return
     try:
         configs = plan_model_repository.render(
-            templates, release.parameters, release.profile.repository.model_parameters
+            templates, release.parameters, release.profile.model_parameters
         )
     except PlanError as error:
         yield refuse(str(error))
         return
     files = {
         **{f"model_repository/{model}/config.pbtxt": text for model, text in configs.items()},
+        **{
+            f"model_repository/{path}": text
+            for path, text in release.profile.model_files(commands.WEIGHTS).items()
+        },
         **release.files,
         "release.json": json.dumps(release.document(), indent=2, sort_keys=True) + "\n",
     }
-    head = json.dumps({"kind": "release", "key": release.id, "inputs": {"engine": release.engine.key}})
+    head = json.dumps({"kind": "release", "key": release.id, "inputs": {"image": release.image.key}})
     yield StringCommand(
         host_script(
             "lay_out_release.sh",

@@ -70,10 +70,6 @@ section root
 findmnt --bytes --noheadings --raw --output SOURCE,FSTYPE,SIZE / 2>/dev/null
 lsblk --bytes --noheadings --raw --inverse --output NAME,TYPE,SIZE "$(findmnt --noheadings --output SOURCE /)" 2>/dev/null
 
-section space
-df -PB1 / 2>/dev/null
-df -PB1 "$DATA_ROOT" 2>/dev/null
-
 section gpus
 has nvidia-smi && nvidia-smi --query-gpu="$GPU_FIELDS" --format=csv,noheader,nounits 2>&1
 

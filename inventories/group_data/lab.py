@@ -5,12 +5,12 @@ lab this group has no data; inventories/lab.py says what to do then.
 """
 
 import json
-import os
-from pathlib import Path
+
+from tests.lab.settings import from_environment
 
 __all__ = []
 
-_lab_json = Path(os.environ.get("LAB_STATE", "/var/lib/tritonhost-lab")) / "lab.json"
+_lab_json = from_environment().record
 
 if _lab_json.exists():
     _lab = json.loads(_lab_json.read_text(encoding="utf-8"))
@@ -54,4 +54,6 @@ if _lab_json.exists():
     start_timeout_s = 180
     stop_timeout_s = 40
 
-    __all__ = [_name for _name in dir() if not _name.startswith("_") and _name not in ("json", "os", "Path")]
+    __all__ = [
+        _name for _name in dir() if not _name.startswith("_") and _name not in ("json", "from_environment")
+    ]

@@ -97,7 +97,6 @@ def observed(output: list[str]) -> Observed:
         release_manifest=release_manifests.get(current, {}),
         inodes=_tabbed(part["inodes"]),
         root=root_file_system(part["root"]),
-        free_bytes=_free(part["space"]),
         gpus=gpus,
         gpu_problem=gpu_problem,
         ready=_tabbed(part["ready"]),
@@ -219,11 +218,6 @@ def root_file_system(lines: list[str]) -> RootFileSystem:
         row for row in (line.split() for line in lines[1:]) if len(row) == 3 and row[1] in ("disk", "loop")
     ]
     return RootFileSystem(fields[0], fields[1], int(fields[2]), int(disks[-1][2]) if disks else 0)
-
-
-def _free(lines: list[str]) -> dict[str, int]:
-    rows = (line.split() for line in lines)
-    return {row[5]: int(row[3]) for row in rows if len(row) == 6 and row[3].isdigit()}
 
 
 def _gpus(lines: list[str]) -> tuple[tuple[Gpu, ...], str]:

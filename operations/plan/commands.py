@@ -144,7 +144,14 @@ def checkout(
         [*git, "init", "--quiet", into],
         [*here, "fetch", "--quiet", "--depth", "1", url, f"refs/tags/{tag}"],
         # A moved tag ends here: FETCH_HEAD must be the pinned commit.
-        ["sh", "-c", '[ "$("$@" rev-parse FETCH_HEAD^{commit})" = "$0" ]', commit, *here],
+        [
+            "sh",
+            "-c",
+            'found=$("$@" rev-parse FETCH_HEAD^{commit}); [ "$found" = "$0" ] || '
+            '{ echo "the tag is at commit $found, expected $0; see backend_commits" >&2; exit 65; }',
+            commit,
+            *here,
+        ],
         [*here, "checkout", "--quiet", "--detach", commit],
     ]
     if submodules:
@@ -168,6 +175,7 @@ def tritonserver(
     *,
     ports: tuple[int, int, int],
     world_size: int,
+    complete_configs: bool,
     load_models: Sequence[str],
     arguments: Sequence[str],
 ) -> Argv:
@@ -178,13 +186,15 @@ def tritonserver(
       them does: rank 0 opens the ports and loads every model, the others load tensorrt_llm alone and stay inside it.
       The line is the one that tensorrtllm_backend's scripts/launch_triton_server.py makes; the script itself
       returns at once, which no supervisor can watch.
+    + complete_configs: models complete their own config.pbtxt (the LLM-API model does); otherwise what is written
+      is what is served
     + load_models: with explicit model control, what to load; empty loads the whole repository
     """
     http, grpc, metrics = ports
     common = [
         "tritonserver",
         f"--model-repository={RELEASE}/model_repository",
-        "--disable-auto-complete-config",
+        *([] if complete_configs else ["--disable-auto-complete-config"]),
         f"--http-port={http}",
         f"--grpc-port={grpc}",
         f"--metrics-port={metrics}",

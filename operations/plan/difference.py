@@ -82,9 +82,11 @@ def _artifacts(release: Release, observed: Observed, _: Mapping[str, str]) -> Ro
         yield "serving image", release.image.title, "absent", release.image.tag
     for artifact in (release.weights, release.checkpoint, release.engine):
         # A checkpoint is only needed to build the engine from; a complete engine does without.
-        if artifact is release.checkpoint and _complete(release.engine, observed):
-            continue
-        yield from _artifact(artifact, observed)
+        superfluous = (
+            artifact is release.checkpoint and release.engine and _complete(release.engine, observed)
+        )
+        if artifact and not superfluous:
+            yield from _artifact(artifact, observed)
 
 
 def _artifact(artifact: Artifact, observed: Observed) -> Rows:
@@ -153,7 +155,7 @@ def running_problems(release: Release, observed: Observed) -> Rows:
     image = observed.images.get(release.image.tag)
     if image and container.image_id != image:
         yield "service", "running image", container.image_id, image
-    directories = (release.path, release.engine.path, release.weights.path)
+    directories = (release.path, *release.mounts)
     inodes = " ".join(observed.inodes.get(path, "?") for path in directories)
     if "?" not in inodes and container.labels.get("tritonhost.mounts") != inodes:
         yield (

@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from operations.plan import commands
 from operations.plan.artifacts import Artifact, ServingImage
 from operations.plan.errors import PlanError
 from operations.plan.gpu import Gpu
 from operations.plan.model_repository import DEFAULTS, text_of
-from operations.plan.profiles import Profile, load_profile
+from operations.plan.profiles import EngineProfile, Profile, load_profile
 from operations.plan.release import Release, plan_release
 from operations.plan.settings import from_host_data
 from operations.plan.support_matrix import RELEASES
@@ -79,9 +80,11 @@ def text(release: Release, profile: Profile, gpus: str) -> str:
     for work in reversed(order) if release.image_first else order:
         title = "source" if isinstance(work, Artifact) else "serving image"
         section(title, *(_shown(step) for step in work.commands))
-    for artifact in (release.checkpoint, release.engine):
+    for artifact in release.artifacts[2:]:
         section(artifact.kind, *_in_container(artifact, release.image.tag))
-    for model in release.models:
+    for path, content in profile.model_files(commands.WEIGHTS).items():
+        section(f"model repository: {path}", *content.splitlines())
+    for model in release.models if isinstance(profile, EngineProfile) else ():
         section(f"model repository: {model}/config.pbtxt", *_parameters(release, model))
     section("served", *_served(release))
     for golden in profile.golden:
@@ -120,7 +123,7 @@ def _parameters(release: Release, model: str) -> list[str]:
     values = {
         **DEFAULTS,
         **release.parameters,
-        **release.profile.repository.model_parameters.get(model, {}),
+        **release.profile.model_parameters.get(model, {}),
     }
     known = parameters_of(model, release.stack.version)
     return [f"{name} = {text_of(values[name])}" for name in sorted(known) if name in values]

@@ -47,7 +47,9 @@ def hosts_from_toml(path: Path) -> list[HostEntry]:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise PlanError(where, "no such file", "hosts", "write it, or set OCI_HOSTS=name=address,…") from None
+        raise PlanError(
+            where, "no such file", "one with hosts", "write it, or set OCI_HOSTS=name=address,…"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(where, str(error), "a TOML file in UTF-8") from None
     for key in data:

@@ -27,9 +27,21 @@ def differing(wanted: Inputs, found: Inputs) -> list[str]:
     lines = []
     for name in sorted({*wanted, *found}):
         new, old = wanted.get(name), found.get(name)
-        if new != old:
-            lines.append(f"{name}: {_short(old)} -> {_short(new)}")
+        if new == old:
+            continue
+        if isinstance(new, list | tuple) and isinstance(old, list | tuple):
+            # of an argument vector, only the words that changed
+            old, new = _without_common_ends(list(old), list(new))
+        lines.append(f"{name}: {_short(old)} -> {_short(new)}")
     return lines
+
+
+def _without_common_ends(old: list[object], new: list[object]) -> tuple[str, str]:
+    while old and new and old[0] == new[0]:
+        old, new = old[1:], new[1:]
+    while old and new and old[-1] == new[-1]:
+        old, new = old[:-1], new[:-1]
+    return " ".join(map(str, old)) or "nothing", " ".join(map(str, new)) or "nothing"
 
 
 def _short(value: object) -> str:

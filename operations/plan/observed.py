@@ -59,7 +59,6 @@ class Observed:
     release_manifest: Mapping[str, str] = field(default_factory=dict)  # the same, as its manifest records it
     inodes: Mapping[str, str] = field(default_factory=dict)
     root: RootFileSystem = RootFileSystem("", "", 0, 0)
-    free_bytes: Mapping[str, int] = field(default_factory=dict)  # mount point -> bytes
     gpus: tuple[Gpu, ...] = ()
     gpu_problem: str = ""
     ready: Mapping[str, str] = field(default_factory=dict)  # url -> HTTP status

@@ -5,11 +5,12 @@ pydantic checks it: an unknown key is an error with a suggestion, so that a miss
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -150,34 +151,123 @@ class Golden(_Table):
     expect: str
 
 
-class Profile(_Table):
-    """One model, from its weights to the question it must answer."""
+class _Kind(_Table):
+    """What the profiles of every kind say."""
 
-    kind: Literal["engine"]
     summary: str
     hardware: Hardware | None = None
     weights: Weights
     image: Image
+    server: Server = Server()
+    golden: Annotated[list[Golden], Field(min_length=1)]
+
+    def _check_models(self, models: list[str], named: list[str]) -> None:
+        for name in (*self.server.load_models, *(golden.model for golden in self.golden), *named):
+            if name not in models:
+                raise ValueError(f"{name} to be one of the repository's models ({', '.join(models)})")
+
+
+class EngineProfile(_Kind):
+    """Weights -> checkpoint -> TensorRT engine -> the five-model repository of inflight_batcher_llm."""
+
+    kind: Literal["engine"]
     checkpoint: Checkpoint
     # trtllm-build's flags, by their names without dashes
     engine: dict[str, Value] = {}
     repository: Repository = Repository()
-    server: Server = Server()
-    golden: Annotated[list[Golden], Field(min_length=1)]
+
+    templates: ClassVar[str] = "inflight_batcher_llm"
+
+    @property
+    def models(self) -> list[str]:
+        """The models of the repository."""
+        return list(self.repository.models)
+
+    @property
+    def asked_models(self) -> list[str]:
+        """The models that take a person's request."""
+        return [model for model in self.models if model in ("ensemble", "tensorrt_llm_bls")]
+
+    @property
+    def model_parameters(self) -> dict[str, dict[str, Value]]:
+        """Placeholders of single models."""
+        return self.repository.model_parameters
+
+    @property
+    def ranks(self) -> int:
+        """Server processes: one a rank of the engine."""
+        return self.checkpoint.tensor_parallel * self.checkpoint.pipeline_parallel
+
+    @property
+    def gpus_needed(self) -> int:
+        """One GPU a rank."""
+        return self.ranks
+
+    def model_files(self, weights: str) -> dict[str, str]:
+        """Files of the model repository beside the templates' own: none."""
+        return {}
 
     @model_validator(mode="after")
-    def _consistent(self) -> Profile:
-        for golden in self.golden:
-            if golden.model not in self.repository.models:
-                raise ValueError(
-                    f"golden requests to models of the repository ({', '.join(self.repository.models)})"
-                )
-        for name in (*self.server.load_models, *self.repository.model_parameters):
-            if name not in self.repository.models:
-                raise ValueError(
-                    f"{name} to be one of repository.models ({', '.join(self.repository.models)})"
-                )
+    def _consistent(self) -> EngineProfile:
+        self._check_models(self.models, list(self.repository.model_parameters))
         return self
+
+
+class LlmApiProfile(_Kind):
+    """Weights, as they are -> one Triton model over TensorRT-LLM's LLM API: nothing is converted or built."""
+
+    kind: Literal["llmapi"]
+    # arguments of tensorrt_llm.LLM, as model.yaml takes them
+    llm: dict[str, Any] = {}
+    decoupled: bool = False
+
+    templates: ClassVar[str] = "llmapi"
+    models: ClassVar[list[str]] = ["tensorrt_llm"]
+    asked_models: ClassVar[list[str]] = ["tensorrt_llm"]
+    model_parameters: ClassVar[dict[str, dict[str, Value]]] = {}
+    ranks: ClassVar[int] = 1  # one server process, which starts its own workers
+
+    @property
+    def gpus_needed(self) -> int:
+        """One GPU a worker."""
+        return int(self.llm.get("tensor_parallel_size", 1)) * int(self.llm.get("pipeline_parallel_size", 1))
+
+    def model_files(self, weights: str) -> dict[str, str]:
+        """1/model.yaml, in the part of YAML that is JSON."""
+        arguments = {
+            "backend": "pytorch",
+            "tensor_parallel_size": 1,
+            "pipeline_parallel_size": 1,
+            **self.llm,
+            "model": weights,
+            # the model does not batch in Triton: TensorRT-LLM batches inside it
+            "triton_config": {"max_batch_size": 0, "decoupled": self.decoupled},
+        }
+        return {"tensorrt_llm/1/model.yaml": json.dumps(arguments, indent=2, sort_keys=True) + "\n"}
+
+    @field_validator("llm")
+    @classmethod
+    def _ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in ("model", "tokenizer", "triton_config"):
+            if name in value:
+                raise ValueError(f"arguments of tensorrt_llm.LLM without {name}, which the plan sets")
+        for name in ("tensor_parallel_size", "pipeline_parallel_size"):
+            size = value.get(name, 1)
+            if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 64:
+                raise ValueError(f"{name} to be a whole number from 1 to 64")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LlmApiProfile:
+        self._check_models(self.models, [])
+        return self
+
+
+Profile = EngineProfile | LlmApiProfile
+KINDS: dict[str, type[EngineProfile] | type[LlmApiProfile]] = {
+    "engine": EngineProfile,
+    "llmapi": LlmApiProfile,
+}
 
 
 def profile_names() -> list[str]:
@@ -202,10 +292,14 @@ def load_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profi
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(where, str(error), "a TOML file in UTF-8") from None
+    data = _merged(data, overrides or {})
+    kind = data.get("kind")
+    if kind not in KINDS:
+        raise PlanError(f"{where}: kind", kind or "nothing", f"one of {', '.join(KINDS)}")
     try:
-        return Profile.model_validate(_merged(data, overrides or {}))
+        return KINDS[kind].model_validate(data)
     except ValidationError as error:
-        raise from_validation(error, where, _every_key(Profile)) from None
+        raise from_validation(error, where, _every_key(KINDS[kind])) from None
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,28 +7,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from operations.plan import commands, serve
-from operations.plan.artifacts import Artifact, ServingImage, artifact_path, frozen, partial_path
+from operations.plan import commands, recipes, serve
+from operations.plan.artifacts import Artifact, ServingImage, artifact_path, partial_path
 from operations.plan.errors import PlanError
 from operations.plan.gpu import Gpu
-from operations.plan.keys import Inputs, canonical, key_of
+from operations.plan.keys import Inputs, key_of
 from operations.plan.model_repository import check_parameters
-from operations.plan.profiles import Profile, Value, load_profile
+from operations.plan.profiles import EngineProfile, LlmApiProfile, Profile, Value, load_profile
 from operations.plan.settings import Settings
-from operations.plan.sources import BACKEND_COMMITS, BACKEND_URL
-from operations.plan.support_matrix import (
-    IMAGE_TEMPLATE_ROOTS,
-    TEMPLATES_IN_IMAGE,
-    StackRelease,
-    converter_candidates,
-    quantizer_candidates,
-    stack_release,
-    template_root,
-)
+from operations.plan.support_matrix import StackRelease, stack_release, template_root
 
 # TensorRT-LLM removed trtllm-build and the engine backend after 1.2.x; v1.3.0rc20 announced itself as the last with
 # it: https://github.com/NVIDIA/TensorRT-LLM/releases/tag/v1.3.0rc20
 LAST_ENGINE_VERSION = (1, 2)
+# Triton's LLM-API model came with 0.19; the LLM API and its PyTorch backend are stable from 1.0 (release notes).
+FIRST_LLMAPI_VERSION = (1, 0)
 
 
 @dataclass(frozen=True)
@@ -43,25 +36,32 @@ class Release:
     source: Artifact
     image: ServingImage
     weights: Artifact
-    checkpoint: Artifact
-    engine: Artifact
+    checkpoint: Artifact | None  # None: the profile's kind needs none
+    engine: Artifact | None
     ports: tuple[int, int, int]
     parameters: dict[str, Value]
 
     @property
     def image_first(self) -> bool:
         """Whether the templates come out of the image, and not the image out of the checkout."""
-        return "image" in self.source.inputs
+        return recipes.comes_from(self.source, self.image)
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """In the order they are made; the serving image comes after, or before, the first."""
-        return (self.source, self.weights, self.checkpoint, self.engine)
+        made = (self.source, self.weights, self.checkpoint, self.engine)
+        return tuple(artifact for artifact in made if artifact is not None)
+
+    @property
+    def mounts(self) -> dict[str, str]:
+        """What the server reads beside the release itself: path on the host -> path in the container."""
+        engine = {self.engine.path: commands.ENGINE} if self.engine else {}
+        return {**engine, self.weights.path: commands.WEIGHTS}
 
     @property
     def models(self) -> list[str]:
         """The models of the repository."""
-        return list(self.profile.repository.models)
+        return self.profile.models
 
     @property
     def address(self) -> str:
@@ -91,7 +91,7 @@ class Release:
     @property
     def template_directory(self) -> str:
         """The checkout's templates of the model repository, on the host."""
-        root = "templates" if self.image_first else template_root(self.stack.version)
+        root = "templates" if self.image_first else template_root(self.stack.version, self.profile.templates)
         return f"{self.source.path}/tree/{root}"
 
     @cached_property
@@ -104,22 +104,19 @@ class Release:
                     self.image.tag,
                     commands.tritonserver(
                         ports=self.ports,
-                        world_size=self.world_size,
+                        world_size=self.profile.ranks,
+                        complete_configs=isinstance(self.profile, LlmApiProfile),
                         load_models=self.profile.server.load_models,
                         arguments=[*self.profile.server.arguments, *self.settings.tritonserver_arguments],
                     ),
                     name=self.settings.service_name,
-                    gpus=self.gpu_selection,
+                    gpus=recipes.gpu_selection(self.settings),
                     network="bridge",
-                    mounts={
-                        "$release": commands.RELEASE,
-                        self.engine.path: commands.ENGINE,
-                        self.weights.path: commands.WEIGHTS,
-                    },
+                    mounts={"$release": commands.RELEASE, **self.mounts},
                     options=self._container_options(),
                     environment={"HF_HUB_OFFLINE": "1", **self.profile.server.environment},
                 ),
-                mounted=[self.engine.path, self.weights.path],
+                mounted=list(self.mounts),
             ),
             "wait-ready": serve.wait_ready_script(
                 service=self.settings.service_name,
@@ -127,17 +124,6 @@ class Release:
                 timeout_s=self.settings.start_timeout_s,
             ),
         }
-
-    @property
-    def world_size(self) -> int:
-        """Ranks of the engine: one process and one GPU each."""
-        return self.profile.checkpoint.tensor_parallel * self.profile.checkpoint.pipeline_parallel
-
-    @property
-    def gpu_selection(self) -> str:
-        """What NVIDIA_VISIBLE_DEVICES says: the chosen GPUs by index, or all."""
-        chosen = self.settings.gpu_ids
-        return "all" if chosen == "all" else ",".join(str(index) for index in chosen)
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -147,10 +133,11 @@ class Release:
             "image": self.image.key,
             "source": self.source.key,
             "weights": self.weights.key,
-            "engine": self.engine.key,
+            "engine": self.engine.key if self.engine else None,
             "models": self.models,
             "parameters": self.parameters,
-            "model_parameters": self.profile.repository.model_parameters,
+            "model_parameters": self.profile.model_parameters,
+            "model_files": self.profile.model_files(commands.WEIGHTS),
             "files": self.files,
         }
 
@@ -213,9 +200,11 @@ def ready_urls(settings: Settings, profile: Profile) -> dict[str, str]:
 
     The models are asked and not the server, whose own readiness stays 200 when an unload takes the ensemble down.
     """
-    asked = [model for model in profile.repository.models if model in ("ensemble", "tensorrt_llm_bls")]
     port = settings.http_port or profile.server.http_port
-    return {model: f"http://{local_address(settings)}:{port}/v2/models/{model}/ready" for model in asked}
+    return {
+        model: f"http://{local_address(settings)}:{port}/v2/models/{model}/ready"
+        for model in profile.asked_models
+    }
 
 
 def plan_release(
@@ -235,18 +224,21 @@ def plan_release(
     profile = profile or load_profile(settings.model, settings.profile_overrides)
     stack = stack_release(profile.image.release, "image.release")
     chosen = _chosen_gpus(settings, tuple(gpus))
-    _check_engine_kind(stack)
+    _check_kind(profile, stack)
     _check_parallelism(profile, chosen)
-    parameters = _parameters(profile)
-    ports = _ports(settings, profile)
-    check_parameters(
-        profile.repository.models, parameters, profile.repository.model_parameters, stack.version
-    )
+    parameters: dict[str, Value] = {}
+    if isinstance(profile, EngineProfile):
+        # Paths inside the serving container: the same on every host, so that no host path enters a release.
+        paths = {"engine_dir": commands.ENGINE, "tokenizer_dir": commands.WEIGHTS}
+        parameters = {**paths, **profile.repository.parameters}
+        check_parameters(profile.models, parameters, profile.model_parameters, stack.version)
 
-    source, image = _source_and_image(settings, profile, stack)
-    weights = _weights(settings, profile, image)
-    checkpoint = _checkpoint(settings, profile, stack, source, image, weights)
-    engine = _engine(settings, profile, stack, image, checkpoint, chosen)
+    source, image = recipes.source_and_image(settings, profile, stack)
+    weights = recipes.weights(settings, profile, image)
+    checkpoint = engine = None
+    if isinstance(profile, EngineProfile):
+        checkpoint = recipes.checkpoint(settings, profile, stack, source, image, weights)
+        engine = recipes.engine(settings, profile, stack, image, checkpoint, chosen)
     return Release(
         settings=settings,
         profile=profile,
@@ -258,7 +250,7 @@ def plan_release(
         weights=weights,
         checkpoint=checkpoint,
         engine=engine,
-        ports=ports,
+        ports=_ports(settings, profile),
         parameters=parameters,
     )
 
@@ -287,30 +279,31 @@ def _chosen_gpus(settings: Settings, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
     return chosen
 
 
-def _check_engine_kind(stack: StackRelease) -> None:
-    if stack.version[:2] > LAST_ENGINE_VERSION:
+def _check_kind(profile: Profile, stack: StackRelease) -> None:
+    if isinstance(profile, EngineProfile) and stack.version[:2] > LAST_ENGINE_VERSION:
         raise PlanError(
             "image.release",
             f"{stack.release} (TensorRT-LLM {stack.tensorrt_llm})",
             "a release with TensorRT-LLM 1.2.x or older for a profile of kind engine",
-            "TensorRT-LLM removed engines after 1.2",
+            "TensorRT-LLM removed engines after 1.2: use a profile of kind llmapi",
+        )
+    if isinstance(profile, LlmApiProfile) and stack.version < FIRST_LLMAPI_VERSION:
+        raise PlanError(
+            "image.release",
+            f"{stack.release} (TensorRT-LLM {stack.tensorrt_llm})",
+            "25.09 (TensorRT-LLM 1.0) or later for a profile of kind llmapi",
+            "use a profile of kind engine",
         )
 
 
 def _check_parallelism(profile: Profile, gpus: tuple[Gpu, ...]) -> None:
-    world = profile.checkpoint.tensor_parallel * profile.checkpoint.pipeline_parallel
-    if world > len(gpus):
+    if profile.gpus_needed > len(gpus):
         raise PlanError(
-            "checkpoint.tensor_parallel x checkpoint.pipeline_parallel",
-            world,
+            "tensor parallel x pipeline parallel",
+            profile.gpus_needed,
             f"at most {len(gpus)}, the number of this host's GPUs in use ({gpus[0].name})",
             "use a larger shape or a smaller tensor_parallel",
         )
-
-
-def _parameters(profile: Profile) -> dict[str, Value]:
-    # Paths inside the serving container: the same on every host, so that no host path enters a release.
-    return {"engine_dir": commands.ENGINE, "tokenizer_dir": commands.WEIGHTS, **profile.repository.parameters}
 
 
 def _ports(settings: Settings, profile: Profile) -> tuple[int, int, int]:
@@ -325,246 +318,3 @@ def _ports(settings: Settings, profile: Profile) -> tuple[int, int, int]:
             "http_port, grpc_port, metrics_port", ", ".join(map(str, ports)), "three different ports"
         )
     return ports
-
-
-def _source_and_image(
-    settings: Settings, profile: Profile, stack: StackRelease
-) -> tuple[Artifact, ServingImage]:
-    """Where the model repository's templates come from, and the serving image: each may be made from the other."""
-    if profile.image.source == "pull":
-        image = _pulled_image(settings, stack)
-        if stack.version >= TEMPLATES_IN_IMAGE:
-            return _source_in_image(settings, image), image
-        return _checkout(settings, profile, stack), image
-    source = _checkout(settings, profile, stack)
-    return source, _built_image(settings, profile, stack, source)
-
-
-def _source_in_image(settings: Settings, image: ServingImage) -> Artifact:
-    """The templates as a pulled image carries them: what fits it best, and for the newest releases all there is."""
-    inputs = {"image": image.key, "templates": list(IMAGE_TEMPLATE_ROOTS)}
-    place = Artifact("source", settings.data_root, inputs, ())
-    copy = (
-        'for root in "$@"; do if [ -d "$root" ]; then mkdir -p /output/tree && cp -R "$root" /output/tree/templates '
-        '&& exit 0; fi; done; echo "no templates in the serving image, looked for: $*" >&2; exit 66'
-    )
-    step = commands.container(
-        image.tag,
-        ["sh", "-c", copy, "copy-templates", *IMAGE_TEMPLATE_ROOTS],
-        name=place.unit,
-        mounts={partial_path(place.path): commands.OUTPUT},
-    )
-    return Artifact("source", settings.data_root, inputs, frozen([step]))
-
-
-def _checkout(settings: Settings, profile: Profile, stack: StackRelease) -> Artifact:
-    """The checkout of tensorrtllm_backend: what an image is built from, and the model repository's templates."""
-    tag = stack.backend_tag
-    if tag is None:
-        raise PlanError(
-            "image.release",
-            stack.release,
-            "a release with a tag of tensorrtllm_backend",
-            "the newest with one is 25.10 (v1.0.0)",
-        )
-    commit = settings.backend_commits.get(tag) or BACKEND_COMMITS.get(tag)
-    if commit is None:
-        raise PlanError(
-            f"backend_commits.{tag}",
-            "nothing",
-            "the tag's 40-hex commit",
-            f"git ls-remote {BACKEND_URL} {tag}",
-        )
-    # The submodule TensorRT-LLM is what a build compiles (with its LFS files); it also holds the converters that
-    # images before 0.17 lack, and the templates from 0.20 on.
-    build = profile.image.source == "build"
-    submodules = build or stack.version < (0, 17) or stack.version >= (0, 20)
-    inputs = {"repository": BACKEND_URL, "tag": tag, "commit": commit, "submodules": submodules, "lfs": build}
-    place = Artifact("source", settings.data_root, inputs, ())
-    work = partial_path(place.path)
-    steps = commands.checkout(
-        url=BACKEND_URL,
-        tag=tag,
-        commit=commit,
-        into=f"{work}/tree",
-        home=f"{work}/home",
-        mirrors=settings.git_mirrors,
-        submodules=submodules,
-        lfs=build,
-    )
-    return Artifact("source", settings.data_root, inputs, frozen(steps), checksums=False)
-
-
-def _version_check(name: str, image: str, version: str) -> list[str]:
-    """Run the image once: what it holds is the truth, its tag and its release notes are not."""
-    script = (
-        "found=$(python3 -c 'import tensorrt_llm; print(tensorrt_llm.__version__)' | tail -n 1); "
-        '[ "$found" = "$0" ] || { echo "TensorRT-LLM in the image: found $found, expected $0" >&2; exit 65; }'
-    )
-    return commands.container(image, ["sh", "-c", script, version], name=name, gpus="all")
-
-
-def _pulled_image(settings: Settings, stack: StackRelease) -> ServingImage:
-    digest = settings.image_digests.get(stack.image)
-    if digest is None:
-        raise PlanError(
-            f"image_digests[{stack.image!r}]",
-            "nothing",
-            "the image's sha256 digest",
-            f"docker buildx imagetools inspect nvcr.io/{stack.image}",
-        )
-    reference = f"{settings.image_registry}/{stack.image.split(':')[0]}@{digest}"
-    inputs: Inputs = {"source": "pull", "image": stack.image, "digest": digest}
-    draft = ServingImage(inputs, ())
-    steps = [
-        ["docker", "pull", reference],
-        _version_check(draft.unit, reference, stack.tensorrt_llm),
-        ["docker", "tag", reference, draft.tag],
-    ]
-    return ServingImage(inputs, frozen(steps))
-
-
-def _built_image(settings: Settings, profile: Profile, stack: StackRelease, source: Artifact) -> ServingImage:
-    base = profile.image.base
-    digest = settings.image_digests.get(base) if base else None
-    inputs: Inputs = {"source": "build", "tree": source.key, "base": base, "base_digest": digest}
-    draft = ServingImage(inputs, ())
-    repository, tag = base.split(":") if base else ("nvidia/tritonserver", "")
-    arguments = [f"--build-arg=BASE_IMAGE={settings.image_registry}/{repository}"]
-    if tag:
-        arguments.append(f"--build-arg=BASE_TAG={tag}{f'@{digest}' if digest else ''}")
-    building = f"{draft.tag}-building"
-    steps = [
-        [
-            "env",
-            "DOCKER_BUILDKIT=1",
-            "docker",
-            "build",
-            "--progress=plain",
-            "--network=host",
-            *arguments,
-            f"--file={source.path}/tree/dockerfile/Dockerfile.trt_llm_backend",
-            f"--tag={building}",
-            f"--label=tritonhost.image={draft.key}",
-            f"{source.path}/tree",
-        ],
-        _version_check(draft.unit, building, stack.tensorrt_llm),
-        # The tag a release asks for appears only on an image that was built to the end and looked into.
-        ["docker", "tag", building, draft.tag],
-        ["docker", "rmi", "--no-prune", building],
-    ]
-    return ServingImage(inputs, frozen(steps))
-
-
-def _weights(settings: Settings, profile: Profile, image: ServingImage) -> Artifact:
-    weights = profile.weights
-    inputs = {
-        "repository": weights.repository,
-        "revision": weights.revision,
-        "include": list(weights.include),
-        "exclude": list(weights.exclude),
-        "allow_pickle": weights.allow_pickle,
-    }
-    place = Artifact("weights", settings.data_root, inputs, ())
-    run_directory = f"/run/tritonhost/{place.unit}"
-    request = {**inputs, "endpoint": settings.hub_endpoint}
-    steps = [
-        commands.container(
-            image.tag,
-            [
-                "python3",
-                "/run/tritonhost/download_weights.py",
-                "/run/tritonhost/request.json",
-                commands.OUTPUT,
-            ],
-            name=place.unit,
-            network="host",
-            mounts={run_directory: "/run/tritonhost", partial_path(place.path): commands.OUTPUT},
-        )
-    ]
-    return Artifact(
-        "weights",
-        settings.data_root,
-        inputs,
-        frozen(steps),
-        resumable=True,
-        needs_token=weights.gated,
-        files={"request.json": canonical(request), "download_weights.py": "@files/image/download_weights.py"},
-    )
-
-
-def _checkpoint(
-    settings: Settings,
-    profile: Profile,
-    stack: StackRelease,
-    source: Artifact,
-    image: ServingImage,
-    weights: Artifact,
-) -> Artifact:
-    checkpoint = profile.checkpoint
-    if checkpoint.quantization:
-        command = commands.quantize(checkpoint, stack.tensorrt_llm, quantizer_candidates(stack.version))
-    else:
-        command = commands.convert(
-            checkpoint, stack.tensorrt_llm, converter_candidates(checkpoint.family, stack.version)
-        )
-    inputs = {"weights": weights.key, "image": image.key, "source": source.key, "command": command[5:]}
-    return _made_in_image(
-        "checkpoint", settings, image, inputs, command, {weights.path: commands.WEIGHTS}, profile
-    )
-
-
-def _engine(
-    settings: Settings,
-    profile: Profile,
-    stack: StackRelease,
-    image: ServingImage,
-    checkpoint: Artifact,
-    gpus: tuple[Gpu, ...],
-) -> Artifact:
-    command = commands.build_engine(profile.engine, stack.tensorrt_llm)
-    inputs = {
-        "checkpoint": checkpoint.key,
-        "image": image.key,
-        "tensorrt_llm": stack.tensorrt_llm,
-        "tensorrt": stack.tensorrt,
-        # An engine fits the GPU it was built on; the driver is not part of it.
-        "gpu": gpus[0].name,
-        "compute_capability": gpus[0].compute_capability,
-        "tensor_parallel": profile.checkpoint.tensor_parallel,
-        "pipeline_parallel": profile.checkpoint.pipeline_parallel,
-        "command": command,
-    }
-    return _made_in_image(
-        "engine", settings, image, inputs, command, {checkpoint.path: commands.CHECKPOINT}, profile
-    )
-
-
-def _made_in_image(
-    kind: str,
-    settings: Settings,
-    image: ServingImage,
-    inputs: Inputs,
-    command: list[str],
-    mounts: dict[str, str],
-    profile: Profile,
-) -> Artifact:
-    """An artifact made by one command in the serving image, without network: versions cannot disagree."""
-    place = Artifact(kind, settings.data_root, inputs, ())
-    chosen = settings.gpu_ids
-    steps = [
-        commands.container(
-            image.tag,
-            command,
-            name=place.unit,
-            gpus="all" if chosen == "all" else ",".join(map(str, chosen)),
-            mounts={**mounts, partial_path(place.path): commands.OUTPUT},
-            options=[
-                "--shm-size",
-                profile.server.shm_size,
-                "--ulimit",
-                f"stack={profile.server.stack_bytes}",
-            ],
-        )
-    ]
-    return Artifact(kind, settings.data_root, inputs, frozen(steps))

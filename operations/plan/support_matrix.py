@@ -138,17 +138,17 @@ def _candidates(scripts: list[str], version: tuple[int, ...]) -> tuple[str, ...]
 # and later use /app/all_models, the earlier ones mount a clone.
 TEMPLATES_IN_IMAGE = (0, 17)
 IMAGE_TEMPLATE_ROOTS = (
-    "/app/all_models/inflight_batcher_llm",
-    "/app/triton_backend/all_models/inflight_batcher_llm",
-    "/app/tensorrt_llm/triton_backend/all_models/inflight_batcher_llm",
+    "/app/all_models",
+    "/app/triton_backend/all_models",
+    "/app/tensorrt_llm/triton_backend/all_models",
 )
 
 
-def template_root(version: tuple[int, ...]) -> str:
-    """Where the checkout of tensorrtllm_backend keeps the templates of the five-model repository.
+def template_root(version: tuple[int, ...], family: str) -> str:
+    """Where the checkout of tensorrtllm_backend keeps a family of templates: inflight_batcher_llm or llmapi.
 
     From v0.20.0 on they are in the submodule TensorRT-LLM (git ls-tree of each tag).
     """
     if version >= (0, 20):
-        return "tensorrt_llm/triton_backend/all_models/inflight_batcher_llm"
-    return "all_models/inflight_batcher_llm"
+        return f"tensorrt_llm/triton_backend/all_models/{family}"
+    return f"all_models/{family}"
