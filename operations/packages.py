@@ -117,9 +117,11 @@ def trusted_key(
         return
     text = host.get_fact(RemoteText, url=url)
     found = fingerprints(text)
-    if fingerprint not in found:
+    if found != [fingerprint]:  # rpm --import would trust every key of the file
         shown = ", ".join(found) or "no OpenPGP key"
-        yield refuse(f"package key {url}: found {shown}, expected {fingerprint}; check *_gpg_fingerprint")
+        yield refuse(
+            f"package key {url}: found {shown}, expected {fingerprint} alone; check *_gpg_fingerprint"
+        )
         return
     place = QuoteString(path)
     yield StringCommand("install", "-D", "-m", "0644", "/dev/stdin", place, _stdin=text)

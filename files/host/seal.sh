@@ -8,7 +8,7 @@ seal() {
         if [ "$CHECKSUMS" = 1 ]; then
             separator=
             find "$PARTIAL" -type f ! -name '.manifest.new' -printf '%P\n' | LC_ALL=C sort | while IFS= read -r name; do
-                case $name in *[\"\\]*) echo "file name with a quote: $name" >&2; exit 65 ;; esac
+                case $name in *[\"\\[:cntrl:]]*) echo "file name with a quote or a control character: $name" >&2; exit 65 ;; esac
                 sum=$(sha256sum <"$PARTIAL/$name")
                 # one line, without a trust in what a file name means to stat's format
                 printf '%s"%s": ' "$separator" "$name"

@@ -52,7 +52,7 @@ class HostState(FactBase[Observed]):
     def process(self, output: list[str]) -> Observed:
         try:
             return observed(output)
-        except (ValueError, KeyError, IndexError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             # anything else would end the run of all hosts
             raise FactProcessError(f"the host's state could not be read: {error}") from error
 

@@ -61,7 +61,9 @@ class TemplateFiles(FactBase[dict[str, str]]):
         found = {}
         for chunk in "\n".join(output).split(_PART)[1:]:
             model, _, text = chunk.partition("\n")
-            found[model] = text
+            found[model] = (
+                text.rstrip("\n") + "\n"
+            )  # echo parts the files, also one that ends without a line break
         return found
 
 

@@ -285,7 +285,7 @@ def _check_kind(profile: Profile, stack: StackRelease) -> None:
             "image.release",
             f"{stack.release} (TensorRT-LLM {stack.tensorrt_llm})",
             "a release with TensorRT-LLM 1.2.x or older for a profile of kind engine",
-            "TensorRT-LLM removed engines after 1.2: use a profile of kind llmapi",
+            "TensorRT-LLM removed engines after 1.2: `python -m operations.plan migrate` writes the llmapi profile",
         )
     if isinstance(profile, LlmApiProfile) and stack.version < FIRST_LLMAPI_VERSION:
         raise PlanError(

@@ -7,6 +7,7 @@ systemd would have to reload: a daemon-reload can take the GPUs away from runnin
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 
@@ -14,16 +15,16 @@ from collections.abc import Sequence
 # the release by what the directory is called.
 ID = "$id"
 
-_VARIABLES = ("$release", "$id")
+_VARIABLE = re.compile(r"\$(?:release|id)(?![A-Za-z0-9_])")
 
 
 def _shell_word(word: str) -> str:
     """A word quoted for the shell, but for the variables that the script itself sets."""
-    for variable in _VARIABLES:
-        if variable in word:
-            before, after = word.split(variable, 1)
-            return f'{shlex.quote(before) if before else ""}"{variable}"{shlex.quote(after) if after else ""}'
-    return shlex.quote(word)
+    found = _VARIABLE.search(word)
+    if found is None:
+        return shlex.quote(word)
+    before, after = word[: found.start()], word[found.end() :]
+    return f'{shlex.quote(before) if before else ""}"{found[0]}"{shlex.quote(after) if after else ""}'
 
 
 def serve_script(service: str, container: Sequence[str], mounted: Sequence[str]) -> str:
@@ -52,8 +53,9 @@ if docker inspect {service} >/dev/null 2>&1; then
     fi
     docker rm --force {service} >/dev/null
 fi
-mounts=$(stat -c %i "$release" {directories} | paste -s -d ' ')
-exec {shlex.join(run)} --label "tritonhost.mounts=$mounts" \\
+# docker would make a directory that is gone, and serve it empty: stat fails first.
+mounts=$(stat -c %i "$release" {directories})
+exec {shlex.join(run)} --label "tritonhost.mounts=$(echo $mounts)" \\
     {words}
 """
 
@@ -77,7 +79,7 @@ while [ "$(date +%s)" -lt "$deadline" ]; do
     running=$(docker inspect --format '{{{{.State.Running}}}}' {service} 2>/dev/null)
     if [ "$running" = true ]; then
         seen=1
-    elif [ "$seen" = 1 ] || [ -n "${{MAINPID:-}}" ] && ! kill -0 "$MAINPID" 2>/dev/null; then
+    elif [ "$seen" = 1 ] || {{ [ -n "${{MAINPID:-}}" ] && ! kill -0 "$MAINPID" 2>/dev/null; }}; then
         echo "tritonhost: the container ended before its models were ready" >&2
         exit 1
     fi
