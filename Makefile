@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 LAB := tests/lab/lab
 export PYINFRA_PROGRESS ?= off
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -ec
 
 .PHONY: help
 help: ## this list
@@ -71,5 +73,9 @@ lab-packages: venv
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
 
-SHELL := /bin/bash
-.SHELLFLAGS := -o pipefail -ec
+.PHONY: golden
+golden: venv ## write the reviewed plans of tests/unit/golden anew
+	@for profile in $$(ls inventories/models | sed 's/\.toml$$//'); do \
+		gpus="NVIDIA A10:1"; grep -q '^\[hardware\]' inventories/models/$$profile.toml && gpus=; \
+		$(BIN)/python -m operations.plan explain $$profile $${gpus:+--gpus "$$gpus"} \
+			> tests/unit/golden/$$profile.txt; done

@@ -49,7 +49,9 @@ def main() -> int:
     request = ["curl", "--silent", "--show-error", "--fail-with-body", "-X", "POST"]
     request += ["http://127.0.0.1:8000/v2/models/ensemble/generate", "-d", json.dumps(body)]
     start = time.monotonic()
-    done = subprocess.run([*LAB, "ssh", "1", shlex.join(request)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*LAB, "ssh", "1", shlex.join(request)], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         print(f"demo: no answer: {done.stdout} {done.stderr}", file=sys.stderr)
         return 1
@@ -65,7 +67,9 @@ def main() -> int:
     print("\n== What was stood in for, because this machine has no GPU (docs/lab.md)")
     for name, what in STAND_INS:
         print(f"  {name}: {what}")
-    print("\nThe host keeps serving: `tests/lab/lab ssh 1`; `make verify` proves it; `make lab-down` removes it.")
+    print(
+        "\nThe host keeps serving: `tests/lab/lab ssh 1`; `make verify` proves it; `make lab-down` removes it."
+    )
     return 0
 
 

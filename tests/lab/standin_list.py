@@ -5,9 +5,18 @@ STAND_INS = (
     ("GPU and driver", "nvidia-smi prints the GPUs that LAB_GPUS names; there is no device"),
     ("NVIDIA container toolkit", "nvidia-ctk and a runtime that hand nvidia-smi into containers"),
     ("docker-ce", "Debian's docker 20.10 in packages with Docker's names, two versions of the same engine"),
-    ("tensorrtllm_backend, TensorRT-LLM", "repositories of our own with the real layout, tags and parameters"),
-    ("TensorRT-LLM", "converter, builder and backend of our own: a numpy Llama decoder with the real flags and files"),
-    ("the Hugging Face hub", "a server that the real client downloads from; SmolLM2's real weights, dequantized"),
+    (
+        "tensorrtllm_backend, TensorRT-LLM",
+        "repositories of our own with the real layout, tags and parameters",
+    ),
+    (
+        "TensorRT-LLM",
+        "converter, builder and backend of our own: a numpy Llama decoder with the real flags and files",
+    ),
+    (
+        "the Hugging Face hub",
+        "a server that the real client downloads from; SmolLM2's real weights, dequantized",
+    ),
 )
 
 REAL = "systemd, sshd, sudo, dnf, rpm, docker, tritonserver, git, git-lfs, huggingface_hub, pyinfra, tritonclient"

@@ -1,0 +1,273 @@
+"""deploy.py, whole, against hosts that only answer: the order of operations, what stops it, and what is left alone.
+
+pyinfra runs as a process: importing its command line would patch this one with gevent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operations import host_files
+from operations.plan.release import plan_release
+from tests.unit import probe_output
+from tests.unit.builders import DATA, DIGEST, converged, gpu, settings
+from tests.unit.keys_for_tests import ED25519, RSA
+
+PROJECT = Path(__file__).resolve().parents[2]
+PYINFRA = Path(sys.executable).parent / "pyinfra"
+A, B = "@fake/gpu-1", "@fake/gpu-2"
+
+# The lab's own profile, which builds its image; its base is pinned for these tests.
+HOST_DATA = {**DATA, "image_digests": {**DATA["image_digests"], "nvidia/tritonserver:24.09-py3": DIGEST}}
+PROBE = "GPU_FIELDS="
+QUICK = {"PYINFRA_FAKE_DELAY": "0", "PYINFRA_FAKE_DELAY_JITTER": "0", "PYINFRA_PROGRESS": "off"}
+
+Answers = list[tuple[str, bool, list[str]]]
+
+
+class Run:
+    """One run of pyinfra, and what reached each host."""
+
+    def __init__(self, tmp_path: Path, hosts: dict[str, Answers], *arguments: str) -> None:
+        log = tmp_path / "commands"
+        scenario = tmp_path / "scenario.json"
+        data = {"_sudo": True, **HOST_DATA}
+        scenario.write_text(json.dumps({"log": str(log), "data": data, "hosts": hosts}), encoding="utf-8")
+        done = pyinfra("tests/deploy/fake_inventory.py", "deploy.py", *arguments, SCENARIO=str(scenario))
+        self.code, self.stdout = done.returncode, done.stdout
+        self.output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+        lines = log.read_text("utf-8").splitlines() if log.exists() else []
+        self.commands: list[tuple[str, str]] = [(name, command) for name, command in map(json.loads, lines)]
+
+    def on(self, name: str) -> list[str]:
+        return [command for host, command in self.commands if host == name]
+
+
+def pyinfra(*arguments: str, cwd: Path = PROJECT, **environment: str) -> subprocess.CompletedProcess[str]:
+    argv = [str(PYINFRA), *arguments]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OCI_", "LAB_", "HF_"))}
+    return subprocess.run(
+        argv, capture_output=True, text=True, timeout=60, cwd=cwd, env={**kept, **environment}
+    )
+
+
+KEYS: Answers = [
+    (HOST_DATA["docker_gpg_key_url"] + " ", True, RSA.splitlines()),
+    (HOST_DATA["nvidia_container_toolkit_gpg_key_url"] + " ", True, ED25519.splitlines()),
+]
+BARE: Answers = [(PROBE, True, probe_output.bare()), *KEYS]
+
+
+def converged_host() -> Answers:
+    wanted = plan_release(settings(**{k: v for k, v in HOST_DATA.items()}), [gpu()], "9")
+    digests = host_files.digests(host_files.rendered(wanted.settings, "9"))
+    lines = probe_output.converged(wanted, converged(wanted))
+    at = lines.index(f"{probe_output.SECTION}files")
+    ours = [f"{digest}  {path}" for path, digest in digests.items()]
+    return [(PROBE, True, [*lines[: at + 1], *ours, *lines[at + 3 :]])]
+
+
+STEPS = [
+    "Storage | Grow the root file system to its disk",
+    "Packages | Trust Docker's package key",
+    "Packages | Trust NVIDIA's package key",
+    "Packages | Docker's repository",
+    "Packages | NVIDIA container toolkit's repository",
+    "Packages | Remove runc, podman and buildah",
+    "Packages | Install packages at their versions",
+    "Container runtime | Configure docker",
+    "Container runtime | Enable and start docker",
+    "Serving image | Check out tensorrtllm_backend",
+    "Serving image | Build or pull the serving image",
+    "Weights | Download the weights",
+    "Engine | Convert the weights to a checkpoint",
+    "Engine | Build the engine",
+    "Model repository | Lay out the release",
+    "Triton service | Install the systemd unit",
+    "Triton service | Let systemd read the unit",
+    "Triton service | Start the service at boot",
+    "Release | Point current to the release",
+    "Triton service | Serve the release",
+]
+
+
+def steps_in(output: str) -> list[str]:
+    """The steps a text names, in the order in which it first names them."""
+    found = {step: output.find(step) for step in STEPS if step in output}
+    return sorted(found, key=lambda step: found[step])
+
+
+def test_a_dry_run_on_a_bare_host_shows_every_step_in_order_and_changes_nothing(tmp_path: Path) -> None:
+    run = Run(tmp_path, {A: BARE}, "--dry")
+    assert run.code == 0, run.output
+    assert "Traceback" not in run.output
+    assert steps_in(run.output) == STEPS
+    # the table of differences comes first, with its reasons
+    assert re.search(r"runc +4:1\.2\.5-3\.el9_6 +absent: it conflicts with containerd\.io", run.output)
+    changing = (
+        "dnf install",
+        "rpm --import",
+        "systemctl enable",
+        "systemctl restart",
+        "systemd-run",
+        "mv -T",
+    )
+    assert [c for c in run.on(A) if any(word in c for word in changing)] == []
+
+
+def test_a_dry_run_in_json_names_the_hosts_each_step_would_change(tmp_path: Path) -> None:
+    run = Run(tmp_path, {A: BARE, B: converged_host()}, "--dry", "--json")
+    assert run.code == 0, run.output
+    plan = json.loads(run.stdout[run.stdout.index("{") :])["plan"]
+    assert [step["name"] for step in plan] == STEPS
+    assert {name for step in plan for name in step["hosts_with_change"]} == {A}
+
+
+def test_a_converged_host_is_looked_at_once_and_left(tmp_path: Path) -> None:
+    run = Run(tmp_path, {A: converged_host()}, "-y")
+    assert run.code == 0, run.output
+    assert "converged: release " in run.output
+    assert len(run.on(A)) == 1
+    assert PROBE in run.on(A)[0]
+    assert steps_in(run.output) == []
+
+
+def test_a_failing_step_ends_the_run_and_the_steps_after_it_are_not_run(tmp_path: Path) -> None:
+    run = Run(tmp_path, {A: [("dnf install", False, ["Error: no such package"]), *BARE]}, "-y")
+    assert run.code != 0
+    assert "Traceback" not in run.output
+    assert "Error: no such package" in run.output
+    commands = run.on(A)
+    assert any("rpm --import" in command for command in commands)
+    at = next(i for i, command in enumerate(commands) if "dnf install" in command)
+    assert commands[at + 1 :] == []
+
+
+def test_a_host_that_fails_does_not_stop_another(tmp_path: Path) -> None:
+    failing: Answers = [("rpm --import", False, ["error: key import failed"]), *BARE]
+    other: Answers = [("dnf install", False, ["stopped here"]), *BARE]
+    run = Run(tmp_path, {A: failing, B: other}, "-y")
+    assert run.code != 0
+    assert not any("dnf install" in command for command in run.on(A))
+    assert any("dnf install" in command for command in run.on(B))
+
+
+def test_a_host_that_fails_beside_a_converged_one_is_a_failed_run(tmp_path: Path) -> None:
+    run = Run(tmp_path, {A: [("rpm --import", False, []), *BARE], B: converged_host()}, "-y")
+    assert run.code != 0
+    assert "converged: release " in run.output
+    assert len(run.on(B)) == 1
+
+
+UBUNTU: Answers = [
+    (
+        PROBE,
+        True,
+        probe_output.lines({"os-release": ["ID=ubuntu", 'VERSION_ID="22.04"'], "architecture": ["x86_64"]}),
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (UBUNTU, "operating system: found ubuntu 22.04, expected Oracle Linux 8 or 9"),
+        (
+            [(PROBE, True, [*probe_output.bare()[:5]])],
+            "the probe's output ends early",
+        ),
+        (
+            [(PROBE, True, [line for line in probe_output.bare() if line != probe_output.GPU])],
+            "GPUs: found none",
+        ),
+    ],
+)
+def test_a_host_that_cannot_be_deployed_to_is_refused_after_one_look(
+    tmp_path: Path, answers: Answers, expected: str
+) -> None:
+    run = Run(tmp_path, {A: answers}, "-y")
+    assert run.code != 0
+    assert expected in run.output
+    assert "Traceback" not in run.output
+    assert len(run.on(A)) == 1
+
+
+# --- inventories/oci.py
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """This project with inventories of its own."""
+    for name in ("operations", "templates", "files", "tests", "deploy.py"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    ignored = shutil.ignore_patterns("__pycache__", "oci.toml")
+    shutil.copytree(PROJECT / "inventories", tmp_path / "inventories", ignore=ignored)
+    return tmp_path
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of a refusal."""
+    assert done.returncode == 2
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "onnect" not in done.stdout + done.stderr
+    # pyinfra itself says which file it reads
+    [line] = [line for line in done.stderr.splitlines() if not line.startswith("--> Loading ")]
+    assert line.startswith("tritonhost: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ("", "OCI_HOSTS: found no hosts, expected at least one host"),
+        ("gpu 1", "OCI_HOSTS: host #1 name: found gpu 1, expected a host name"),
+    ],
+)
+def test_bad_hosts_in_the_environment_are_refused_before_a_connection(hosts: str, expected: str) -> None:
+    assert expected in refused(pyinfra("inventories/oci.py", "deploy.py", "-y", OCI_HOSTS=hosts))
+
+
+@pytest.mark.parametrize(
+    ("toml", "expected"),
+    [
+        (None, "inventories/oci.toml: found no such file"),
+        (
+            "[hosts.gpu-1]\nssh_port = 99999\n",
+            "gpu-1: ssh_port: found 99999, expected an integer from 1 to 65535",
+        ),
+        ('[hosts.gpu-1]\nmodel = "smollm2-135"\n', "did you mean smollm2-135m?"),
+        ('[hosts.gpu-1]\nhf_token = "hf_CANARY0123456789"\n', "expected no secret in an inventory"),
+    ],
+)
+def test_a_bad_oci_toml_is_refused_before_a_connection(
+    project: Path, toml: str | None, expected: str
+) -> None:
+    if toml is not None:
+        (project / "inventories/oci.toml").write_text(toml, encoding="utf-8")
+    line = refused(pyinfra("inventories/oci.py", "deploy.py", "-y", cwd=project))
+    assert expected in line
+    assert "CANARY" not in line
+
+
+def test_a_lab_that_is_not_running_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    done = pyinfra("inventories/lab.py", "deploy.py", "-y", LAB_STATE=str(tmp_path))
+    assert "tests/lab/lab up 1" in refused(done)
+
+
+def test_a_good_inventory_is_taken(project: Path) -> None:
+    (project / "inventories/oci.toml").write_text('[hosts.gpu-1]\naddress = "10.0.0.11"\n', encoding="utf-8")
+    done = pyinfra("inventories/oci.py", "debug-inventory", "--json", cwd=project)
+    assert done.returncode == 0, done.stderr
+    [host] = json.loads(done.stdout[done.stdout.index("[") :])
+    data: dict[str, Any] = host["data"]
+    assert (host["name"], data["ssh_hostname"], data["ssh_user"]) == ("gpu-1", "10.0.0.11", "opc")
+    assert data["ssh_strict_host_key_checking"] == "yes"

@@ -1,0 +1,69 @@
+"""The lab's end-to-end tests share one host, bare at first, on a network of their own.
+
+    pytest tests/lab/e2e                       # boots a lab, tests, removes it
+    LAB_E2E_KEEP=1 pytest tests/lab/e2e        # uses and leaves the lab as it is; for work on these tests
+
+LAB_E2E_NET is the network (default 10.98.0), so that no lab somebody uses is touched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import machine
+from tests.lab.e2e.one_host import OneHost
+from tests.lab.settings import from_environment
+
+# The order is part of the tests: what needs a bare host comes first, and each goes on with the host it finds.
+ORDER = (
+    "test_bare_host",
+    "test_second_run",
+    "test_requests",
+    "test_mutations",
+    "test_killed_client",
+    "test_failing_upgrade",
+    "test_gated_model",
+    "test_reboot",
+)
+HERE = Path(__file__).parent
+KEEP = bool(os.environ.get("LAB_E2E_KEEP"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ours = [item for item in items if item.path.parent == HERE]
+    for item in ours:
+        item.add_marker(pytest.mark.lab)
+    ours.sort(key=lambda item: ORDER.index(item.path.stem))
+    items[:] = [item for item in items if item.path.parent != HERE] + ours
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[OneHost]:
+    """A lab of one host, as `lab up 1` makes it."""
+    net = os.environ.get("LAB_E2E_NET", "10.98.0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_NET", net)
+        for name in ("LAB_STATE", "LAB_OS"):
+            patch.delenv(name, raising=False)
+        settings = from_environment()
+        lacking = machine.missing(settings)
+    if lacking:
+        pytest.skip("; ".join(lacking))
+    ours = OneHost(settings)
+    if not KEEP:
+        ours.lab("down")
+    ours.lab("up", "1")
+    yield ours
+    if not KEEP:
+        ours.lab("down")
+
+
+@pytest.fixture
+def converged(site: OneHost) -> OneHost:
+    """The host, converged: costs a second where it is already, and makes each test run on its own."""
+    site.converge()
+    return site

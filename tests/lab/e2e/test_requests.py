@@ -1,0 +1,69 @@
+"""The request bodies of the guides, and streaming from a release that is decoupled."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+
+from tests.lab.e2e.one_host import DATA_ROOT, STARTED, OneHost
+
+MODELS = ("ensemble", "tensorrt_llm_bls")
+QUESTION = "What is machine learning?"
+STREAMING_PORT = 8010
+# Neither a port nor a template parameter is an input of the engine.
+STREAMING = {
+    "repository": {"parameters": {"decoupled_mode": True}},
+    "server": {"http_port": STREAMING_PORT},
+}
+BODIES: dict[str, dict[str, Any]] = {
+    "plain": {"text_input": QUESTION, "max_tokens": 8, "bad_words": "", "stop_words": ""},
+    "parameters": {
+        "text_input": QUESTION,
+        "parameters": {"max_tokens": 8, "bad_words": [""], "stop_words": [""]},
+    },
+}
+STREAM = {**BODIES["plain"], "stream": True}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_both_forms_of_a_request_answer(converged: OneHost, model: str) -> None:
+    answers = {}
+    with converged.http() as endpoint:
+        for form, body in BODIES.items():
+            with _post(f"{endpoint}/v2/models/{model}/generate", body) as response:
+                answer = json.load(response)
+            assert answer["model_name"] == model
+            answers[form] = answer["text_output"].strip()
+    assert answers["plain"], "an answer without a word"
+    assert answers["plain"] == answers["parameters"]
+
+
+def test_streams_from_a_decoupled_release_that_shares_the_engine(converged: OneHost) -> None:
+    before, since = converged.current(), converged.now()
+    engine = before["artifacts"]["engine"]["key"]
+    inode = converged.root(f"stat -c '%i %Y' {DATA_ROOT}/engines/{engine}")
+    converged.converge(STREAMING)
+    try:
+        after = converged.current()
+        assert after["release"] != before["release"]
+        assert after["artifacts"] == before["artifacts"]
+        assert converged.root(f"stat -c '%i %Y' {DATA_ROOT}/engines/{engine}") == inode
+        assert converged.journal(since, f"MESSAGE_ID={STARTED}"), "the journal tells of starts"
+        assert converged.starts(f"tritonhost-engine-{engine}.service", since) == 0
+        with converged.http(STREAMING_PORT) as endpoint:
+            for model in MODELS:
+                with _post(f"{endpoint}/v2/models/{model}/generate_stream", STREAM) as response:
+                    lines = [line.decode() for line in response if line.startswith(b"data: ")]
+                parts = [json.loads(line.removeprefix("data: "))["text_output"] for line in lines]
+                assert len(parts) == STREAM["max_tokens"], f"{model}: one message a token"
+                assert "learning" in "".join(parts)
+    finally:
+        converged.converge()
+    assert converged.running_release() == before["release"]
+
+
+def _post(url: str, body: dict[str, Any]) -> Any:
+    return urllib.request.urlopen(urllib.request.Request(url, data=json.dumps(body).encode()), timeout=60)

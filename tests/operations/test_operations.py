@@ -1,0 +1,422 @@
+"""Operations whose commands are long scripts, or whose facts are no plain data: what is decided, not the script's text."""
+
+import base64
+import io
+import json
+import tarfile
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pyinfra.api.command import FunctionCommand
+
+from operations import detached
+from operations.container_runtime import configured
+from operations.detached import artifact, image, run_and_follow
+from operations.facts.artifacts import Artifact, ArtifactState, ImageId
+from operations.facts.disks import RootDisk
+from operations.facts.docker import Daemon, DaemonConfiguration
+from operations.facts.host_state import HostState
+from operations.facts.packages import InstalledVersions, Keys, RemoteText, TrustedKeys
+from operations.facts.releases import ReleaseFiles, ReleaseLinks, TemplateFiles
+from operations.model_repository import laid_out
+from operations.packages import absent, trusted_key
+from operations.plan.observed import RootFileSystem
+from operations.refusal import _refuse
+from operations.release import current
+from operations.storage import root_grown
+from operations.triton_service import serving
+from tests.operations.harness import Host, commands_of, refusal_of, text_of
+from tests.unit.builders import converged, made, release
+from tests.unit.keys_for_tests import ED25519, ED25519_FINGERPRINT, RSA, RSA_FINGERPRINT
+
+WANTED = release()
+ENGINE, CHECKPOINT = made(WANTED.engine), made(WANTED.checkpoint)
+
+
+# --- storage
+
+
+@pytest.mark.parametrize(
+    "root",
+    [
+        RootFileSystem("", "", 0, 0),
+        RootFileSystem("/dev/sda3", "xfs", 5, 0),
+        RootFileSystem("/dev/sda3", "xfs", 90, 100),
+    ],
+)
+def test_a_root_file_system_that_covers_its_disk_is_left(root: RootFileSystem) -> None:
+    host = Host({RootDisk: root})
+    assert commands_of(root_grown, host) == []
+    assert host.noop_description == "the root file system covers its disk"
+
+
+def test_a_small_root_file_system_is_grown_to_nine_tenths_of_its_disk() -> None:
+    [command] = commands_of(root_grown, Host({RootDisk: RootFileSystem("/dev/sda3", "xfs", 36, 100)}))
+    assert text_of(command).startswith("WANTED_BYTES=90\n")
+    assert "oci-growfs -y || :" in text_of(command)
+    assert command.connector_arguments == {"_timeout": 600}
+
+
+# --- packages
+
+
+def test_conflicting_packages_that_are_there_are_removed_by_exact_name() -> None:
+    host = Host({InstalledVersions: {"runc": ("4:1.2-1",), "buildah": ("2:1.4-1",)}})
+    [command] = commands_of(absent, host, packages=("podman", "buildah", "runc"))
+    assert text_of(command).startswith("NAMES='buildah\nrunc'\n")
+    assert "podman ps" in text_of(command)
+    assert host.asked == [("InstalledVersions", {"names": ["podman", "buildah", "runc"]})]
+
+
+KEY = {"url": "https://mirror.invalid/gpg", "fingerprint": RSA_FINGERPRINT, "path": "/etc/pki/rpm-gpg/KEY"}
+SHORT = RSA_FINGERPRINT[-8:].lower()
+
+
+def test_a_key_that_is_trusted_is_not_fetched_again() -> None:
+    host = Host({TrustedKeys: Keys(RSA, frozenset({SHORT}))})
+    assert commands_of(trusted_key, host, **KEY) == []
+    assert host.noop_description == "the key is trusted"
+    assert [name for name, _ in host.asked] == ["TrustedKeys"]
+
+
+@pytest.mark.parametrize(
+    "trusted",
+    [
+        Keys("", frozenset()),
+        Keys(RSA, frozenset()),
+        Keys("", frozenset({SHORT})),
+        Keys(ED25519, frozenset({SHORT})),
+    ],
+    ids=["nothing", "a file rpm does not trust", "trusted without a file", "another file"],
+)
+def test_the_key_with_the_fingerprint_is_written_and_trusted(trusted: Keys) -> None:
+    write, trust = commands_of(trusted_key, Host({TrustedKeys: trusted, RemoteText: RSA}), **KEY)
+    assert text_of(write) == "install -D -m 0644 /dev/stdin /etc/pki/rpm-gpg/KEY"
+    assert write.connector_arguments == {"_stdin": RSA}
+    assert text_of(trust) == "rpm --import /etc/pki/rpm-gpg/KEY"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("", "no OpenPGP key"), ("<html>", "no OpenPGP key"), (ED25519, ED25519_FINGERPRINT)]
+)
+def test_another_key_is_refused_before_it_is_trusted(text: str, found: str) -> None:
+    host = Host({TrustedKeys: Keys("", frozenset()), RemoteText: text})
+    message = refusal_of(commands_of(trusted_key, host, **KEY))
+    assert message == (
+        f"package key https://mirror.invalid/gpg: found {found}, expected {RSA_FINGERPRINT} alone; "
+        "check *_gpg_fingerprint"
+    )
+
+
+def test_a_key_file_with_a_second_key_is_refused() -> None:
+    # rpm --import would trust every key of the file
+    host = Host({TrustedKeys: Keys("", frozenset()), RemoteText: RSA + ED25519})
+    assert ED25519_FINGERPRINT in refusal_of(commands_of(trusted_key, host, **KEY))
+
+
+@pytest.mark.parametrize(
+    ("output", "keys"),
+    [
+        (
+            ["trusted 621e9f35", "trusted F796ECB0", "-----BEGIN", "-----END"],
+            Keys("-----BEGIN\n-----END", frozenset({"621e9f35", "f796ecb0"})),
+        ),
+        ([], Keys("", frozenset())),
+    ],
+)
+def test_the_keys_rpm_trusts_are_read_beside_the_file(output: list[str], keys: Keys) -> None:
+    fact = TrustedKeys()
+    assert fact.process(output) == keys
+    assert fact.command(path="/etc/pki/a b").endswith("! test -e '/etc/pki/a b' || cat '/etc/pki/a b'")
+
+
+# --- container runtime
+
+RUNTIME = '{"runtimes": {"nvidia": {"path": "nvidia-container-runtime"}}, "a": 1}'
+
+
+@pytest.mark.parametrize("settings", [{}, {"a": 1}])
+def test_a_daemon_json_that_means_it_already_is_left(settings: dict[str, Any]) -> None:
+    host = Host({DaemonConfiguration: Daemon(RUNTIME, True)})
+    assert commands_of(configured, host, settings=settings) == []
+    assert host.noop_description
+
+
+@pytest.mark.parametrize(
+    ("daemon", "settings"),
+    [
+        (Daemon("", True), {}),
+        (Daemon('{"a": 1}', True), {"a": 1}),
+        (Daemon(RUNTIME, True), {"a": 2}),
+        # written, but docker was not restarted: the run before was killed
+        (Daemon(RUNTIME, False), {"a": 1}),
+    ],
+)
+def test_daemon_json_is_replaced_and_docker_restarted_in_one_command(
+    daemon: Daemon, settings: dict[str, Any]
+) -> None:
+    [command] = commands_of(configured, Host({DaemonConfiguration: daemon}), settings=settings)
+    assert "nvidia-ctk runtime configure" in text_of(command)
+    assert "systemctl restart docker.service" in text_of(command)
+    written = json.loads(command.connector_arguments["_stdin"])
+    assert written == {**json.loads(daemon.text or "{}"), **settings}
+
+
+def test_a_malformed_daemon_json_is_refused_and_left() -> None:
+    host = Host({DaemonConfiguration: Daemon('{"a": 1,}', True)})
+    message = refusal_of(commands_of(configured, host, settings={}))
+    assert message.startswith("/etc/docker/daemon.json: found ")
+    assert message.endswith("the file was left as it is")
+
+
+# --- artifacts
+
+COMPLETE, ABSENT = Artifact(True, ""), Artifact(False, "absent")
+
+
+def test_a_complete_artifact_is_not_made_again() -> None:
+    host = Host({ArtifactState: COMPLETE})
+    assert commands_of(artifact, host, wanted=WANTED.weights) == []
+    assert host.noop_description == f"weights {WANTED.weights.key} is complete"
+    assert host.asked == [("ArtifactState", {"path": WANTED.weights.path})]
+
+
+def test_an_absent_artifact_is_made_by_its_unit() -> None:
+    [command] = commands_of(artifact, Host({ArtifactState: ABSENT}), wanted=WANTED.weights)
+    assert isinstance(command, FunctionCommand)
+    assert (command.function, command.args) == (run_and_follow, (WANTED.weights,))
+
+
+def test_a_complete_engine_makes_its_checkpoint_superfluous() -> None:
+    host = Host({ArtifactState: COMPLETE})
+    assert commands_of(artifact, host, wanted=CHECKPOINT, unless=ENGINE) == []
+    assert "is complete without it" in host.noop_description
+    assert host.asked == [("ArtifactState", {"path": ENGINE.path})]
+
+
+def test_an_absent_engine_needs_its_checkpoint() -> None:
+    host = Host({ArtifactState: ABSENT})
+    [command] = commands_of(artifact, host, wanted=CHECKPOINT, unless=ENGINE)
+    assert command.args == (CHECKPOINT,)
+
+
+@pytest.mark.parametrize(("found", "count"), [("sha256:0", 0), ("", 1)])
+def test_an_image_is_made_where_its_tag_is_not(found: str, count: int) -> None:
+    commands = commands_of(image, Host({ImageId: found}), wanted=WANTED.image)
+    assert [command.args for command in commands] == [(WANTED.image,)] * count
+
+
+class Shell:
+    """A connected host whose commands are answered from a list."""
+
+    print_prefix = ""
+
+    def __init__(self, *answers: tuple[bool, list[str]]) -> None:
+        self.answers = list(answers)
+        self.scripts: list[str] = []
+        self.stdin: list[str | None] = []
+        self.data: dict[str, object] = {"_sudo": True}
+
+    def run_shell_command(self, command: Any, **arguments: Any) -> tuple[bool, list[Any]]:
+        self.scripts.append(text_of(command))
+        self.stdin.append(arguments["_stdin"])
+        assert arguments["_sudo"] is True
+        if not self.answers:
+            raise TimeoutError("no answer")
+        ok, lines = self.answers.pop(0)
+        return ok, [type("Line", (), {"line": line})() for line in lines]
+
+
+STARTED = (True, ["cursor: c0", "started"])
+BUSY = (
+    True,
+    [
+        "building",
+        "-- cursor: c1",
+        "state: ActiveState=active SubState=running Result=success ExecMainStatus=0",
+    ],
+)
+DONE = (
+    True,
+    ["done", "-- cursor: c2", "state: ActiveState=inactive SubState=dead Result=success ExecMainStatus=0"],
+)
+FAILED = (
+    True,
+    ["no", "-- cursor: c2", "state: ActiveState=failed SubState=failed Result=exit-code ExecMainStatus=65"],
+)
+
+
+def run(shell: Shell, work: Any = ENGINE) -> bool:
+    return run_and_follow(None, shell, work)  # type: ignore[arg-type]
+
+
+def test_work_is_started_and_followed_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    shell = Shell(STARTED, BUSY, DONE)
+    with caplog.at_level("INFO", "pyinfra"):
+        assert run(shell)
+    assert [script.splitlines()[0] for script in shell.scripts] == [f"UNIT={ENGINE.unit}"] * 3
+    # the second look goes on where the first ended
+    assert ["CURSOR=c0" in shell.scripts[1], "CURSOR=c1" in shell.scripts[2]] == [True, True]
+    assert "building" in caplog.text
+
+
+def test_what_the_unit_is_given_comes_as_one_archive() -> None:
+    shell = Shell(STARTED, DONE)
+    assert run(shell, WANTED.weights)
+    packed = io.BytesIO(base64.b64decode(shell.stdin[0] or ""))
+    with tarfile.open(fileobj=packed) as tar:
+        files = {name: tar.extractfile(name) for name in tar.getnames()}
+        texts = {name: file.read().decode() for name, file in files.items() if file}
+    assert set(texts) == {"work.sh", "request.json", "download_weights.py"}
+    assert f"FINAL={WANTED.weights.path}\n" in texts["work.sh"]
+    assert "make_it() {\ndocker run" in texts["work.sh"]
+    assert texts["download_weights.py"].startswith('"""Download')
+
+
+def test_a_unit_that_runs_already_is_re_attached_to(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "pyinfra"):
+        assert run(Shell((True, ["attached"]), DONE))
+    assert "already running on the host, re-attached to it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([STARTED, FAILED], "exit-code, exit code 65; expected "),
+        ([(False, ["no space"])], "the transient unit did not start"),
+        ([STARTED, (False, [])], "connection lost (the host did not answer)"),
+        ([STARTED], "connection lost (no answer)"),
+    ],
+)
+def test_work_that_fails_says_why_and_what_to_do(
+    caplog: pytest.LogCaptureFixture, answers: list[Any], expected: str
+) -> None:
+    assert not run(Shell(*answers))
+    assert expected in caplog.text
+    assert f"journalctl --unit {ENGINE.unit}" in caplog.text or "journalctl --follow" in caplog.text
+
+
+def test_a_gated_model_without_a_token_is_refused_before_the_host_is_touched(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.delenv("HF_TOKEN_PATH", raising=False)
+    shell = Shell()
+    assert not run(shell, release(tables={"weights": {"gated": True}}).weights)
+    assert "export HF_TOKEN" in caplog.text
+    assert shell.scripts == []
+
+
+def test_a_token_travels_in_the_archive_alone(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_CANARY0123456789")
+    shell = Shell(STARTED, FAILED)
+    with caplog.at_level("DEBUG", "pyinfra"):
+        assert not run(shell, release(tables={"weights": {"gated": True}}).weights)
+    assert "CANARY" not in caplog.text
+    assert not [script for script in shell.scripts if "CANARY" in script]
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(shell.stdin[0] or ""))) as tar:
+        assert tar.getmember("token").mode == 0o600
+
+
+def test_a_bad_token_is_not_shown(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_CANARY 0123;456789")
+    assert not run(Shell(), release(tables={"weights": {"gated": True}}).weights)
+    assert "found characters no token has" in caplog.text
+    assert "CANARY" not in caplog.text
+
+
+# --- the release
+
+TEMPLATES = {model: "max_batch_size: ${triton_max_batch_size}\n" for model in WANTED.models}
+
+
+def test_a_complete_release_is_not_laid_out_again() -> None:
+    host = Host({ReleaseFiles: COMPLETE})
+    assert commands_of(laid_out, host, release=WANTED) == []
+    assert host.noop_description == f"release {WANTED.id} is complete"
+    assert host.asked == [("ReleaseFiles", {"path": WANTED.path})]
+
+
+def test_a_release_is_laid_out_in_one_command_from_filled_templates() -> None:
+    host = Host({ReleaseFiles: ABSENT, TemplateFiles: TEMPLATES})
+    [command] = commands_of(laid_out, host, release=WANTED)
+    script = text_of(command)
+    assert script.startswith(f"FINAL={WANTED.path}\nPARTIAL={WANTED.partial}\nHEAD=")
+    assert f"TEMPLATES={WANTED.template_directory}\n" in script
+    packed = io.BytesIO(base64.b64decode(command.connector_arguments["_stdin"]))
+    with tarfile.open(fileobj=packed) as tar:
+        config = tar.extractfile("model_repository/ensemble/config.pbtxt")
+        document = tar.extractfile("release.json")
+        assert config and config.read() == b"max_batch_size: 1\n"
+        assert document and json.loads(document.read())["release"] == WANTED.id
+        assert set(tar.getnames()) == {
+            *(f"model_repository/{model}/config.pbtxt" for model in WANTED.models),
+            *("serve", "wait-ready", "release.json"),
+        }
+
+
+def test_templates_that_are_not_there_are_refused_by_name() -> None:
+    found = {model: text for model, text in TEMPLATES.items() if model != "ensemble"}
+    message = refusal_of(
+        commands_of(laid_out, Host({ReleaseFiles: ABSENT, TemplateFiles: found}), release=WANTED)
+    )
+    assert "found no config.pbtxt of ensemble" in message
+    assert "v0.13.0" in message
+
+
+def test_a_template_that_cannot_be_filled_is_refused_with_its_line() -> None:
+    found = {**TEMPLATES, "ensemble": "max_batch_size: ${something_new}\n"}
+    message = refusal_of(
+        commands_of(laid_out, Host({ReleaseFiles: ABSENT, TemplateFiles: found}), release=WANTED)
+    )
+    assert message.startswith("ensemble/config.pbtxt line 1: something_new: found no value")
+
+
+@pytest.mark.parametrize("links", [{}, {"current": "one"}, {"current": "one", "previous": "two"}])
+def test_current_is_switched_by_renames(links: dict[str, str]) -> None:
+    [command] = commands_of(current, Host({ReleaseLinks: links}), data_root="/data", release_id="two")
+    assert text_of(command).startswith("DATA_ROOT=/data\nRELEASE=two\n")
+    assert "mv -T" in text_of(command)
+    assert "ln -sfn" not in text_of(command)
+
+
+# --- the service
+
+
+def test_a_release_that_serves_is_not_restarted() -> None:
+    host = Host({HostState: converged(WANTED)})
+    assert commands_of(serving, host, release=WANTED) == []
+    assert host.noop_description == f"release {WANTED.id} serves"
+
+
+def test_another_running_release_is_the_reason_of_a_restart() -> None:
+    host = converged(WANTED)
+    assert host.container
+    other = replace(host, container=replace(host.container, labels={"tritonhost.release": "other"}))
+    [command] = commands_of(serving, Host({HostState: other}), release=WANTED)
+    assert command.args == (WANTED, ["running release: other"])
+
+
+def test_a_unit_that_is_not_active_is_restarted_though_its_container_answers() -> None:
+    host = converged(WANTED)
+    [command] = commands_of(serving, Host({HostState: replace(host, units={})}), release=WANTED)
+    assert command.args == (WANTED, ["service: not active"])
+
+
+def test_a_refusal_fails_on_its_host_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    assert _refuse(None, Host({}), "no") is False  # type: ignore[arg-type]
+    assert [record.getMessage() for record in caplog.records] == ["no"]
+
+
+def test_output_is_shown_in_bounds(caplog: pytest.LogCaptureFixture) -> None:
+    lines = [f"line {number} {'x' * 300}" for number in range(20)]
+    state = "state: ActiveState=inactive SubState=dead Result=success ExecMainStatus=0"
+    with caplog.at_level("INFO", "pyinfra"):
+        assert run(Shell(STARTED, (True, [*lines, state])))
+    shown = [record.getMessage() for record in caplog.records]
+    assert len(shown) == detached.LINES_SHOWN + 1
+    assert f"… {20 - detached.LINES_SHOWN} more lines" in shown[0]
+    assert max(map(len, shown)) < 300

@@ -1,0 +1,138 @@
+"""The rules of the house that a reader would otherwise have to check by eye."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+OPERATIONS = PROJECT / "operations"
+PLAN = sorted((OPERATIONS / "plan").glob("*.py"))
+FACTS = sorted((OPERATIONS / "facts").glob("*.py"))
+STAGES = sorted(OPERATIONS.glob("*.py"))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module a file imports, anywhere in it, by its full name."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", PLAN, ids=lambda path: path.name)
+def test_the_plan_imports_no_pyinfra_and_nothing_but_the_plan(path: Path) -> None:
+    names = list(imported(path))
+    assert [name for name in names if name.split(".")[0] == "pyinfra"] == []
+    assert [n for n in names if n.split(".")[0] == "operations" and not n.startswith("operations.plan")] == []
+
+
+def test_the_plan_brings_no_pyinfra_along_and_no_grpc() -> None:
+    code = (
+        "import sys, operations.plan.difference, operations.plan.model_repository;"
+        "print([m for m in ('pyinfra', 'gevent', 'tritonclient', 'grpc') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("path", FACTS, ids=lambda path: path.name)
+def test_facts_import_no_stage(path: Path) -> None:
+    allowed = ("operations.plan", "operations.facts", "operations.scripts")
+    ours = [name for name in imported(path) if name.split(".")[0] == "operations"]
+    assert [name for name in ours if not name.startswith(allowed)] == []
+
+
+def operations_of(path: Path) -> set[str]:
+    """The functions of a file that are decorated with @operation()."""
+    return {
+        node.name
+        for node in tree(path).body
+        if isinstance(node, ast.FunctionDef)
+        for decorator in node.decorator_list
+        if ast.unparse(decorator).startswith("operation")
+    }
+
+
+OURS = {path.stem: operations_of(path) for path in STAGES}
+
+
+def operation_calls(path: Path) -> Iterator[ast.Call]:
+    """Calls of our operations, by their own name or their module's, and of those of pyinfra.operations."""
+    of_pyinfra = {name.split(".")[-1] for name in imported(path) if name.startswith("pyinfra.operations.")}
+    for node in ast.walk(tree(path)):
+        if not isinstance(node, ast.Call):
+            continue
+        module, _, function = ast.unparse(node.func).rpartition(".")
+        if (
+            function in (OURS.get(module) or ())
+            or (not module and function in OURS.get(path.stem, ()))
+            or module in of_pyinfra
+        ):
+            yield node
+
+
+@pytest.mark.parametrize("path", [*STAGES, PROJECT / "deploy.py"], ids=lambda path: path.name)
+def test_every_operation_is_called_by_name_and_keywords(path: Path) -> None:
+    # Without name= pyinfra prints the arguments, and a secret among them.
+    for call in operation_calls(path):
+        where = f"{path.name}:{call.lineno} {ast.unparse(call.func)}"
+        assert call.args == [], where
+        assert "name" in [keyword.arg for keyword in call.keywords], where
+        assert None not in [keyword.arg for keyword in call.keywords], where
+
+
+def test_the_walk_finds_the_operations() -> None:
+    # so that the test above cannot pass by finding none
+    assert OURS["packages"] >= {"pinned", "absent", "trusted_key"}
+    found = {ast.unparse(call.func) for path in STAGES for call in operation_calls(path)}
+    assert found >= {
+        "pinned",
+        "files.put",
+        "systemd.service",
+        "detached.artifact",
+        "detached.image",
+        "serving",
+    }
+
+
+def test_deploy_py_is_a_table_of_contents() -> None:
+    body = tree(PROJECT / "deploy.py").body
+    [branch] = [node for node in body if isinstance(node, ast.If)]
+    lines = []
+    for statement in branch.body:
+        assert isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+        call = statement.value
+        lines.append(call.lineno)
+        assert call.args == []
+        assert [keyword.arg for keyword in call.keywords] == ["release"]
+        module, _, function = ast.unparse(call.func).rpartition(".")
+        assert (OPERATIONS / f"{module}.py").exists() and function
+    # pyinfra matches operations across hosts by line numbers
+    assert lines == sorted(set(lines))
+    assert branch.orelse == []
+
+
+@pytest.mark.parametrize("path", [*PLAN, *FACTS, *STAGES], ids=lambda path: str(path.relative_to(OPERATIONS)))
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(tree(path))
+
+
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.name)
+def test_a_stage_asks_no_version_or_flag_of_its_own(path: Path) -> None:
+    # stages act on the plan; argument vectors of docker and TensorRT-LLM are assembled in plan/commands.py alone
+    words = {
+        n.value for n in ast.walk(tree(path)) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
+    assert words.isdisjoint({"trtllm-build", "tritonserver", "convert_checkpoint.py", "quantize.py"})

@@ -1,0 +1,282 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from operations.plan.difference import Difference, difference
+from operations.plan.observed import Observed, RootFileSystem, StoredArtifact
+from tests.unit.builders import FILE_DIGESTS, IMAGE_ID, UNIT, converged, made, release
+
+WANTED = release({"docker_daemon_settings": {"insecure-registries": ["http://r:5000"]}})
+HOST = converged(WANTED)
+MADE_ENGINE, MADE_CHECKPOINT = made(WANTED.engine), made(WANTED.checkpoint)
+ENGINE = ("engine", MADE_ENGINE.key)
+READY = "http://127.0.0.1:8000/v2/models/ensemble/ready"
+
+Change = Callable[[Observed], Observed]
+
+
+def rows(observed: Observed) -> list[Difference]:
+    return difference(WANTED, observed, FILE_DIGESTS)
+
+
+def within(field: str, **entries: Any) -> Change:
+    """Entries of a mapping replaced; None takes one away."""
+
+    def change(observed: Observed) -> Observed:
+        merged = {**getattr(observed, field), **entries}
+        kept: Any = {k: v for k, v in merged.items() if v is not None}
+        return replace(observed, **{field: kept})
+
+    return change
+
+
+def entry(field: str, key: object, value: object) -> Change:
+    """One entry, under a key that is no identifier."""
+
+    def change(observed: Observed) -> Observed:
+        merged = {**getattr(observed, field), key: value}
+        kept: Any = {k: v for k, v in merged.items() if v is not None}
+        return replace(observed, **{field: kept})
+
+    return change
+
+
+def to(**fields: Any) -> Change:
+    return lambda observed: replace(observed, **fields)
+
+
+def container(**fields: Any) -> Change:
+    def change(observed: Observed) -> Observed:
+        assert observed.container is not None
+        return replace(observed, container=replace(observed.container, **fields))
+
+    return change
+
+
+def labels(**entries: str) -> dict[str, str]:
+    assert HOST.container is not None
+    return {**HOST.container.labels, **{f"tritonhost.{name}": value for name, value in entries.items()}}
+
+
+def stored(artifact: Any, problem: str) -> Change:
+    key = (artifact.kind, artifact.key)
+    return entry("artifacts", key, StoredArtifact(artifact.kind, artifact.key, artifact.inputs, problem))
+
+
+NO_RUNTIME = '{"insecure-registries": ["http://r:5000"]}'
+NO_SETTING = '{"runtimes": {"nvidia": {"path": "/usr/bin/nvidia-container-runtime"}}}'
+
+
+def test_a_converged_host_has_no_difference() -> None:
+    assert rows(HOST) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        to(root=RootFileSystem("", "", 0, 0)),
+        to(root=RootFileSystem("/dev/sda3", "xfs", 91, 100)),
+        to(detached_units=("tritonhost-engine-0.service",)),
+        to(previous="0000000000000000"),
+        to(gpus=()),
+        entry("packages", "vim", ("0:9-1",)),
+        entry("packages", "docker-ce", ("3:27.0.0-1.el9", "3:28.5.2-1.el9")),
+        entry("images", "tritonhost/serving:other", "sha256:0"),
+        entry("artifacts", ("engine", "0" * 16), StoredArtifact("engine", "0" * 16, {}, "gone")),
+        entry("artifacts", ("checkpoint", MADE_CHECKPOINT.key), None),
+        stored(MADE_CHECKPOINT, "rank0.safetensors is missing"),
+        within("inodes", **{WANTED.path: None}),
+        container(id="0" * 64, started_at="2026-01-01T00:00:00Z"),
+    ],
+    ids=lambda change: getattr(change, "__qualname__", ""),
+)
+def test_what_does_not_matter_is_no_difference(change: Change) -> None:
+    assert rows(change(HOST)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "row"),
+    [
+        (
+            to(root=RootFileSystem("/dev/sda3", "xfs", 50 * 2**30, 100 * 2**30)),
+            ("storage", "root file system", "50.0 GiB", "most of the disk's 100.0 GiB"),
+        ),
+        # packages
+        (
+            entry("file_digests", "/etc/yum.repos.d/docker-ce.repo", None),
+            ("packages", "/etc/yum.repos.d/docker-ce.repo", "absent", "sha256 111111111111"),
+        ),
+        (
+            entry("file_digests", "/etc/yum.repos.d/docker-ce.repo", "9" * 64),
+            ("packages", "/etc/yum.repos.d/docker-ce.repo", "sha256 999999999999", "sha256 111111111111"),
+        ),
+        *[
+            (
+                entry("packages", name, ("0:1.0-1.el9",)),
+                ("packages", name, "0:1.0-1.el9", "absent: it conflicts with containerd.io"),
+            )
+            for name in ("podman", "buildah", "runc")
+        ],
+        (
+            entry("packages", "docker-ce", None),
+            ("packages", "docker-ce", "not installed", "3:28.5.2-1.el9"),
+        ),
+        (
+            entry("packages", "docker-ce", ("3:27.0.0-1.el9",)),
+            ("packages", "docker-ce", "3:27.0.0-1.el9", "3:28.5.2-1.el9"),
+        ),
+        (entry("packages", "git-lfs", None), ("packages", "git-lfs", "not installed", "installed")),
+        # container runtime
+        (
+            to(daemon_json=NO_RUNTIME),
+            ("container runtime", "nvidia runtime in daemon.json", "absent", "nvidia-container-runtime"),
+        ),
+        (
+            to(daemon_json=NO_SETTING),
+            ("container runtime", "insecure-registries in daemon.json", "absent", "['http://r:5000']"),
+        ),
+        (
+            entry("units", "docker.service", {**UNIT, "UnitFileState": "disabled"}),
+            ("container runtime", "docker.service", "disabled", "enabled"),
+        ),
+        (
+            entry("units", "docker.service", {**UNIT, "ActiveState": "failed"}),
+            ("container runtime", "docker.service", "failed", "active"),
+        ),
+        # artifacts
+        (
+            entry("artifacts", ("source", WANTED.source.key), None),
+            ("source", WANTED.source.key, "absent", "complete"),
+        ),
+        (
+            to(images={}),
+            ("serving image", WANTED.image.title, "absent", WANTED.image.tag),
+        ),
+        (
+            entry("artifacts", ("weights", WANTED.weights.key), None),
+            ("weights", WANTED.weights.key, "absent", "complete"),
+        ),
+        (
+            stored(WANTED.weights, "model.safetensors has 5 bytes instead of 6"),
+            ("weights", WANTED.weights.key, "model.safetensors has 5 bytes instead of 6", "complete"),
+        ),
+        (
+            stored(MADE_ENGINE, "rank0.engine was changed after it was made"),
+            ("engine", MADE_ENGINE.key, "rank0.engine was changed after it was made", "complete"),
+        ),
+        (entry("artifacts", ENGINE, None), ("engine", MADE_ENGINE.key, "absent", "complete")),
+        # release
+        (
+            entry("artifacts", ("release", WANTED.id), None),
+            ("model repository", f"release {WANTED.id}", "absent", "complete"),
+        ),
+        (
+            entry("release_digests", "serve", "9" * 64),
+            ("model repository", "serve", "sha256 999999999999", "sha256 333333333333"),
+        ),
+        (
+            entry("release_digests", "serve", None),
+            ("model repository", "serve", "absent", "sha256 333333333333"),
+        ),
+        (
+            entry("release_digests", "model_repository/extra", "9" * 64),
+            ("model repository", "model_repository/extra", "sha256 999999999999", "absent"),
+        ),
+        (to(current=""), ("release", "current", "absent", WANTED.id)),
+        (to(current="0123456789abcdef"), ("release", "current", "0123456789abcdef", WANTED.id)),
+        # service
+        (
+            entry("file_digests", "/etc/systemd/system/triton.service", "9" * 64),
+            ("service", "/etc/systemd/system/triton.service", "sha256 999999999999", "sha256 222222222222"),
+        ),
+        (
+            entry("units", "triton.service", {**UNIT, "NeedDaemonReload": "yes"}),
+            ("service", "triton.service", "changed on disk", "reloaded by systemd"),
+        ),
+        (
+            entry("units", "triton.service", {**UNIT, "UnitFileState": "disabled"}),
+            ("service", "triton.service", "disabled", "enabled"),
+        ),
+        (
+            entry("units", "triton.service", {**UNIT, "ActiveState": "activating"}),
+            ("service", "triton.service", "activating", "active"),
+        ),
+        (to(container=None), ("service", "container", "absent", f"running release {WANTED.id}")),
+        (container(running=False), ("service", "container", "not running", f"running release {WANTED.id}")),
+        (
+            container(labels=labels(release="0123456789abcdef")),
+            ("service", "running release", "0123456789abcdef", WANTED.id),
+        ),
+        (container(labels={}), ("service", "running release", "a container that is not ours", WANTED.id)),
+        (
+            container(image_id="sha256:other"),
+            ("service", "running image", "sha256:other", IMAGE_ID),
+        ),
+        (
+            entry("inodes", MADE_ENGINE.path, "999"),
+            (
+                "service",
+                "served directories",
+                "replaced since the server started",
+                "those the server has open",
+            ),
+        ),
+        (entry("ready", READY, "400"), ("service", "ensemble ready", "400", "200")),
+        (entry("ready", READY, "000"), ("service", "ensemble ready", "no answer", "200")),
+        (entry("ready", READY, None), ("service", "ensemble ready", "no answer", "200")),
+    ],
+)
+def test_one_change_is_one_row(change: Change, row: tuple[str, str, str, str]) -> None:
+    assert rows(change(HOST)) == [Difference(*row)]
+
+
+def test_a_malformed_daemon_json_is_one_row_with_the_place() -> None:
+    [row] = rows(replace(HOST, daemon_json='{"a": 1,}'))
+    assert (row.stage, row.what, row.wanted) == ("container runtime", "/etc/docker/daemon.json", "valid JSON")
+    assert "at line 1" in row.found
+
+
+def test_an_absent_engine_needs_its_checkpoint_again() -> None:
+    bare = replace(HOST, artifacts={("release", WANTED.id): StoredArtifact("release", WANTED.id, {})})
+    assert [row.stage for row in rows(bare)] == ["source", "weights", "checkpoint", "engine"]
+
+
+def test_a_damaged_engine_needs_its_checkpoint_again() -> None:
+    damaged = stored(MADE_ENGINE, "rank0.engine is missing")(HOST)
+    without = entry("artifacts", ("checkpoint", MADE_CHECKPOINT.key), None)(damaged)
+    assert [row.stage for row in rows(without)] == ["checkpoint", "engine"]
+
+
+def test_a_rebuild_says_which_inputs_differ_from_the_nearest_engine() -> None:
+    near = StoredArtifact("engine", "a", {**MADE_ENGINE.inputs, "gpu": "NVIDIA H200"})
+    far = StoredArtifact("engine", "b", {"gpu": "NVIDIA H200"})
+    others = {("engine", "b"): far, ("engine", "a"): near}
+    kept = {key: value for key, value in HOST.artifacts.items() if key != ENGINE}
+    [row] = rows(replace(HOST, artifacts={**kept, **others}))
+    assert row.found == "other inputs: gpu: NVIDIA H200 -> NVIDIA A10"
+
+
+def test_a_bare_host_differs_in_every_stage_in_the_order_of_the_stages() -> None:
+    bare = Observed(root=RootFileSystem("/dev/sda3", "xfs", 36, 100), os_release=HOST.os_release)
+    stages = list(dict.fromkeys(row.stage for row in rows(bare)))
+    assert stages == [
+        "storage",
+        "packages",
+        "container runtime",
+        "source",
+        "serving image",
+        "weights",
+        "checkpoint",
+        "engine",
+        "model repository",
+        "release",
+        "service",
+    ]
+
+
+def test_a_root_file_system_that_is_not_to_be_grown_is_left() -> None:
+    left = release({"grow_root_file_system": False})
+    small = replace(converged(left), root=RootFileSystem("/dev/sda3", "xfs", 36, 100))
+    assert difference(left, small, FILE_DIGESTS) == []

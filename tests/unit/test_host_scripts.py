@@ -1,0 +1,376 @@
+"""The scripts of files/host, run under sh on this machine, with the tools of a host played by stubs."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from operations.plan.artifacts import Artifact, ServingImage
+from operations.release import switch_script
+from operations.scripts import HOST_SCRIPTS, archive, host_script
+from tests.unit.stubs import Stubs
+
+SCRIPTS = sorted(HOST_SCRIPTS.glob("*.sh"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_host_script_is_valid_shell(path: Path) -> None:
+    done = subprocess.run(["sh", "-n", str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_host_script_is_valid_shell_as_it_is_sent(path: Path) -> None:
+    text = host_script(path.name, {"A": "it's; $(reboot)\nline"}, "make_it() {\n:\n}\n")
+    done = subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not [line for line in text.splitlines() if line.lstrip().startswith("#")]
+
+
+def test_shellcheck_finds_nothing_where_it_is_installed() -> None:
+    checker = shutil.which("shellcheck")
+    command = [checker, "--shell=sh", "--severity=error"] if checker else ["sh", "-n"]
+    done = [subprocess.run([*command, str(path)], capture_output=True, text=True) for path in SCRIPTS]
+    assert [result.stdout for result in done if result.returncode] == []
+
+
+def test_variables_reach_a_script_as_they_are() -> None:
+    value = 'it\'s "quoted" $(echo no) `x` \\ \n second line'
+    text = host_script("switch_release.sh", {"DATA_ROOT": value}).split("set -eu")[0]
+    done = subprocess.run(["sh", "-c", text + 'printf %s "$DATA_ROOT"'], capture_output=True, text=True)
+    assert done.stdout == value
+
+
+def test_an_archive_is_unpacked_by_the_host_s_tools(tmp_path: Path) -> None:
+    files = {"a": "é\n", "dir/b c": ""}
+    subprocess.run(
+        ["sh", "-c", 'base64 -d | tar -xzf - -C "$0"', str(tmp_path)],
+        input=archive(files),
+        text=True,
+        check=True,
+    )
+    assert {name: (tmp_path / name).read_text("utf-8") for name in files} == files
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600
+
+
+# --- work.sh and seal.sh
+
+
+def work(stubs: Stubs, artifact: Artifact | ServingImage, body: str) -> subprocess.CompletedProcess[str]:
+    """The artifact's work.sh, with shell text in the place of its commands."""
+    if not (stubs.directory / "docker").exists():
+        stubs.add("docker", "exit 1")
+    functions = f"make_it() {{\n{body}\n}}\n" + host_script("seal.sh", {})
+    return stubs.run(host_script("work.sh", artifact.variables(), functions))
+
+
+def engine(tmp_path: Path, resumable: bool = False, checksums: bool = True) -> Artifact:
+    return Artifact("engine", str(tmp_path / "data"), {"gpu": "A10"}, (), resumable, checksums)
+
+
+MAKE = 'printf abc >"$PARTIAL/rank0.engine"; mkdir -p "$PARTIAL/sub dir"; printf x >"$PARTIAL/sub dir/a b"'
+SHA_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_work_ends_in_a_complete_artifact_with_its_manifest(tmp_path: Path, stubs: Stubs) -> None:
+    wanted = engine(tmp_path)
+    done = work(stubs, wanted, MAKE)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = (Path(wanted.path) / "manifest.json").read_text("utf-8")
+    assert text.count("\n") == 1
+    manifest = json.loads(text)
+    file = Path(wanted.path) / "rank0.engine"
+    assert manifest["files"]["rank0.engine"] == {
+        "size": 3,
+        "mtime": int(file.stat().st_mtime),
+        "sha256": SHA_ABC,
+    }
+    assert set(manifest["files"]) == {"rank0.engine", "sub dir/a b"}
+    assert (manifest["kind"], manifest["key"], manifest["inputs"]) == ("engine", wanted.key, {"gpu": "A10"})
+    assert [path.name for path in Path(wanted.path).parent.iterdir()] == [wanted.key]
+    assert f"done: {wanted.path}" in done.stdout
+
+
+def test_a_finished_artifact_is_readable_by_all_and_writable_by_its_owner_alone(
+    tmp_path: Path, stubs: Stubs
+) -> None:
+    wanted = engine(tmp_path)
+    work(stubs, wanted, f'umask 0077; {MAKE}; chmod 666 "$PARTIAL/sub dir/a b"')
+    modes = {path.name: path.stat().st_mode & 0o777 for path in Path(wanted.path).rglob("*")}
+    assert modes == {"rank0.engine": 0o644, "sub dir": 0o755, "a b": 0o644, "manifest.json": 0o644}
+
+
+def test_a_tree_without_checksums_has_a_manifest_without_files(tmp_path: Path, stubs: Stubs) -> None:
+    wanted = engine(tmp_path, checksums=False)
+    assert work(stubs, wanted, MAKE).returncode == 0
+    assert json.loads((Path(wanted.path) / "manifest.json").read_text("utf-8"))["files"] == {}
+
+
+def test_an_artifact_of_no_file_is_sealed_too(tmp_path: Path, stubs: Stubs) -> None:
+    wanted = engine(tmp_path)
+    assert work(stubs, wanted, ":").returncode == 0
+    assert json.loads((Path(wanted.path) / "manifest.json").read_text("utf-8"))["files"] == {}
+
+
+@pytest.mark.parametrize("step", ["false", "exit 7", "sh -c 'exit 9'", f"{MAKE}; false; true"])
+def test_work_that_fails_leaves_no_artifact(tmp_path: Path, stubs: Stubs, step: str) -> None:
+    wanted = engine(tmp_path)
+    done = work(stubs, wanted, step)
+    assert done.returncode != 0
+    assert not Path(wanted.path).exists()
+    assert f"failed with exit code {done.returncode}" in done.stdout
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\tb", "a\nb"])
+def test_a_file_name_json_would_have_to_escape_is_refused(tmp_path: Path, stubs: Stubs, name: str) -> None:
+    wanted = engine(tmp_path)
+    (tmp_path / name).write_text("x", "utf-8")
+    done = work(stubs, wanted, f'cp {tmp_path}/a?b "$PARTIAL/"')
+    assert done.returncode != 0
+    assert not Path(wanted.path).exists()
+
+
+def test_a_file_name_is_not_taken_for_a_format(tmp_path: Path, stubs: Stubs) -> None:
+    wanted = engine(tmp_path)
+    assert work(stubs, wanted, 'printf abc >"$PARTIAL/100%s%n"').returncode == 0
+    manifest = json.loads((Path(wanted.path) / "manifest.json").read_text("utf-8"))
+    assert manifest["files"]["100%s%n"]["sha256"] == SHA_ABC
+
+
+def test_the_container_of_the_work_is_removed_before_and_after(tmp_path: Path, stubs: Stubs) -> None:
+    wanted = engine(tmp_path)
+    work(stubs, wanted, "false")
+    assert stubs.calls == [f"docker rm --force {wanted.unit}"] * 2
+
+
+def partial_of(wanted: Artifact) -> Path:
+    path = Path(wanted.variables()["PARTIAL"])
+    path.mkdir(parents=True)
+    (path / "begun").write_text("x", "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("resumable", "kept"), [(True, {"begun", "new"}), (False, {"new"})])
+def test_what_an_interrupted_run_left_is_a_beginning_or_garbage(
+    tmp_path: Path, stubs: Stubs, resumable: bool, kept: set[str]
+) -> None:
+    wanted = engine(tmp_path, resumable)
+    partial_of(wanted)
+    assert work(stubs, wanted, 'printf abc >"$PARTIAL/new"').returncode == 0
+    assert {path.name for path in Path(wanted.path).iterdir()} == kept | {"manifest.json"}
+    assert set(json.loads((Path(wanted.path) / "manifest.json").read_text("utf-8"))["files"]) == kept
+
+
+@pytest.mark.parametrize(("resumable", "kept"), [(True, {"old", "new"}), (False, {"new"})])
+def test_a_damaged_artifact_is_replaced(
+    tmp_path: Path, stubs: Stubs, resumable: bool, kept: set[str]
+) -> None:
+    wanted = engine(tmp_path, resumable)
+    work(stubs, wanted, 'printf x >"$PARTIAL/old"')
+    done = work(stubs, wanted, 'printf abc >"$PARTIAL/new"')
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path.name for path in Path(wanted.path).iterdir()} == kept | {"manifest.json"}
+    assert [path.name for path in Path(wanted.path).parent.iterdir()] == [wanted.key]
+
+
+def test_the_old_artifact_stays_until_the_new_one_is_complete(tmp_path: Path, stubs: Stubs) -> None:
+    wanted = engine(tmp_path)
+    work(stubs, wanted, 'printf x >"$PARTIAL/old"')
+    assert work(stubs, wanted, "exit 3").returncode == 3
+    assert {path.name for path in Path(wanted.path).iterdir()} == {"old", "manifest.json"}
+
+
+def test_an_image_is_no_directory(tmp_path: Path, stubs: Stubs) -> None:
+    done = work(stubs, ServingImage({"a": 1}, ()), f"echo made >{tmp_path}/made")
+    assert (done.returncode, done.stdout) == (0, "tritonhost: done\n")
+    assert (tmp_path / "made").exists()
+
+
+# --- switch_release.sh
+
+
+@pytest.fixture
+def data_root(tmp_path: Path) -> Path:
+    root = tmp_path / "data root"
+    for name in ("one", "two", "three"):
+        (root / "releases" / name).mkdir(parents=True)
+        (root / "releases" / name / "manifest.json").write_text("{}", "utf-8")
+    return root
+
+
+def links(root: Path) -> dict[str, str]:
+    return {path.name: os.readlink(path) for path in root.iterdir() if path.is_symlink()}
+
+
+def switch(stubs: Stubs, root: Path, name: str) -> subprocess.CompletedProcess[str]:
+    return stubs.run(switch_script(str(root), name))
+
+
+def test_the_first_switch_has_no_previous(stubs: Stubs, data_root: Path) -> None:
+    assert switch(stubs, data_root, "one").returncode == 0
+    assert links(data_root) == {"current": "releases/one"}
+
+
+def test_a_switch_remembers_the_release_before_it(stubs: Stubs, data_root: Path) -> None:
+    for name in ("one", "two", "two", "three"):
+        assert switch(stubs, data_root, name).returncode == 0
+    assert links(data_root) == {"current": "releases/three", "previous": "releases/two"}
+
+
+def test_a_rollback_is_a_switch(stubs: Stubs, data_root: Path) -> None:
+    for name in ("one", "two", "one"):
+        switch(stubs, data_root, name)
+    assert links(data_root) == {"current": "releases/one", "previous": "releases/two"}
+
+
+def test_an_incomplete_release_is_never_pointed_to(stubs: Stubs, data_root: Path) -> None:
+    switch(stubs, data_root, "one")
+    (data_root / "releases/two/manifest.json").unlink()
+    done = switch(stubs, data_root, "two")
+    assert done.returncode == 65
+    assert "release two: no manifest" in done.stderr
+    assert links(data_root) == {"current": "releases/one"}
+
+
+def test_a_release_that_is_gone_does_not_become_the_previous_one(stubs: Stubs, data_root: Path) -> None:
+    switch(stubs, data_root, "one")
+    (data_root / "releases/one/manifest.json").unlink()
+    assert switch(stubs, data_root, "two").returncode == 0
+    assert links(data_root) == {"current": "releases/two"}
+
+
+def test_links_of_a_switch_that_was_killed_are_cleaned_up(stubs: Stubs, data_root: Path) -> None:
+    (data_root / ".current.new.1").symlink_to("releases/one")
+    switch(stubs, data_root, "two")
+    assert links(data_root) == {"current": "releases/two"}
+
+
+# --- lay_out_release.sh
+
+
+def test_a_release_is_the_checkout_s_models_with_our_files_over_them(tmp_path: Path, stubs: Stubs) -> None:
+    templates = tmp_path / "templates"
+    (templates / "ensemble").mkdir(parents=True)
+    (templates / "preprocessing/1").mkdir(parents=True)
+    (templates / "unused").mkdir()
+    (templates / "ensemble/config.pbtxt").write_text("${unfilled}", "utf-8")
+    (templates / "preprocessing/1/model.py").write_text("code", "utf-8")
+    final = tmp_path / "data/releases/r"
+    script = host_script(
+        "lay_out_release.sh",
+        {
+            "FINAL": str(final),
+            "PARTIAL": str(final.parent / ".r.partial"),
+            "HEAD": '{"kind": "release", "key": "r", "inputs": {}',
+            "TEMPLATES": str(templates),
+            "MODELS": "ensemble\npreprocessing",
+        },
+        host_script("seal.sh", {}),
+    )
+    files = {"model_repository/ensemble/config.pbtxt": "filled", "serve": "#!/bin/sh\n"}
+    done = stubs.run(script, stdin=archive(files))
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {str(path.relative_to(final)): path for path in final.rglob("*") if path.is_file()}
+    assert set(found) == {*files, "model_repository/preprocessing/1/model.py", "manifest.json"}
+    assert found["model_repository/ensemble/config.pbtxt"].read_text("utf-8") == "filled"
+    assert (final / "model_repository/ensemble/1").is_dir()
+    manifest = json.loads(found.pop("manifest.json").read_text("utf-8"))
+    assert set(manifest["files"]) == set(found)
+    assert {path.stat().st_mode & 0o777 for path in found.values()} == {0o444}
+
+
+# --- the other scripts
+
+
+def test_removal_is_refused_while_a_podman_container_runs(stubs: Stubs) -> None:
+    stubs.add("podman", "echo web; echo db")
+    stubs.add("dnf", ":")
+    done = stubs.run(host_script("remove_packages.sh", {"NAMES": "podman"}))
+    assert done.returncode == 65
+    assert "podman containers run on this host: web db" in done.stderr
+    assert [call for call in stubs.calls if call.startswith("dnf")] == []
+
+
+def test_packages_are_removed_by_their_full_names(stubs: Stubs) -> None:
+    stubs.add("podman", ":")
+    stubs.add("rpm", "echo runc-4:1.2.5-3.el9.x86_64; echo package podman is not installed; exit 1")
+    stubs.add("dnf", "exit 5")
+    done = stubs.run(host_script("remove_packages.sh", {"NAMES": "podman\nrunc"}))
+    assert done.returncode == 5
+    assert stubs.calls[-1] == "dnf remove --assumeyes runc-4:1.2.5-3.el9.x86_64"
+
+
+def test_nothing_installed_is_nothing_to_remove(stubs: Stubs) -> None:
+    stubs.add("podman", "exit 1")
+    stubs.add("rpm", "echo package runc is not installed; exit 1")
+    stubs.add("dnf", "exit 5")
+    assert stubs.run(host_script("remove_packages.sh", {"NAMES": "runc"})).returncode == 0
+
+
+ROOT = '[ "$*" = "--noheadings --output SOURCE /" ] && echo /dev/sda3; [ "$*" = "--noheadings --output FSTYPE /" ] && echo xfs;'
+
+
+def grow(stubs: Stubs, tmp_path: Path, wanted: int) -> subprocess.CompletedProcess[str]:
+    """grow_root.sh on a partition of a disk; the file `size` is what findmnt says of it."""
+    stubs.add("findmnt", f'{ROOT} case "$*" in *SIZE*) cat {tmp_path}/size ;; esac')
+    stubs.add("lsblk", "echo sda")
+    return stubs.run(host_script("grow_root.sh", {"WANTED_BYTES": str(wanted)}))
+
+
+def test_a_root_file_system_that_does_not_reach_its_size_is_an_error(stubs: Stubs, tmp_path: Path) -> None:
+    (tmp_path / "size").write_text("50\n", "utf-8")
+    stubs.add("xfs_growfs", "exit 0")
+    done = grow(stubs, tmp_path, 90)
+    assert done.returncode == 1
+    assert "50 bytes on /dev/sda3 after growing, expected 90" in done.stderr
+
+
+def test_a_root_file_system_that_was_left_undone_is_grown(stubs: Stubs, tmp_path: Path) -> None:
+    (tmp_path / "size").write_text("50\n", "utf-8")
+    stubs.add("xfs_growfs", f"echo 95 >{tmp_path}/size")
+    assert grow(stubs, tmp_path, 90).returncode == 0
+    assert [call.split()[0] for call in stubs.calls][-2:] == ["xfs_growfs", "findmnt"]
+
+
+def test_a_root_file_system_that_is_large_enough_is_left(stubs: Stubs, tmp_path: Path) -> None:
+    (tmp_path / "size").write_text("95\n", "utf-8")
+    stubs.add("xfs_growfs", "exit 1")
+    assert grow(stubs, tmp_path, 90).returncode == 0
+    assert "xfs_growfs" not in " ".join(stubs.calls)
+
+
+@pytest.mark.parametrize(("state", "answer"), [("active", "attached"), ("inactive", "started")])
+def test_a_unit_that_runs_is_attached_to_and_not_started_again(stubs: Stubs, state: str, answer: str) -> None:
+    stubs.add("systemctl", f"case $1 in show) echo ActiveState={state} ;; esac")
+    stubs.add("journalctl", "echo '-- cursor: s=1;i=2'")
+    stubs.add("systemd-run", ":")
+    # its directory is made in /run: the steps that write there are played too
+    for name in ("mkdir", "rm", "tar"):
+        stubs.add(name, "cat >/dev/null" if name == "tar" else ":")
+    done = stubs.run(
+        host_script("start_work.sh", {"UNIT": "tritonhost-engine-k"}), stdin=archive({"work.sh": ":"})
+    )
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == answer
+    started = [call for call in stubs.calls if call.startswith("systemd-run")]
+    assert bool(started) is (answer == "started")
+    assert ("cursor: s=1;i=2" in done.stdout) is (answer == "started")
+
+
+def test_following_ends_when_the_unit_does(stubs: Stubs) -> None:
+    stubs.add(
+        "systemctl",
+        'case "$*" in *--value*) echo dead ;; *) printf "ActiveState=inactive\\nSubState=dead\\nResult=success\\n" ;; esac',
+    )
+    stubs.add("journalctl", "echo a line; echo '-- cursor: c'")
+    variables = {"UNIT": "u", "ENDED": " dead failed ", "WAIT": "20", "CURSOR": "before"}
+    done = stubs.run(host_script("follow.sh", variables))
+    assert done.stdout.splitlines() == [
+        "a line",
+        "-- cursor: c",
+        "state: ActiveState=inactive SubState=dead Result=success",
+    ]
+    assert "--after-cursor=before" in stubs.calls[-1]

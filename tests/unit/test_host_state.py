@@ -1,0 +1,296 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.api.exceptions import FactProcessError
+
+from operations.facts.host_state import (
+    HostState,
+    digest_pairs,
+    file_problem,
+    observed,
+    package_versions,
+    read_manifest,
+    root_file_system,
+    sections,
+)
+from operations.plan.artifacts import artifact_path
+from operations.plan.difference import difference
+from operations.plan.observed import RootFileSystem
+from tests.unit import probe_output
+from tests.unit.builders import FILE_DIGESTS, converged, gpu, release
+from tests.unit.stubs import Stubs
+
+
+def test_a_converged_host_s_output_is_read_as_a_converged_host() -> None:
+    wanted = release()
+    host = converged(wanted)
+    found = observed(probe_output.converged(wanted, host))
+    assert difference(wanted, found, FILE_DIGESTS) == []
+    assert (found.container, found.release_manifest) == (host.container, host.release_manifest)
+    assert found.gpus == (gpu(),)
+
+
+def test_a_bare_host() -> None:
+    found = observed(probe_output.bare())
+    assert (found.os_major, found.architecture) == ("9", "x86_64")
+    assert found.os_release["NAME"] == "Oracle Linux Server"
+    assert found.packages == {"runc": ("4:1.2.5-3.el9_6",), "git": ("0:2.47.3-1.el9_6",)}
+    assert found.root == RootFileSystem("/dev/mapper/ocivolume-root", "xfs", 38684065792, 107374182400)
+    assert (found.current, found.previous, found.container) == ("", "", None)
+    assert (found.artifacts, found.images, found.daemon_json) == ({}, {}, "")
+    assert found.ready == {"http://127.0.0.1:8000/v2/models/ensemble/ready": "000"}
+
+
+@pytest.mark.parametrize("count", [0, 1, 10, -1])
+def test_output_that_ends_early_is_an_error_of_this_host_alone(count: int) -> None:
+    with pytest.raises(FactProcessError, match="could not be read"):
+        HostState().process(probe_output.bare()[:count])
+
+
+@pytest.mark.parametrize(
+    ("section", "content"),
+    [
+        ("container", ["{"]),
+        ("container", ['{"Id": "x"}']),
+        (
+            "manifests",
+            [
+                "\x1f/data/engines/k/manifest.json",
+                '{"kind": "engine", "key": "k", "inputs": {}, "files": []}',
+            ],
+        ),
+        (
+            "manifests",
+            ["\x1f/data/engines/k/manifest.json", '{"kind": 1, "key": "k", "inputs": {}, "files": {}}'],
+        ),
+        (
+            "manifests",
+            [
+                "\x1f/data/engines/k/manifest.json",
+                '{"kind": "engine", "key": "k", "inputs": {}, "files": {"a": 1}}',
+            ],
+        ),
+    ],
+)
+def test_output_that_cannot_be_read_ends_no_other_host_s_run(section: str, content: list[str]) -> None:
+    # pyinfra takes a FactProcessError for this host's failure; anything else ends the run of all of them
+    sizes = ["/data/engines/k/a\t1\t1"]
+    try:
+        found = HostState().process(probe_output.lines({section: content, "sizes": sizes}))
+    except FactProcessError as error:
+        assert "could not be read" in str(error)
+    else:
+        assert ("engine", "k") not in found.artifacts
+
+
+def test_a_broken_driver_is_no_gpu_and_its_message_is_kept() -> None:
+    message = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+    found = observed(probe_output.lines({"gpus": [message]}))
+    assert found.gpus == ()
+    assert "communicate" in found.gpu_problem
+
+
+def test_links_name_the_releases_they_point_to() -> None:
+    found = observed(probe_output.lines({"links": ["current\treleases/a", "previous\treleases/b"]}))
+    assert (found.current, found.previous) == ("a", "b")
+
+
+def test_units_are_parted_by_empty_lines() -> None:
+    found = observed(
+        probe_output.lines({"units": ["Id=a.service", "ActiveState=active", "", "Id=b.service"]})
+    )
+    assert found.units == {
+        "a.service": {"Id": "a.service", "ActiveState": "active"},
+        "b.service": {"Id": "b.service"},
+    }
+
+
+def test_detached_units_by_name() -> None:
+    found = observed(
+        probe_output.lines({"detached": ["tritonhost-engine-k.service loaded active running x", ""]})
+    )
+    assert found.detached_units == ("tritonhost-engine-k.service",)
+
+
+def stored(manifest: str, sizes: list[str], place: str = "/data/engines/k") -> Any:
+    output = {"manifests": [f"\x1f{place}/manifest.json", manifest], "sizes": sizes}
+    return observed(probe_output.lines(output)).artifacts
+
+
+ENTRY = {"size": 3, "mtime": 1700000000, "sha256": "0" * 64}
+GOOD = probe_output.manifest("engine", "k", {"gpu": "A10"}, {"rank0.engine": ENTRY})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "problem"),
+    [
+        (["/data/engines/k/rank0.engine\t3\t1700000000", "/data/engines/k/manifest.json\t9\t1"], ""),
+        ([], "rank0.engine is missing"),
+        (["/data/engines/other/rank0.engine\t3\t1700000000"], "rank0.engine is missing"),
+        (["/data/engines/k/rank0.engine\t2\t1700000000"], "rank0.engine has 2 bytes instead of 3"),
+        (["/data/engines/k/rank0.engine\t3\t1700000001"], "rank0.engine was changed after it was made"),
+    ],
+)
+def test_an_artifact_s_files_are_compared_with_its_manifest(sizes: list[str], problem: str) -> None:
+    artifact = stored(GOOD, sizes)["engine", "k"]
+    assert (artifact.problem, artifact.inputs) == (problem, {"gpu": "A10"})
+
+
+@pytest.mark.parametrize(
+    ("manifest", "place"),
+    [
+        (GOOD[:-1], "/data/engines/k"),
+        ("", "/data/engines/k"),
+        ("[]", "/data/engines/k"),
+        ("{}", "/data/engines/k"),
+        # copied by hand: a manifest speaks for the directory it was written in
+        (GOOD, "/data/engines/other"),
+        (GOOD, "/data/checkpoints/k"),
+    ],
+)
+def test_a_manifest_that_is_none_makes_no_artifact(manifest: str, place: str) -> None:
+    assert stored(manifest, [], place) == {}
+
+
+def test_sections_are_found_whatever_stands_before_them() -> None:
+    assert sections(["a banner", "\x1ea", "1", "2", "\x1eb"]) == {"a": ["1", "2"], "b": []}
+
+
+def test_several_versions_of_one_package() -> None:
+    assert package_versions(["kernel\t0:1-1", "kernel\t0:2-1", "package x is not installed"]) == {
+        "kernel": ("0:1-1", "0:2-1")
+    }
+
+
+def test_digests_of_files_with_spaces() -> None:
+    digest = "a" * 64
+    assert digest_pairs([f"{digest}  ./a b", f"{digest} *c", "sha256sum: d: No such file"]) == [
+        (digest, "./a b"),
+        (digest, "c"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ([], RootFileSystem("", "", 0, 0)),
+        (["overlay overlay x"], RootFileSystem("", "", 0, 0)),
+        (["/dev/sda3 xfs 5"], RootFileSystem("/dev/sda3", "xfs", 5, 0)),
+        (["/dev/sda3 xfs 5", "sda3 part 6", "sda disk 9"], RootFileSystem("/dev/sda3", "xfs", 5, 9)),
+        (["/dev/loop0 ext4 5", "loop0 loop 9"], RootFileSystem("/dev/loop0", "ext4", 5, 9)),
+    ],
+)
+def test_root_file_system(lines: list[str], found: RootFileSystem) -> None:
+    assert root_file_system(lines) == found
+
+
+@pytest.mark.parametrize("text", ["", "null", "5", '"x"', "{}", '{"kind": "a"}'])
+def test_what_is_no_manifest(text: str) -> None:
+    assert read_manifest(text) is None
+
+
+def test_no_file_is_no_problem() -> None:
+    assert file_problem({}, {"extra": ("1", "1")}) == ""
+
+
+# --- the script itself, on this machine
+
+
+ARGUMENTS: dict[str, Any] = {
+    "service": "triton",
+    "packages": ["docker-ce"],
+    "units": ["docker.service"],
+    "urls": [],
+}
+
+
+def probe(data_root: Path, stubs: Stubs, **arguments: Any) -> Any:
+    """The probe under sh, with the tools of a host played where this machine's would answer."""
+    for name in ("rpm", "docker", "systemctl", "nvidia-smi", "curl"):
+        if not (stubs.directory / name).exists():
+            stubs.add(name, "exit 1")
+    script = HostState().command(data_root=str(data_root), **{"files": [], **ARGUMENTS, **arguments})
+    done = stubs.run(script)
+    assert (done.returncode, done.stderr) == (0, "")
+    return HostState().process(done.stdout.split("\n")[:-1])
+
+
+def test_the_probe_prints_every_section_once_and_in_order(tmp_path: Path, stubs: Stubs) -> None:
+    probe(tmp_path / "nothing", stubs)
+    script = HostState().command(data_root="/nonexistent", files=[], **ARGUMENTS)
+    assert tuple(sections(stubs.run(script).stdout.split("\n"))) == probe_output.NAMES
+
+
+def test_the_probe_succeeds_where_nothing_of_ours_is(tmp_path: Path, stubs: Stubs) -> None:
+    found = probe(tmp_path / "nothing", stubs)
+    assert (found.artifacts, found.current, found.container, found.packages) == ({}, "", None, {})
+    assert not (tmp_path / "nothing").exists()
+    assert found.architecture
+
+
+def test_the_probe_reads_artifacts_releases_and_links(tmp_path: Path, stubs: Stubs) -> None:
+    root = tmp_path / "data root"
+    engine, kept = root / "engines/k", root / "releases/r"
+    for directory in (engine, root / "engines/.k2.partial", kept / "model_repository"):
+        directory.mkdir(parents=True)
+    (engine / "rank0.engine").write_text("abc", "utf-8")
+    mtime = int((engine / "rank0.engine").stat().st_mtime)
+    (engine / "manifest.json").write_text(
+        probe_output.manifest("engine", "k", {}, {"rank0.engine": {"size": 3, "mtime": mtime}}) + "\n",
+        "utf-8",
+    )
+    (root / "engines/.k2.partial/manifest.json").write_text(
+        probe_output.manifest("engine", "k2", {}, {}), "utf-8"
+    )
+    (kept / "serve").write_text("abc", "utf-8")
+    (kept / "model_repository/a b").write_text("", "utf-8")
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    (kept / "manifest.json").write_text(
+        probe_output.manifest("release", "r", {}, {"serve": {"sha256": digest}}) + "\n", "utf-8"
+    )
+    (root / "current").symlink_to("releases/r")
+    found = probe(root, stubs, files=[str(engine / "rank0.engine"), str(root / "absent")])
+    assert {key: artifact.problem for key, artifact in found.artifacts.items()} == {
+        ("engine", "k"): "",
+        ("release", "r"): "",
+    }
+    assert (found.current, found.previous) == ("r", "")
+    assert found.release_manifest == {"serve": digest}
+    assert found.release_digests["serve"] == digest
+    assert set(found.release_digests) == {"serve", "model_repository/a b"}
+    assert found.file_digests == {str(engine / "rank0.engine"): digest}
+    assert found.inodes[str(engine)] == str(engine.stat().st_ino)
+    assert (engine / "rank0.engine").write_text("ab", "utf-8") == 2
+    assert probe(root, stubs).artifacts["engine", "k"].problem == "rank0.engine has 2 bytes instead of 3"
+
+
+def test_the_probe_asks_the_tools_by_name_and_quotes_what_it_is_given(tmp_path: Path, stubs: Stubs) -> None:
+    stubs.add("rpm", r"printf 'docker-ce\t3:28.5.2-1.el9\n'; exit 1")
+    stubs.add(
+        "curl", 'for last in "$@"; do :; done; case $last in *a) printf 200 ;; *) printf 000; exit 7 ;; esac'
+    )
+    stubs.add("systemctl", 'case $1 in show) printf "Id=docker.service\\nActiveState=active\\n" ;; esac')
+    stubs.add("nvidia-smi", f"echo '{probe_output.GPU}'")
+    inspected = json.dumps(
+        {"Id": "i", "State": {"Running": True, "StartedAt": "t"}, "Image": "m", "Config": {"Labels": None}}
+    )
+    stubs.add(
+        "docker", f"case $1 in container) echo '{inspected}' ;; image) printf 'a:b\\tsha256:0\\n' ;; esac"
+    )
+    urls = ["http://127.0.0.1:8000/a", "http://127.0.0.1:8000/b?x=1&y=$(touch nowhere)"]
+    found = probe(tmp_path, stubs, urls=urls, packages=["docker-ce", "a b; exit 3"])
+    assert found.packages == {"docker-ce": ("3:28.5.2-1.el9",)}
+    assert found.ready == dict(zip(urls, ("200", "000"), strict=True))
+    assert found.units["docker.service"]["ActiveState"] == "active"
+    assert found.gpus == (gpu(),)
+    assert found.container is not None and found.container.labels == {}
+    assert found.images == {"a:b": "sha256:0"}
+    assert any(call.endswith("docker-ce a b; exit 3") for call in stubs.calls)
+
+
+def test_the_probe_reads_what_the_plan_calls_an_artifact_s_place() -> None:
+    script = HostState().command(data_root="/data", files=[], **ARGUMENTS)
+    for kind in ("source", "weights", "checkpoint", "engine", "release"):
+        assert f'"$DATA_ROOT/{artifact_path("", kind, "k").split("/")[1]}"' in script

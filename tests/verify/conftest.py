@@ -1,0 +1,111 @@
+"""Every test here runs once for each host of `--inventory`, reads only, and plans with the data the deploy plans with.
+
+What is expected comes from operations.plan; what is found comes from testinfra and plain commands, never from the
+deploy's own probe: a probe that overlooks something must not pass its own examination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+import testinfra
+
+from operations import host_files
+from operations.plan import Release, Settings, plan_release
+from operations.plan.gpu import QUERY, parse_query
+from operations.plan.packages import check_os
+from operations.plan.settings import from_host_data
+from tests.verify.connection import Connection, InventoryError, Target, connected, targets
+
+JOURNAL_LINES = 40
+_targets = pytest.StashKey[list[Target]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--inventory", metavar="FILE", help="the pyinfra inventory whose hosts are verified")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """An inventory that cannot be read, or has no hosts, ends the run: nothing verified is no success."""
+    inventory = config.getoption("--inventory", None)
+    if not inventory:
+        raise pytest.UsageError("tests/verify: which hosts? --inventory inventories/lab.py, for instance")
+    try:
+        config.stash[_targets] = targets(inventory)
+    except InventoryError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "target" in metafunc.fixturenames:
+        hosts = metafunc.config.stash[_targets]
+        metafunc.parametrize("target", hosts, ids=[host.name for host in hosts], scope="session")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """A failed test that asks for `journal` shows the end of the unit's journal."""
+    report = yield
+    journal = getattr(item, "funcargs", {}).get("journal")
+    if report.failed and journal:
+        report.sections.append(journal())
+    return report
+
+
+@pytest.fixture(scope="session")
+def settings(target: Target) -> Settings:
+    return from_host_data(target.data, target.name)
+
+
+@pytest.fixture(scope="session")
+def connection(target: Target) -> Iterator[Connection]:
+    with connected(target) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def host(connection: Connection) -> Any:
+    """testinfra's host, over the one connection."""
+    target = connection.target
+    return testinfra.get_host(
+        f"ssh://{target.address}",
+        ssh_extra_args=" ".join(connection.options),
+        controlpersist=0,
+        sudo=bool(target.data.get("_sudo")),
+    )
+
+
+@pytest.fixture(scope="session")
+def release(settings: Settings, host: Any) -> Release:
+    """What the host should be: the plan of the inventory's data and the GPUs the host reports."""
+    lines = (line for line in host.file("/etc/os-release").content_string.splitlines() if "=" in line)
+    os_release = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in lines)}
+    os_major = check_os(os_release, host.check_output("uname -m"))
+    return plan_release(settings, parse_query(host.check_output(QUERY)), os_major)
+
+
+@pytest.fixture(scope="session")
+def etc_files(release: Release) -> dict[str, str]:
+    """Every file the deploy writes outside its data root, as it should be: path -> text."""
+    return host_files.rendered(release.settings, release.os_major)
+
+
+@pytest.fixture(scope="session")
+def container(settings: Settings, host: Any) -> dict[str, Any]:
+    """docker's own description of the serving container."""
+    found: dict[str, Any] = host.docker(settings.service_name).inspect()
+    return found
+
+
+@pytest.fixture
+def journal(settings: Settings, host: Any) -> Any:
+    """For the report of a failed test: the last lines of the service's journal."""
+
+    def last_lines() -> tuple[str, str]:
+        unit = f"{settings.service_name}.service"
+        text = host.run(f"journalctl --no-pager --unit {unit} --lines {JOURNAL_LINES}").stdout
+        return f"journal of {unit}, its last {JOURNAL_LINES} lines", text
+
+    return last_lines

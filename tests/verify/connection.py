@@ -1,0 +1,124 @@
+"""The inventory's hosts, and one SSH connection to each that commands and tunnels share."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class InventoryError(Exception):
+    """The inventory cannot be read, or names no host."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One host of the inventory, with everything the inventory holds for it."""
+
+    name: str
+    data: dict[str, Any]
+
+    @property
+    def address(self) -> str:
+        return str(self.data.get("ssh_hostname", self.name))
+
+    def ssh_options(self) -> list[str]:
+        """ssh's options, as the inventory has them for the deploy; unknown host keys are always refused."""
+        options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15"]
+        for key, option in (
+            ("ssh_user", "User"),
+            ("ssh_port", "Port"),
+            ("ssh_known_hosts_file", "UserKnownHostsFile"),
+        ):
+            if self.data.get(key):
+                options += ["-o", f"{option}={self.data[key]}"]
+        if self.data.get("ssh_key"):
+            options += ["-i", str(PROJECT / self.data["ssh_key"]), "-o", "IdentitiesOnly=yes"]
+        if self.data.get("ssh_config_file"):
+            options += ["-F", str(PROJECT / self.data["ssh_config_file"])]
+        return options
+
+
+def targets(inventory: str) -> list[Target]:
+    """
+    The hosts as pyinfra reads them, group data merged.
+
+    In a process of its own: pyinfra's command line patches Python with gevent, which pytest had better not have.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinfra", inventory, "debug-inventory", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        check=False,
+    )
+    listed = next((line for line in done.stdout.splitlines() if line.startswith("[")), "")
+    if done.returncode != 0 or not listed:
+        words = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        plain = [line for line in words if line.startswith("tritonhost: ")] or words[-1:]
+        raise InventoryError(f"--inventory {inventory}: {' '.join(plain) or 'pyinfra lists no hosts'}")
+    found = [Target(entry["name"], entry["data"]) for entry in json.loads(listed)]
+    if not found:
+        raise InventoryError(f"--inventory {inventory}: no hosts, expected at least one")
+    return found
+
+
+class Connection:
+    """An SSH connection that is open already: every use of `options` goes through it."""
+
+    def __init__(self, target: Target, control: str) -> None:
+        self.target = target
+        self.options = [*target.ssh_options(), "-o", f"ControlPath={control}"]
+
+    def ssh(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["ssh", *self.options, *arguments],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+
+    @contextmanager
+    def tunnel(self, address: str, port: int) -> Iterator[str]:
+        """`127.0.0.1:<port>` on this machine, which leads to address:port as the host itself reaches it."""
+        local = _free_port()
+        forward = ["-L", f"127.0.0.1:{local}:{address}:{port}", self.target.address]
+        opened = self.ssh("-O", "forward", *forward)
+        if opened.returncode != 0:
+            raise RuntimeError(f"{self.target.name}: no tunnel to {address}:{port}: {opened.stderr.strip()}")
+        try:
+            yield f"127.0.0.1:{local}"
+        finally:
+            self.ssh("-O", "cancel", *forward)
+
+
+@contextmanager
+def connected(target: Target) -> Iterator[Connection]:
+    """One connection to the host, while the block runs."""
+    # Not below pytest's own temporary folder: the path of a socket is at most 104 characters long.
+    with tempfile.TemporaryDirectory(prefix="tritonhost-") as folder:
+        connection = Connection(target, os.path.join(folder, "ssh"))
+        opened = connection.ssh("-o", "ControlMaster=yes", "-o", "ControlPersist=yes", target.address, "true")
+        if opened.returncode != 0:
+            raise RuntimeError(f"{target.name}: no SSH connection: {opened.stderr.strip()}")
+        try:
+            yield connection
+        finally:
+            connection.ssh("-O", "exit", target.address)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,48 @@
+"""What a release is made of: each artifact complete, made from the planned inputs, and every byte as recorded."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+
+from operations.plan import Release
+from operations.plan.artifacts import Artifact
+from tests.verify import manifests
+
+
+@pytest.fixture(params=["source", "weights", "engine"])
+def artifact(request: pytest.FixtureRequest, release: Release) -> Artifact:
+    """The checkpoint is not among them: it only exists to build the engine from."""
+    chosen: Artifact | None = getattr(release, request.param)
+    if chosen is None:
+        pytest.skip(f"a profile of kind {release.profile.kind} has no {request.param}")
+    return chosen
+
+
+def test_manifest_records_the_planned_inputs(host: Any, artifact: Artifact) -> None:
+    manifest = manifests.read(host, artifact.path)
+    assert (manifest["kind"], manifest["key"]) == (artifact.kind, artifact.key)
+    assert manifest["inputs"] == json.loads(json.dumps(artifact.inputs))
+
+
+def test_every_file_has_its_checksum(host: Any, artifact: Artifact) -> None:
+    """Weights and engines of real models: some gigabytes a second are read, so this can take minutes."""
+    recorded = manifests.recorded(manifests.read(host, artifact.path))
+    if artifact.checksums:
+        assert recorded, "a manifest without files"
+        assert manifests.found(host, artifact.path) == recorded
+
+
+def test_source_is_at_its_commit_and_unchanged(host: Any, release: Release) -> None:
+    if release.image_first:
+        pytest.skip("the templates come out of the image: there is no checkout")
+    tree = shlex.quote(f"{release.source.path}/tree")
+    assert host.check_output(f"git -C {tree} rev-parse HEAD") == release.source.inputs["commit"]
+    assert host.check_output(f"git -C {tree} status --porcelain") == ""
+
+
+def test_image_is_here_under_its_tag(host: Any, release: Release) -> None:
+    assert host.run(f"docker image inspect --format '{{{{.Id}}}}' {release.image.tag}").rc == 0

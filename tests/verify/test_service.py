@@ -1,0 +1,100 @@
+"""The service: its unit, its container, its ports, and a model's known answer."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Any
+
+import pytest
+
+from operations import host_files
+from operations.golden import ask_in_a_process
+from operations.plan import Release
+from tests.verify.connection import Connection, Target
+
+pytestmark = pytest.mark.usefixtures("journal")
+
+
+def test_unit_is_as_rendered_and_known_to_systemd(
+    host: Any, release: Release, etc_files: dict[str, str]
+) -> None:
+    path = host_files.unit_path(release.settings)
+    assert host.file(path).content_string == etc_files[path]
+    assert _property(host, release, "NeedDaemonReload") == "no"
+    assert _property(host, release, "FragmentPath") == path
+
+
+def test_service_runs_and_is_enabled(host: Any, release: Release) -> None:
+    service = host.service(release.settings.service_name)
+    assert service.is_enabled
+    assert service.is_running
+    assert _property(host, release, "SubState") == "running"
+
+
+def test_container_runs_the_release(container: dict[str, Any], release: Release) -> None:
+    assert container["State"]["Running"]
+    assert container["Config"]["Labels"].get("tritonhost.release") == release.id
+
+
+def test_container_runs_the_image_of_the_release(
+    host: Any, container: dict[str, Any], release: Release
+) -> None:
+    wanted = host.check_output(f"docker image inspect --format '{{{{.Id}}}}' {release.image.tag}")
+    assert container["Image"] == wanted
+
+
+def test_container_serves_the_directories_that_are_there_now(
+    host: Any, container: dict[str, Any], release: Release
+) -> None:
+    """A directory replaced under a running server goes on being served from the deleted one."""
+    paths = [release.path, *release.mounts]
+    inodes = [str(host.check_output(f"stat --format %i {path}")) for path in paths]
+    assert container["Config"]["Labels"].get("tritonhost.mounts") == " ".join(inodes)
+    mounted = {mount["Source"]: mount["RW"] for mount in container["Mounts"]}
+    assert mounted == dict.fromkeys(paths, False), "each of them, and read-only"
+
+
+def test_ports_are_bound_to_the_bind_address_only(host: Any, release: Release) -> None:
+    listening = host.check_output("ss --listening --tcp --numeric --no-header")
+    bound: dict[int, set[str]] = {port: set() for port in release.ports}
+    for line in listening.splitlines():
+        address, _, port = line.split()[3].rpartition(":")
+        if int(port) in bound:
+            bound[int(port)].add(address)
+    assert bound == {port: {release.settings.bind_address} for port in release.ports}
+
+
+def test_network_does_not_reach_a_loopback_bind(target: Target, release: Release) -> None:
+    if not ipaddress.ip_address(release.settings.bind_address).is_loopback:
+        pytest.skip(f"served to the network on {release.settings.bind_address}")
+    if ipaddress.ip_address(socket.gethostbyname(target.address)).is_loopback:
+        pytest.skip("the tests run on the host itself")
+    for port in release.ports:
+        with pytest.raises(OSError), socket.create_connection((target.address, port), timeout=3):
+            pass
+
+
+def test_models_are_ready(host: Any, release: Release) -> None:
+    statuses = {
+        model: host.check_output(f"curl --silent --output /dev/null --write-out '%{{http_code}}' {url} || :")
+        for model, url in release.ready_urls.items()
+    }
+    assert statuses == dict.fromkeys(release.profile.asked_models, "200")
+
+
+def test_metrics_answer(host: Any, release: Release) -> None:
+    metrics = host.check_output(f"curl --silent --fail http://{release.address}:{release.ports[2]}/metrics")
+    assert "nv_inference_request_success" in metrics
+
+
+def test_golden_answers(connection: Connection, release: Release) -> None:
+    with connection.tunnel(release.address, release.ports[1]) as endpoint:
+        for golden in release.profile.golden:
+            answer, problem = ask_in_a_process(endpoint, golden)
+            assert not problem
+            assert answer
+
+
+def _property(host: Any, release: Release, name: str) -> str:
+    return str(host.check_output(f"systemctl show --property={name} --value {release.settings.service_name}"))
