@@ -108,18 +108,25 @@ def _start(host: Host, release: Release) -> str:
     ok, output = shell(
         host,
         f"systemctl reset-failed {unit} 2>/dev/null; "
+        "echo started: $(date +%s); "
         "journalctl --quiet --no-pager --lines=1 --output=cat --show-cursor | sed -n 's/^-- cursor: /cursor: /p'; "
         f"systemctl restart --no-block {unit}",
     )
     if not ok:
         return f"{unit} did not start: {' '.join(output[-3:])}"
     cursor = next((line[8:] for line in output if line.startswith("cursor: ")), "")
+    started = next((line.split()[1] for line in output if line.startswith("started: ")), "0")
     ended = follow(host, unit, unit.removesuffix(".service"), cursor, STARTED, began)
     if ended.properties.get("SubState") == "running":
         return ""
     shell(host, f"systemctl stop {unit}")
-    errors = [line for line in ended.recent if line.startswith("E") or "error" in line.lower()]
-    for line in errors[-10:]:
+    # The reason is among the first lines: a refused option is followed by pages of usage text.
+    _, written = shell(
+        host,
+        f"journalctl --quiet --no-pager --output=cat --unit={unit} --since=@{started} "
+        "| grep -i -E -m 12 '^E[0-9]{4} |error|unrecognized|invalid|failed|expected|found' || :",
+    )
+    for line in written:
         logger.error(f"{host.print_prefix}    {line[:300]}")
     return f"{unit} did not get ready, expected its models to answer; see: journalctl --unit {unit}"
 
