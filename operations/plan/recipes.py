@@ -53,7 +53,8 @@ def _source_in_image(settings: Settings, profile: Profile, image: ServingImage) 
         name=place.unit,
         mounts={partial_path(place.path): commands.OUTPUT},
     )
-    return Artifact("source", settings.data_root, inputs, frozen([step]))
+    # like a checkout, without a list of files: what is served of them is in the release, with its own
+    return Artifact("source", settings.data_root, inputs, frozen([step]), checksums=False)
 
 
 def _checkout(settings: Settings, profile: Profile, stack: StackRelease) -> Artifact:

@@ -251,3 +251,11 @@ def test_from_0_17_on_a_pulled_image_brings_the_templates() -> None:
     assert wanted.image.tag in wanted.source.commands[0]
     assert wanted.template_directory == f"{wanted.source.path}/tree/templates"
     assert release().template_directory == f"{release().source.path}/tree/all_models/inflight_batcher_llm"
+
+
+def test_templates_out_of_an_image_list_no_files_because_the_probe_does_not_look_at_sources() -> None:
+    image = "nvidia/tritonserver:25.01-trtllm-python-py3"
+    wanted = release({"image_digests": {image: DIGEST}}, {"image": {"release": "25.01"}})
+    assert wanted.image_first
+    assert not wanted.source.checksums
+    assert wanted.weights.checksums
