@@ -6,6 +6,7 @@ Every repository is our own words and code in the layout of the public one of th
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ MODEL = "tritonhost-lab/smollm2-135m-instruct"
 GATED_MODEL = "tritonhost-lab/smollm2-135m-gated"
 GATED_TOKEN = "hf_lab_token_for_tests"
 
+PROFILES = Path(__file__).resolve().parents[3] / "inventories" / "models"
 _SOURCE = Path(__file__).parent / "source"
 _HOST = "https://github.com/"  # clients rewrite this to the mirror with `insteadOf`
 _VERSION_LINE = b"VERSION = (0, 0, 0)\n"
@@ -41,7 +43,8 @@ def _submodule(path: str, repository: str) -> bytes:
 
 def backend_tree(tag: str, tensorrt_llm_commit: str) -> dict[str, Entry]:
     """The tree of tensorrtllm_backend at `tag`."""
-    tree: dict[str, Entry] = {
+    folder = "all_models/inflight_batcher_llm"
+    return {
         ".gitmodules": _submodule("tensorrt_llm", TENSORRT_LLM),
         "tensorrt_llm": Gitlink(tensorrt_llm_commit),
         "README.md": (
@@ -54,16 +57,8 @@ def backend_tree(tag: str, tensorrt_llm_commit: str) -> dict[str, Entry]:
         "tools/fill_template.py": (versioned("tools/fill_template.py", tag), 0o755),
         "tools/version.txt": tag.removeprefix("v").encode() + b"\n",
         "scripts/launch_triton_server.py": (versioned("scripts/launch_triton_server.py", tag), 0o755),
+        **{f"{folder}/{path}": content for path, content in templates.repository(tag).items()},
     }
-    for model in templates.MODELS:
-        folder = f"all_models/inflight_batcher_llm/{model}"
-        tree[f"{folder}/config.pbtxt"] = templates.config(tag, model).encode()
-        code = _SOURCE / "models" / f"{model}.py"
-        if code.is_file():
-            tree[f"{folder}/1/model.py"] = code.read_bytes()
-        else:
-            tree[f"{folder}/1/.gitkeep"] = b""
-    return tree
 
 
 def tensorrt_llm_tree(tag: str, cutlass_commit: str, store: Path) -> dict[str, Entry]:
@@ -141,6 +136,38 @@ def build_hub(cache: Path, weights: Path) -> dict[str, dict[str, str]]:
     return models
 
 
+def pinned_revisions(profiles: Path = PROFILES) -> dict[str, str]:
+    """model -> the revision that the profiles pin, so that the lab's Hub never has another one than they ask for."""
+    pinned: dict[str, str] = {}
+    for path in sorted(profiles.glob("*.toml")):
+        weights = tomllib.loads(path.read_text()).get("weights", {})
+        name, revision = weights.get("repository"), weights.get("revision")
+        if name is None or revision is None:
+            continue
+        if pinned.setdefault(name, revision) != revision:
+            raise RuntimeError(
+                f"{path.name} pins {name} at {revision}, another profile at {pinned[name]}; the lab's Hub has one revision"
+            )
+    return pinned
+
+
+def build_small_models(cache: Path, weights: Path) -> dict[str, dict[str, str]]:
+    """The Hub under `cache`/hub serves a small model under the name and revision of each that a profile pins.
+
+    :param weights: the folder of the real small model, whose tokenizer they share
+    :return: model -> {"revision": 40 hex}
+    """
+    from tests.lab.standins import small_models
+
+    folders, pinned = small_models.build(cache, weights / "tokenizer.json"), pinned_revisions()
+    models = {}
+    for name in sorted(folders.keys() & pinned.keys()):
+        token = GATED_TOKEN if small_models.MODELS[name].gated else None
+        revision = hubindex.publish(cache / "hub", name, folders[name], token, pinned[name])
+        models[name] = {"revision": revision}
+    return models
+
+
 def build(cache: Path) -> dict[str, Any]:
     """Everything of the mirror that is made here exists under `cache`; a second call with nothing changed only looks.
 
@@ -149,7 +176,9 @@ def build(cache: Path) -> dict[str, Any]:
     # Here and not above: it needs packages that git and the Hub do without.
     from tests.lab.standins import weights
 
-    return {"git": build_git(cache), "models": build_hub(cache, weights.build(cache))}
+    folder = weights.build(cache)
+    models = {**build_hub(cache, folder), **build_small_models(cache, folder)}
+    return {"git": build_git(cache), "models": models}
 
 
 if __name__ == "__main__":

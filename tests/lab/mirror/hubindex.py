@@ -65,12 +65,14 @@ def _describe(path: Path) -> File:
     return File(status.st_size, sha256.hexdigest(), blob.hexdigest(), status.st_mtime_ns, lfs)
 
 
-def publish(hub: Path, name: str, folder: Path, token: str | None = None) -> str:
+def publish(hub: Path, name: str, folder: Path, token: str | None = None, revision: str | None = None) -> str:
     """The Hub serves `folder` as the model `name`, to holders of `token` only where one is given.
 
     Files whose size and modification time are those of the index are not read again.
 
-    :return: the revision, sha1 over names and sha256 sums, so that equal content has an equal revision anywhere
+    :param revision: 40 hex, where it is to be that of another content; without it, sha1 over names and sha256 sums,
+        so that equal content has an equal revision anywhere
+    :return: the revision
     """
     index = hub / f"{name}.json"
     known: dict[str, File] = {}
@@ -85,7 +87,7 @@ def publish(hub: Path, name: str, folder: Path, token: str | None = None) -> str
         unchanged = old and (old.size, old.mtime_ns) == (status.st_size, status.st_mtime_ns)
         files[relative] = old if old and unchanged else _describe(path)
     listing = "".join(f"{path}\0{file.sha256}\n" for path, file in sorted(files.items()))
-    revision = hashlib.sha1(listing.encode()).hexdigest()
+    revision = revision or hashlib.sha1(listing.encode()).hexdigest()
 
     link = hub / name
     target = os.path.relpath(folder, link.parent)

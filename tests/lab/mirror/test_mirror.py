@@ -47,6 +47,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (weights / "tokenizer.json").write_text("{}\n")
     (weights / WEIGHTS).write_bytes(random.Random("weights").randbytes(SIZE))
     content.build_hub(folder, weights)
+    words = {"added_tokens": [], "model": {"vocab": {"<|endoftext|>": 0}, "merges": []}}
+    named = folder / "tokenizer"
+    named.mkdir()
+    (named / "tokenizer.json").write_text(json.dumps(words))
+    content.build_small_models(folder, named)
     (folder / "dnf").mkdir()
     (folder / "dnf" / "a.rpm").write_bytes(b"0123456789")
     return folder
@@ -349,6 +354,33 @@ def test_gated_model_is_refused(mirror: Addresses, tmp_path: Path, token: str | 
 def test_gated_model_opens_to_its_token(mirror: Addresses, tmp_path: Path) -> None:
     folder = snapshot_download(GATED, cache_dir=tmp_path, endpoint=mirror.hub, token=TOKEN)
     assert (Path(folder) / WEIGHTS).stat().st_size == SIZE
+
+
+@pytest.mark.parametrize("name", sorted(content.pinned_revisions()))
+def test_profiles_find_their_model_at_the_revision_they_pin(
+    mirror: Addresses, tmp_path: Path, name: str
+) -> None:
+    if name == OPEN:
+        pytest.skip("the real small model, whose revision follows from its content")
+    wanted = content.pinned_revisions()[name]
+    api = HfApi(endpoint=mirror.hub, token=False)
+    info = api.model_info(name, revision=wanted, files_metadata=True)
+    assert info.sha == wanted
+    assert sum(s.size or 0 for s in info.siblings or []) < 8_000_000
+    config = hf_hub_download(
+        name, "config.json", revision=wanted, cache_dir=tmp_path, endpoint=mirror.hub, token=TOKEN
+    )
+    assert json.loads(Path(config).read_text())["architectures"]
+    if info.gated:
+        with pytest.raises(GatedRepoError):
+            hf_hub_download(name, "config.json", cache_dir=tmp_path / "x", endpoint=mirror.hub, token=False)
+
+
+def test_profiles_that_pin_two_revisions_of_a_model_are_refused(tmp_path: Path) -> None:
+    for file, digit in (("a.toml", "1"), ("b.toml", "2")):
+        (tmp_path / file).write_text(f'[weights]\nrepository = "o/n"\nrevision = "{digit * 40}"\n')
+    with pytest.raises(RuntimeError, match=r"b\.toml pins o/n at 2{40}, another profile at 1{40}"):
+        content.pinned_revisions(tmp_path)
 
 
 def test_unknown_revision_and_unknown_model(mirror: Addresses, tmp_path: Path) -> None:

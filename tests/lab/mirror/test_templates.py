@@ -11,17 +11,19 @@ from google.protobuf import text_format  # type: ignore[import-untyped,unused-ig
 from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped,unused-ignore]
 
 from tests.lab.mirror import templates
-from tests.lab.mirror.versions import TAGS
+from tests.lab.mirror.versions import IMAGE_TAGS, TAGS
 
 TABLE = Path(__file__).parent / "template_parameters.csv"
 PLACEHOLDER = re.compile(r"\$\{([A-Za-z0-9_]+)\}")
-CASES = [(tag, model) for tag in TAGS for model in templates.MODELS]
+ALL = (*TAGS, *IMAGE_TAGS)
+CASES = [(tag, model) for tag in ALL for model in templates.MODELS]
 
 # What a bare placeholder takes; every other one takes a whole number.
 VALUES = {
     "decoupled_mode": "true",
     "encoder_input_features_data_type": "TYPE_FP16",
     "logits_datatype": "TYPE_FP32",
+    "prompt_embedding_table_data_type": "TYPE_FP16",
     "triton_backend": "tensorrtllm",
 }
 
@@ -74,7 +76,7 @@ def test_unfilled_template_does_not_parse(tag: str, model: str) -> None:
         text_format.Parse(templates.config(tag, model), model_config_pb2.ModelConfig())
 
 
-@pytest.mark.parametrize("tag", TAGS)
+@pytest.mark.parametrize("tag", ALL)
 def test_ensemble_wires_only_tensors_that_exist(tag: str) -> None:
     """Every mapped tensor is declared by its step, and every required input of a step is mapped."""
 

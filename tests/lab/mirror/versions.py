@@ -13,6 +13,9 @@ TAGS: tuple[str, ...] = (
     "v0.19.0",
 )
 
+IMAGE_TAGS: tuple[str, ...] = ("v1.0.0", "v1.2.1")
+"""TensorRT-LLM's versions whose templates come with the images only: the repository has none of them any more."""
+
 
 def number(tag: str) -> tuple[int, ...]:
     """`v0.13.0` or `0.13.0` as (0, 13, 0), so that tags compare by age and not by spelling."""

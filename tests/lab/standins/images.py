@@ -1,39 +1,37 @@
 """The lab's container images: a small userland with a real tritonserver, and the same with the TensorRT-LLM stand-in.
 
-Both take the names of the NGC images they stand in for. They are made without a container engine and pushed to the
-lab's registry; every step is kept in the cache under the hash of its inputs.
+They take the names of the NGC images they stand in for. They are made without a container engine and pushed to the
+lab's registry. All tags share their layers but the one that plays a version of TensorRT-LLM.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from . import wheels
-from .layers import EPOCH, FileContent, Layer, write_layer
+from tests.lab.mirror import templates
+
+from .base_image import base_layers, key, record, recorded
+from .layers import FileContent, Layer, write_layer
 from .registry import Registry, image_documents
-from .tree import installed_files
+from .tree import BASE_TAGS, installed_files
 
-BASE = "nvidia/tritonserver:24.09-py3"
-SERVING = "nvidia/tritonserver:24.09-trtllm-python-py3"
-SERVING_VERSION = "v0.13.0"
+REPOSITORY = "nvidia/tritonserver"
+BASES = ("24.09-py3", *BASE_TAGS.values())
+"""Tags of the base image: the lab's own choice, and what the Dockerfiles take when nothing is said."""
 
-SUITE = "bookworm"
-PACKAGES = ("ca-certificates", "libpython3.11", "libstdc++6", "procps", "python3")
-LEFT_OUT = (
-    "/usr/share/man/*",
-    "/usr/share/info/*",
-    "/usr/share/locale/*",
-    "/usr/share/lintian/*",
-    "/usr/share/doc/*",
-    "/usr/lib/x86_64-linux-gnu/gconv/*",
-)
+SERVING = {
+    "24.08-trtllm-python-py3": "v0.12.0",
+    "24.09-trtllm-python-py3": "v0.13.0",
+    "25.10-trtllm-python-py3": "v1.0.0",
+    "26.07-trtllm-python-py3": "v1.2.1",
+}
+"""Tag of the serving image -> the TensorRT-LLM it plays."""
+
+TEMPLATES_SINCE = (0, 17)
+"""From this version on an image carries the templates of the model repository."""
+
 CREATED = "2024-09-25T00:00:00Z"
 HERE = Path(__file__).resolve().parent
 
@@ -54,201 +52,37 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class ImageError(Exception):
-    """An image could not be made."""
-
-
-def _run(*command: str, what: str) -> None:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "SOURCE_DATE_EPOCH": str(EPOCH),
-        "PYTHONHASHSEED": "0",
-        "LC_ALL": "C",
-    }
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ImageError(f"{what} failed: {command[0]} ended with {done.returncode}: {last}")
-
-
-def _userland(root: Path) -> None:
-    """Debian's essential packages, Python and little else, with the user the real image has."""
-    if shutil.which("mmdebstrap") is None:
-        raise ImageError("no mmdebstrap on this machine; install the Debian package mmdebstrap")
-    excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
-    _run(
-        "mmdebstrap",
-        "--quiet",
-        "--mode=root",
-        "--variant=essential",
-        f"--include={','.join(PACKAGES)}",
-        '--aptopt=Apt::Install-Recommends "false"',
-        *excluded,
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-        SUITE,
-        str(root),
-        what="making the userland",
-    )
-    # Perl beyond perl-base is only there for packaging tools.
-    for name in ("usr/share/perl", "usr/lib/x86_64-linux-gnu/perl", "usr/share/perl5"):
-        shutil.rmtree(root / name, ignore_errors=True)
-    for path in (root / "usr/lib/x86_64-linux-gnu").glob("libperl.so.*"):
-        path.unlink()
-    for name in ("var/cache", "var/log", "var/lib/apt", "var/backups", "tmp", "run"):
-        for path in (root / name).glob("*"):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-    for name in ("etc/resolv.conf", "etc/hostname", "etc/.pwd.lock"):
-        (root / name).unlink(missing_ok=True)
-    for name, line in (
-        ("passwd", "triton-server:x:1000:1000::/home/triton-server:/bin/bash"),
-        ("group", "triton-server:x:1000:"),
-    ):
-        path = root / "etc" / name
-        path.write_text(path.read_text() + line + "\n")
-        (root / "etc" / f"{name}-").unlink(missing_ok=True)
-    home = root / "home/triton-server"
-    home.mkdir(mode=0o755)
-    os.chown(home, 1000, 1000)
-
-
-def _server_place(member: str) -> str | None:
-    """Where a file of the pytriton wheel goes in the real image's layout."""
-    if member.startswith("nvidia_pytriton.libs/") and "libpython3" not in member:
-        return "opt/tritonserver/lib/" + member.split("/", 1)[1]
-    if member == "pytriton/tritonserver/bin/tritonserver":
-        return "opt/tritonserver/bin/tritonserver"
-    if member.startswith("pytriton/tritonserver/backends/python/"):
-        return "opt/tritonserver/backends/python/" + member.rsplit("/", 1)[1]
-    if member == "pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_stub":
-        return "opt/tritonserver/backends/python/triton_python_backend_stub"
-    if ".dist-info/" in member and "licen" in member.lower():
-        return "opt/tritonserver/" + member.rsplit("/", 1)[1]
-    return None
-
-
-def _package_place(member: str) -> str | None:
-    """Where a file of a Python package goes; test suites stay out."""
-    parts = member.split("/")
-    if "tests" in parts[:-1] or parts[0].endswith(".data"):
-        return None
-    return "usr/local/lib/python3.11/dist-packages/" + member
-
-
-def _fill(root: Path, cache: Path) -> None:
-    """Put server, Python packages and the mpirun stand-in into the userland."""
-    held = wheels.fetch(cache, (wheels.TRITON, *wheels.IMAGE_PACKAGES))
-    wheels.unpack(held[wheels.TRITON], root, _server_place)
-    for name in ("bin/tritonserver", "backends/python/triton_python_backend_stub"):
-        (root / "opt/tritonserver" / name).chmod(0o755)  # the wheel drops the bits
-    for pin in wheels.IMAGE_PACKAGES:
-        wheels.unpack(held[pin], root, _package_place)
-    for name, content in _own_files().items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content[0])
-        path.chmod(content[1])
-
-
-def _own_files() -> dict[str, tuple[bytes, int]]:
-    return {
-        "usr/local/bin/mpirun": ((HERE / "image" / "mpirun").read_bytes(), 0o755),
-        # No pip in the image, so no console scripts either; this is the one that people type.
-        "usr/local/bin/hf": (
-            b"#!/usr/bin/python3\nimport sys\n\nfrom huggingface_hub.cli.hf import main\n\nsys.exit(main())\n",
-            0o755,
-        ),
-    }
-
-
-def _compile(root: Path) -> None:
-    """Byte-compile once, here: containers start Python often and keep nothing. Time stamps play no part in it."""
-    for folder in [*root.glob("usr/**/__pycache__")]:
-        shutil.rmtree(folder)
-    compiler = ("python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
-    _run(
-        "chroot",
-        str(root),
-        *compiler,
-        "/usr/lib/python3.11",
-        "/usr/local/lib/python3.11",
-        what="compiling Python modules",
-    )
-
-
-def _key(*inputs: Any) -> str:
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _recorded(folder: Path) -> list[Layer] | None:
-    """The finished layers in a cache folder, or None where the folder is not complete."""
-    listing = folder / "layers.json"
-    if not listing.is_file():
-        return None
-    layers = [Layer(folder / entry.pop("name"), **entry) for entry in json.loads(listing.read_text())]
-    return layers if all(layer.path.is_file() for layer in layers) else None
-
-
-def _record(folder: Path, layers: list[Layer]) -> None:
-    entries = [
-        {"name": layer.path.name, "digest": layer.digest, "diff_id": layer.diff_id, "size": layer.size}
-        for layer in layers
-    ]
-    partial = folder / "layers.json.partial"
-    partial.write_text(json.dumps(entries, indent=1))
-    partial.replace(folder / "layers.json")
-
-
-def base_layers(cache: Path) -> list[Layer]:
-    """The base image's layers, made on first use: userland, server, Python packages."""
-    recipe = [SUITE, PACKAGES, LEFT_OUT, wheels.PINS, Path(__file__).read_text()]
-    own = {
-        name: [hashlib.sha256(content).hexdigest(), mode] for name, (content, mode) in _own_files().items()
-    }
-    folder = cache / "images" / f"base-{_key(recipe, own)}"
-    layers = _recorded(folder)
-    if layers is not None:
-        return layers
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".root-") as scratch:
-        root = Path(scratch, "root")
-        _userland(root)
-        _fill(root, cache)
-        _compile(root)
-        layers = []
-        for name, part in (("server", "opt/tritonserver"), ("python", "usr/local")):
-            piece = Path(scratch, name)
-            (piece / part).parent.mkdir(parents=True)
-            (root / part).rename(piece / part)
-            layers.append(write_layer(folder / f"{name}.tar.gz", tree=piece))
-        layers.insert(0, write_layer(folder / "userland.tar.gz", tree=root))
-    _record(folder, layers)
-    return layers
+def serving_files(version: str) -> dict[str, FileContent]:
+    """What a serving image has beyond the base: path from the root -> content."""
+    files: dict[str, FileContent] = dict(installed_files(version))
+    if tuple(int(part) for part in version[1:].split(".")) >= TEMPLATES_SINCE:
+        for name, content in templates.repository(version).items():
+            files[f"app/all_models/inflight_batcher_llm/{name}"] = content
+    return files
 
 
 def serving_layer(cache: Path, version: str) -> Layer:
     """The TensorRT-LLM stand-in at a version, installed as its Dockerfile installs it."""
-    files: dict[str, FileContent] = dict(installed_files(version))
+    files = serving_files(version)
     listed = {name: hashlib.sha256(repr(content).encode()).hexdigest() for name, content in files.items()}
-    folder = cache / "images" / f"tensorrt-llm-{_key(listed, (HERE / 'layers.py').read_text())}"
-    layers = _recorded(folder)
+    folder = cache / "images" / f"tensorrt-llm-{key(listed, (HERE / 'layers.py').read_text())}"
+    layers = recorded(folder)
     if layers is None:
         folder.mkdir(parents=True, exist_ok=True)
         layers = [write_layer(folder / "tensorrt-llm.tar.gz", files=files)]
-        _record(folder, layers)
+        record(folder, layers)
     return layers[0]
 
 
 def build(cache: Path, registry: str) -> dict[str, str]:
-    """Both images are in the registry at HOST:PORT under their NGC names; returns each one's manifest digest."""
+    """All images are in the registry at HOST:PORT under their NGC names; returns each one's manifest digest."""
     cache = cache.resolve()
     base = base_layers(cache)
+    images: dict[str, list[Layer]] = dict.fromkeys(BASES, base)
+    images |= {tag: [*base, serving_layer(cache, version)] for tag, version in SERVING.items()}
     server = Registry(registry)
     digests = {}
-    for name, layers in ((BASE, base), (SERVING, [*base, serving_layer(cache, SERVING_VERSION)])):
-        repository, tag = name.rsplit(":", 1)
+    for tag, layers in sorted(images.items()):
         manifest, config = image_documents(SETTINGS, layers, CREATED)
-        digests[name] = server.push_image(repository, tag, manifest, config, layers)
+        digests[f"{REPOSITORY}:{tag}"] = server.push_image(REPOSITORY, tag, manifest, config, layers)
     return digests

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +17,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.lab import standins
+from tests.lab.standins.installed import BIN, PROMPT, Installed
 from tests.lab.standins.layers import FileContent, write_layer
 from tests.lab.standins.registry import image_documents
 from tests.lab.standins.tree import BASE_TAGS, installed_files
 
 HERE = Path(__file__).resolve().parent
-BIN, CAPTURES = HERE / "bin", HERE / "captures"
+CAPTURES = HERE / "captures"
 
 
 def smi(gpus: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -233,63 +233,6 @@ SMALL = {
     "max_position_embeddings": 128,
     "tie_word_embeddings": True,
 }
-PROMPT = [3, 17, 40, 8]
-
-
-class Installed:
-    """The stand-in at a version, laid out in a folder, with an nvidia-smi that tells of some GPUs."""
-
-    def __init__(self, folder: Path, version: str) -> None:
-        self.folder, self.version = folder, version
-        for name, content in standins.tensorrt_llm_tree(version).items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content[0] if isinstance(content, tuple) else content)
-        (folder / "bin").mkdir()
-        (folder / "bin" / "nvidia-smi").symlink_to(BIN / "nvidia-smi")
-        self.see("NVIDIA A10:1")
-
-    def see(self, gpus: str) -> None:
-        (self.folder / "gpus").write_text(gpus + "\n")
-
-    def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        environment = {
-            "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
-            "PYTHONPATH": str(self.folder),
-            "LAB_GPUS_FILE": f"{self.folder}/gpus",
-            "COLUMNS": "200",
-            **variables,
-        }
-        return subprocess.run(
-            [sys.executable, *words],
-            capture_output=True,
-            text=True,
-            env=environment,
-            cwd=self.folder,
-            check=False,
-        )
-
-    def convert(self, model: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        script = "examples/llama/convert_checkpoint.py"
-        return self.run(script, "--model_dir", str(model), "--output_dir", "checkpoint", *words)
-
-    def build(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.run(
-            "scripts/trtllm-build", "--checkpoint_dir", "checkpoint", "--output_dir", "engine", *words
-        )
-
-    def decode(self, count: int = 12) -> list[int]:
-        script = f"""
-            from pathlib import Path
-            from tensorrt_llm.gpu import visible_gpus
-            from tensorrt_llm.runtime.decoder import Decoder, Sampling
-            decoder = Decoder(Path("engine"), visible_gpus())
-            print([step.token for step in decoder.generate({PROMPT}, {count}, Sampling())])
-        """
-        done = self.run("-c", textwrap.dedent(script))
-        assert done.returncode == 0, done.stderr
-        tokens: list[int] = json.loads(done.stdout.splitlines()[-1])
-        return tokens
 
 
 @pytest.fixture(scope="module")

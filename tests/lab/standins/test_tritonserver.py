@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.standins import images
+from tests.lab.standins import base_image, images
 from tests.lab.standins.tree import installed_files
 
 pytestmark = pytest.mark.lab
@@ -56,7 +56,7 @@ class Container:
         self.root, self.work = folder / "root", folder / "work"
         for path in (self.root, self.work):
             path.mkdir()
-        for layer in images.base_layers(CACHE):
+        for layer in base_image.base_layers(CACHE):
             with tarfile.open(layer.path) as archive:
                 archive.extractall(self.root, filter="fully_trusted")
         for name, content in installed_files("v0.13.0").items():

@@ -21,10 +21,16 @@ BASE_TAGS = {
 }
 """The default of BASE_TAG in tensorrtllm_backend's dockerfile/Dockerfile.trt_llm_backend, by tag."""
 
+IMAGE_VERSIONS = ("v1.0.0", "v1.2.1")
+"""Versions that come as finished images only."""
+
+VERSIONS = (*BASE_TAGS, *IMAGE_VERSIONS)
+
 PACKAGES = "usr/local/lib/python3.11/dist-packages"
 INSTALLED = {
     "tensorrt_llm/": f"{PACKAGES}/tensorrt_llm/",
     "examples/": "app/tensorrt_llm/examples/",
+    "triton_backend/all_models/": "app/all_models/",
     "triton_backend/tensorrtllm/": "opt/tritonserver/backends/tensorrtllm/",
     "scripts/trtllm-build": "usr/local/bin/trtllm-build",
 }
@@ -33,11 +39,19 @@ INSTALLED = {
 
 def _known(version: str) -> str:
     tag = version if version.startswith("v") else f"v{version}"
-    if tag not in BASE_TAGS:
-        raise ValueError(
-            f"TensorRT-LLM {version}: expected one of {', '.join(BASE_TAGS)}; add it to BASE_TAGS"
-        )
+    if tag not in VERSIONS:
+        raise ValueError(f"TensorRT-LLM {version}: expected one of {', '.join(VERSIONS)}; add it to tree.py")
     return tag
+
+
+def _place(name: str, tag: str) -> str | None:
+    """Where the repository at that tag keeps a file of the newest layout; None where it has none."""
+    numbers = tuple(int(part) for part in tag[1:].split("."))
+    if name.startswith("triton_backend/all_models/llmapi/") and numbers < (1, 0):
+        return None
+    if numbers < (0, 20):
+        return name.replace("examples/models/core/", "examples/")
+    return name
 
 
 def tensorrt_llm_tree(version: str) -> dict[str, bytes | tuple[bytes, int]]:
@@ -46,13 +60,15 @@ def tensorrt_llm_tree(version: str) -> dict[str, bytes | tuple[bytes, int]]:
     files: dict[str, FileContent] = {}
     for path in sorted(SOURCE.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
-            name = str(path.relative_to(SOURCE))
+            name = _place(path.relative_to(SOURCE).as_posix(), tag)
+            if name is None:
+                continue
             files[name] = (path.read_bytes(), 0o755) if name == "scripts/trtllm-build" else path.read_bytes()
+            if name.endswith("/convert_checkpoint.py") or name.endswith("/quantize.py"):
+                files[f"{Path(name).parent}/requirements.txt"] = f"tensorrt_llm=={tag[1:]}\n".encode()
     played = files["tensorrt_llm/version.py"]
     assert isinstance(played, bytes)
     files["tensorrt_llm/version.py"] = re.sub(rb'"[0-9.]+"', f'"{tag[1:]}"'.encode(), played)
-    for family in ("llama", "gpt", "quantization"):
-        files[f"examples/{family}/requirements.txt"] = f"tensorrt_llm=={tag[1:]}\n".encode()
     return files
 
 
@@ -69,6 +85,8 @@ def installed_files(version: str) -> dict[str, bytes | tuple[bytes, int]]:
 def dockerfile(version: str) -> bytes:
     """dockerfile/Dockerfile.trt_llm_backend of tensorrtllm_backend at a version. The build needs no network."""
     tag = _known(version)
+    if tag not in BASE_TAGS:
+        raise ValueError(f"TensorRT-LLM {version} is not built here, expected one of {', '.join(BASE_TAGS)}")
     return f"""\
 # Stand-in for tensorrtllm_backend's Dockerfile.trt_llm_backend at {tag}: installs the lab's TensorRT-LLM stand-in.
 ARG BASE_IMAGE=nvcr.io/nvidia/tritonserver

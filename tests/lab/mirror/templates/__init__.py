@@ -17,6 +17,7 @@ from tests.lab.mirror.versions import number, within
 MODELS = ("preprocessing", "postprocessing", "tensorrt_llm", "tensorrt_llm_bls", "ensemble")
 STEPS = ("preprocessing", "tensorrt_llm", "postprocessing")
 _HERE = Path(__file__).parent
+CODE = _HERE.parent / "source" / "models"
 
 
 @functools.cache
@@ -57,8 +58,8 @@ def _parameter(key: str, value: str, comment: str = "") -> str:
 
 def _parameters(tag: str, model: str) -> str:
     text = "".join(_parameter(row["key"], row["value"]) for row in _rows("parameters", tag, model=model))
-    if model == "tensorrt_llm" and number(tag) >= (0, 10, 0):
-        # Withdrawn from v0.10.0 on, but its placeholder still stands there in a comment: a trap for a naive scan.
+    if model == "tensorrt_llm" and (0, 10, 0) <= number(tag) < (1, 1, 0):
+        # Withdrawn in between, but its placeholder still stands there in a comment: a trap for a naive scan.
         text += _parameter("enable_trt_overlap", "${enable_trt_overlap}", comment="# ")
     return text
 
@@ -129,3 +130,16 @@ def config(tag: str, model: str) -> str:
     if model == "ensemble":
         parts.append(_scheduling(tag))
     return "\n".join(part for part in parts if part)
+
+
+def repository(tag: str) -> dict[str, bytes]:
+    """The files below inflight_batcher_llm at `tag`: unfilled templates, and the models' Python code."""
+    files: dict[str, bytes] = {}
+    for model in MODELS:
+        files[f"{model}/config.pbtxt"] = config(tag, model).encode()
+        code = CODE / f"{model}.py"
+        if code.is_file():
+            files[f"{model}/1/model.py"] = code.read_bytes()
+        else:
+            files[f"{model}/1/.gitkeep"] = b""
+    return files

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
 
+from .families import ALL, Family, Split
 from .quantization import ALGORITHMS, quantize
+from .releases import release
+from .tensors import BFloat16, Tensors, TensorsError, pack, read, rounded
 from .version import __version__
 
-Tensors = dict[str, NDArray[Any]]
-LLAMA = ("LlamaForCausalLM", "MistralForCausalLM")
 QUANTIZED = ("attention.qkv", "attention.dense", "mlp.fc", "mlp.gate", "mlp.proj")
+INDEX = "model.safetensors.index.json"
+DTYPES = ("float16", "bfloat16", "float32")
+NEW_IN_0_12 = (0, 12)
 
 
 class CheckpointError(Exception):
@@ -29,116 +32,109 @@ class Wish:
     """How the checkpoint is to be: precision, split, and quantization ("int8", "int4", "int4_awq" or None)."""
 
     dtype: str = "float16"
-    tp_size: int = 1
-    pp_size: int = 1
-    parallel_embedding: bool = False
+    split: Split = field(default_factory=Split)
     quantization: str | None = None
     group_size: int = 0
     kv_cache: str | None = None
 
 
-def load_model(folder: Path) -> tuple[dict[str, Any], Tensors]:
-    """The folder's config.json and all tensors of its safetensors files."""
+def load_config(folder: Path) -> dict[str, Any]:
+    """The folder's config.json."""
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}/config.json cannot be read: {error}") from None
-    shards = sorted(folder.glob("*.safetensors"))
-    if not shards:
-        raise CheckpointError(f"no *.safetensors in {folder}; expected a Hugging Face model folder")
+    return config
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that make up the model: those of the index, or the one file. Others beside them are not read."""
+    index = folder / INDEX
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    else:
+        names = ["model.safetensors"]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"no {missing[0]} in {folder}; expected a Hugging Face model folder with "
+            + (f"the {len(names)} files of {INDEX}" if len(names) > 1 else "safetensors")
+        )
+    return [folder / name for name in names]
+
+
+def load_model(folder: Path) -> tuple[dict[str, Any], Tensors]:
+    """The folder's config.json and all tensors of its safetensors files."""
+    config = load_config(folder)
     tensors: Tensors = {}
-    for shard in shards:
-        tensors.update(load_file(shard))
+    try:
+        for path in _weight_files(folder):
+            tensors |= read(path)
+    except TensorsError as error:
+        raise CheckpointError(str(error)) from None
     return config, tensors
 
 
-def _dtype(wish: Wish) -> np.dtype[Any]:
-    if wish.dtype in ("auto", "float16", "float32"):
-        return np.dtype("float32" if wish.dtype == "float32" else "float16")
-    raise CheckpointError(
-        f"dtype {wish.dtype}: numpy has no such type, the stand-in knows float16 and float32"
-    )
+def family_of(config: dict[str, Any], among: Sequence[Family] = ALL) -> Family:
+    """The family that knows the architecture."""
+    architecture = (config.get("architectures") or ["none"])[0]
+    for family in among:
+        if architecture in family.architectures:
+            return family
+    known = ", ".join(name for family in among for name in family.architectures)
+    raise CheckpointError(f"architecture {architecture}: this stand-in converts {known} here")
 
 
-def _check_split(config: dict[str, Any], wish: Wish) -> None:
-    heads, kv_heads = config["num_attention_heads"], config.get("num_key_value_heads", 1)
-    layers, tp, pp = config["num_hidden_layers"], wish.tp_size, wish.pp_size
+def _dtype(wish: Wish, config: dict[str, Any]) -> str:
+    dtype = wish.dtype
+    if dtype == "auto":  # a source in 32 bits becomes 16
+        source = config.get("torch_dtype") or config.get("dtype")
+        dtype = "bfloat16" if source == "bfloat16" else "float16"
+    if dtype not in DTYPES:
+        raise CheckpointError(f"dtype {dtype}: expected one of auto, {', '.join(DTYPES)}")
+    return dtype
+
+
+def _check_split(settings: dict[str, Any], split: Split) -> None:
+    heads, kv_heads = settings["num_attention_heads"], settings["num_key_value_heads"]
+    layers, tp, pp = settings["num_hidden_layers"], split.tp, split.pp
     assert heads % tp == 0, f"num_attention_heads {heads} must be divisible by tp_size {tp}"
     assert kv_heads % tp == 0 or tp % kv_heads == 0, (
         f"num_key_value_heads {kv_heads} does not fit tp_size {tp}"
     )
-    assert config["intermediate_size"] % tp == 0, f"intermediate_size must be divisible by tp_size {tp}"
-    assert config["vocab_size"] % tp == 0, (
-        f"vocab_size {config['vocab_size']} must be divisible by tp_size {tp}"
-    )
+    for name in ("intermediate_size", "vocab_size"):
+        assert settings[name] % tp == 0, f"{name} {settings[name]} must be divisible by tp_size {tp}"
+    if "moe" in settings:
+        experts = settings["moe"]["num_experts"]
+        assert experts % split.moe_ep == 0, (
+            f"{experts} experts must be divisible by moe_ep_size {split.moe_ep}"
+        )
     assert layers % pp == 0, f"num_hidden_layers {layers} must be divisible by pp_size {pp}"
 
 
-def _part(weight: NDArray[Any], rank: int, of: int, axis: int = 0) -> NDArray[Any]:
-    size = weight.shape[axis] // of
-    return weight.take(range(rank * size, (rank + 1) * size), axis)
-
-
-def _llama_rank(config: dict[str, Any], hf: Tensors, wish: Wish, tp_rank: int, pp_rank: int) -> Tensors:
-    """The tensors of one rank; layers count from 0 in each pipeline stage, as in the real checkpoint."""
-    tp, kv_heads = wish.tp_size, config.get("num_key_value_heads", config["num_attention_heads"])
-    per_stage = config["num_hidden_layers"] // wish.pp_size
-    tied = bool(config.get("tie_word_embeddings"))
-    embedding = hf["model.embed_tokens.weight"]
-    first, last = pp_rank == 0, pp_rank == wish.pp_size - 1
-    result: Tensors = {}
-    if first or (last and tied):
-        parted = wish.parallel_embedding
-        result["transformer.vocab_embedding.weight"] = _part(embedding, tp_rank, tp) if parted else embedding
-    if last:
-        result["transformer.ln_f.weight"] = hf["model.norm.weight"]
-        if not tied:
-            result["lm_head.weight"] = _part(hf["lm_head.weight"], tp_rank, tp)
-    kv_parts = min(tp, kv_heads)  # with more ranks than key/value heads, ranks share a head
-    kv_rank = tp_rank * kv_parts // tp
-    for local in range(per_stage):
-        source, name = f"model.layers.{pp_rank * per_stage + local}.", f"transformer.layers.{local}."
-        result[name + "attention.qkv.weight"] = np.concatenate(
-            [
-                _part(hf[source + "self_attn.q_proj.weight"], tp_rank, tp),
-                _part(hf[source + "self_attn.k_proj.weight"], kv_rank, kv_parts),
-                _part(hf[source + "self_attn.v_proj.weight"], kv_rank, kv_parts),
-            ]
+def _check_release(settings: dict[str, Any]) -> None:
+    """Refuse what came with a later release than the installed one."""
+    scaling = settings.get("rotary_scaling") or {}
+    kind = scaling.get("rope_type", scaling.get("type"))
+    if scaling and kind != "llama3":
+        raise CheckpointError(
+            f"rope_scaling of type {kind}: this stand-in knows plain rotary embedding and llama3"
         )
-        result[name + "attention.dense.weight"] = _part(
-            hf[source + "self_attn.o_proj.weight"], tp_rank, tp, 1
+    if release(__version__) >= NEW_IN_0_12:
+        return
+    if scaling:
+        raise CheckpointError(f"rope_scaling of type {kind} is not known to TensorRT-LLM {__version__}")
+    if settings["head_size"] * settings["num_attention_heads"] != settings["hidden_size"]:
+        raise CheckpointError(
+            f"head_dim {settings['head_size']} is not hidden_size / num_attention_heads, which TensorRT-LLM"
+            f" {__version__} does not know"
         )
-        result[name + "mlp.fc.weight"] = _part(hf[source + "mlp.gate_proj.weight"], tp_rank, tp)
-        result[name + "mlp.gate.weight"] = _part(hf[source + "mlp.up_proj.weight"], tp_rank, tp)
-        result[name + "mlp.proj.weight"] = _part(hf[source + "mlp.down_proj.weight"], tp_rank, tp, 1)
-        result[name + "input_layernorm.weight"] = hf[source + "input_layernorm.weight"]
-        result[name + "post_layernorm.weight"] = hf[source + "post_attention_layernorm.weight"]
-    return result
 
 
-def _llama_config(config: dict[str, Any]) -> dict[str, Any]:
-    heads = config["num_attention_heads"]
-    return {
-        "architecture": config["architectures"][0],
-        "vocab_size": config["vocab_size"],
-        "hidden_size": config["hidden_size"],
-        "intermediate_size": config["intermediate_size"],
-        "num_hidden_layers": config["num_hidden_layers"],
-        "num_attention_heads": heads,
-        "num_key_value_heads": config.get("num_key_value_heads", heads),
-        "head_size": config.get("head_dim") or config["hidden_size"] // heads,
-        "hidden_act": config["hidden_act"],
-        "norm_epsilon": config["rms_norm_eps"],
-        "position_embedding_type": "rope_gpt_neox",
-        "rotary_base": config.get("rope_theta", 10000.0),
-        "max_position_embeddings": config["max_position_embeddings"],
-    }
-
-
-def _stored(tensors: Tensors, wish: Wish, dtype: np.dtype[Any]) -> Tensors:
+def _stored(tensors: Tensors, wish: Wish, dtype: str) -> dict[str, NDArray[Any] | BFloat16]:
     """The tensors as they lie on disk: in the wished precision, linear layers quantized."""
-    result: Tensors = {}
-    for name, tensor in sorted(tensors.items()):
+    result: dict[str, NDArray[Any] | BFloat16] = {}
+    for name, tensor in tensors.items():
         stem = name.removesuffix(".weight")
         if wish.quantization and stem.endswith(QUANTIZED):
             bits = 8 if wish.quantization == "int8" else 4
@@ -147,24 +143,25 @@ def _stored(tensors: Tensors, wish: Wish, dtype: np.dtype[Any]) -> Tensors:
             except ValueError as error:
                 raise CheckpointError(f"{name}: {error}") from None
         else:
-            result[name] = np.ascontiguousarray(tensor.astype(dtype))
+            result[name] = rounded(tensor) if dtype == "bfloat16" else tensor.astype(np.dtype(dtype))
     return result
 
 
-def convert(model_dir: Path, output_dir: Path, wish: Wish, say: Callable[[str], None] = print) -> None:
+def convert(
+    model_dir: Path,
+    output_dir: Path,
+    wish: Wish,
+    families: Sequence[Family] = ALL,
+    say: Callable[[str], None] = print,
+) -> None:
     """Bring about the checkpoint in output_dir."""
     config, tensors = load_model(model_dir)
-    architecture = (config.get("architectures") or ["none"])[0]
-    if architecture not in LLAMA:
-        raise CheckpointError(f"architecture {architecture}: this stand-in converts {', '.join(LLAMA)} only")
-    if config.get("rope_scaling"):
-        raise CheckpointError(
-            f"rope_scaling {config['rope_scaling']}: this stand-in knows plain rotary embedding only"
-        )
-    dtype = _dtype(wish)
-    _check_split(config, wish)
+    family = family_of(config, families)
+    settings, split = family.settings(config), wish.split
+    dtype = _dtype(wish, config)
+    _check_release(settings)
+    _check_split(settings, split)
     output_dir.mkdir(parents=True, exist_ok=True)
-    world = wish.tp_size * wish.pp_size
     quantization: dict[str, Any] = {
         "quant_algo": ALGORITHMS[wish.quantization] if wish.quantization else None,
         "kv_cache_quant_algo": wish.kv_cache.upper() if wish.kv_cache else None,
@@ -172,19 +169,25 @@ def convert(model_dir: Path, output_dir: Path, wish: Wish, say: Callable[[str], 
     if wish.group_size:
         quantization["group_size"] = wish.group_size
     document = {
-        **_llama_config(config),
-        "dtype": dtype.name,
+        **settings,
+        "dtype": dtype,
         "logits_dtype": "float32",
-        "use_parallel_embedding": wish.parallel_embedding,
+        "use_parallel_embedding": split.parallel_embedding,
         "embedding_sharding_dim": 0,
-        "share_embedding_table": bool(config.get("tie_word_embeddings")),
+        "share_embedding_table": settings["tie_word_embeddings"],
         "quantization": quantization,
-        "mapping": {"world_size": world, "tp_size": wish.tp_size, "pp_size": wish.pp_size},
+        "mapping": {
+            "world_size": split.world,
+            "tp_size": split.tp,
+            "pp_size": split.pp,
+            "moe_tp_size": split.moe_tp,
+            "moe_ep_size": split.moe_ep,
+        },
         "producer": {"name": "stand-in", "version": __version__},
     }
     (output_dir / "config.json").write_text(json.dumps(document, indent=4) + "\n")
-    for rank in range(world):
-        pp_rank, tp_rank = divmod(rank, wish.tp_size)
-        shard = _stored(_llama_rank(config, tensors, wish, tp_rank, pp_rank), wish, dtype)
-        (output_dir / f"rank{rank}.safetensors").write_bytes(save(shard, {"format": "np"}))
-        say(f"[stand-in] rank {rank} of {world}: {len(shard)} tensors")
+    for rank in range(split.world):
+        pp_rank, tp_rank = divmod(rank, split.tp)
+        shard = _stored(family.tensors(config, tensors, split, tp_rank, pp_rank), wish, dtype)
+        (output_dir / f"rank{rank}.safetensors").write_bytes(pack(shard, {"format": "np"}))
+        say(f"[stand-in] rank {rank} of {split.world}: {len(shard)} tensors")

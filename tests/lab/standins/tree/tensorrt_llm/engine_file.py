@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load
 
 from .gpu import Gpu
 from .quantization import dequantize
 from .releases import serialization_of, tensorrt_of
+from .tensors import unpack
 from .version import __version__
 
 MAGIC = b"stand-in for a TensorRT plan\n"
@@ -112,8 +112,7 @@ def read_weights(path: Path, header: dict[str, Any], offset: int) -> dict[str, N
             f"[TRT] Serialization assertion size failed.{len(weights)} bytes of weights, expected {header['size']}"
             " with their checksum: the engine plan file is truncated or damaged"
         )
-    tensors: dict[str, NDArray[Any]] = load(weights)
-    return tensors
+    return unpack(weights)
 
 
 def float_tensors(stored: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:

@@ -14,6 +14,8 @@ TENSORRT = {
     (0, 17): "10.8.0.43",
     (0, 18): "10.9.0.34",
     (0, 19): "10.9.0.34",
+    (1, 0): "10.11.0.33",
+    (1, 2): "10.14.1.48",
 }
 
 # 228 and 237 were seen in the field; the others only count on, one for each minor release of TensorRT.

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from ..checkpoint import CheckpointError, Wish, convert
+from ..families import ALL, GPT, LLAMA, Family, Split
 from ..flags import Flag, flag, parser, switches
 from ..version import __version__
 
@@ -72,42 +73,44 @@ REFUSED = (
 )
 
 
-def _wish(arguments: argparse.Namespace) -> Wish:
+def _split(arguments: argparse.Namespace) -> Split:
+    """Experts are split by tensor unless the flags of the release say otherwise."""
     tp = arguments.tp_size
-    moe_tp, moe_ep = getattr(arguments, "moe_tp_size", -1), getattr(arguments, "moe_ep_size", -1)
-    if moe_tp != -1 or moe_ep != -1:
-        moe_tp = tp // moe_ep if moe_tp == -1 else moe_tp
-        moe_ep = tp // moe_tp if moe_ep == -1 else moe_ep
-        if moe_tp * moe_ep != tp:
-            raise CheckpointError(
-                f"tp_size must equal to moe_tp_size * moe_ep_size, but got {tp} != {moe_tp} * {moe_ep}"
-            )
+    tensor, expert = getattr(arguments, "moe_tp_size", -1), getattr(arguments, "moe_ep_size", -1)
+    if getattr(arguments, "moe_tp_mode", 2) == 1:
+        expert = tp
+    if expert == -1:
+        expert = 1 if tensor == -1 else tp // tensor
+    if tensor == -1:
+        tensor = tp // expert
+    if tensor * expert != tp:
+        raise CheckpointError(
+            f"tp_size must equal to moe_tp_size * moe_ep_size, but got {tp} != {tensor} * {expert}"
+        )
+    return Split(tp, arguments.pp_size, tensor, expert, getattr(arguments, "use_parallel_embedding", False))
+
+
+def _wish(arguments: argparse.Namespace) -> Wish:
     for name in REFUSED:
         if getattr(arguments, name, None):
             raise CheckpointError(f"--{name}: this stand-in does weight-only quantization only")
     quantization = arguments.weight_only_precision if arguments.use_weight_only else None
     if quantization not in (None, "int8", "int4"):
         raise CheckpointError(f"--weight_only_precision {quantization}: this stand-in knows int8 and int4")
-    return Wish(
-        dtype=arguments.dtype,
-        tp_size=tp,
-        pp_size=arguments.pp_size,
-        parallel_embedding=arguments.use_parallel_embedding,
-        quantization=quantization,
-    )
+    return Wish(dtype=arguments.dtype, split=_split(arguments), quantization=quantization)
 
 
-def _main(family: str, flags: list[Flag]) -> None:
+def _main(name: str, family: Family, flags: list[Flag]) -> None:
     arguments = parser(
-        "convert_checkpoint.py", f"{family}: checkpoint from a Hugging Face folder", flags
+        "convert_checkpoint.py", f"{name}: checkpoint from a Hugging Face folder", flags
     ).parse_args()
     print(__version__)
-    print(f"[stand-in] {family} convert_checkpoint.py of TensorRT-LLM {__version__}", flush=True)
+    print(f"[stand-in] {name} convert_checkpoint.py of TensorRT-LLM {__version__}", flush=True)
     start = time.time()
     try:
         if arguments.model_dir is None:
             raise CheckpointError("--model_dir is missing: expected a Hugging Face folder")
-        convert(Path(arguments.model_dir), Path(arguments.output_dir), _wish(arguments))
+        convert(Path(arguments.model_dir), Path(arguments.output_dir), _wish(arguments), [family])
     except CheckpointError as error:
         sys.exit(f"[TRT-LLM] [E] {error}")
     print(
@@ -116,13 +119,13 @@ def _main(family: str, flags: list[Flag]) -> None:
 
 
 def llama() -> None:
-    """examples/llama/convert_checkpoint.py."""
-    _main("llama", COMMON + LLAMA_ONLY)
+    """llama's convert_checkpoint.py, which Mistral and Mixtral share."""
+    _main("llama", LLAMA, COMMON + LLAMA_ONLY)
 
 
 def gpt() -> None:
-    """examples/gpt/convert_checkpoint.py: the flags; the architecture itself is refused in plain words."""
-    _main("gpt", COMMON + GPT_ONLY)
+    """gpt's convert_checkpoint.py."""
+    _main("gpt", GPT, COMMON + GPT_ONLY)
 
 
 QUANTIZE = [
@@ -166,6 +169,20 @@ QUANTIZE = [
 FORMATS = {"full_prec": None, "int8_wo": "int8", "int4_wo": "int4", "int4_awq": "int4_awq"}
 
 
+def _say_calibration(dataset: str | None) -> None:
+    """Name what the real script would calibrate with: a local folder, or a data set of the hub, which needs network."""
+    if dataset is not None and dataset.startswith(("/", ".")):
+        if not Path(dataset).is_dir():
+            raise CheckpointError(f"--calib_dataset {dataset}: no such directory")
+        print(f"[stand-in] no calibration data used; the real script would read {dataset}", flush=True)
+    else:
+        name = dataset or "cnn_dailymail"
+        print(
+            f"[stand-in] no calibration data used; the real script would download {name} from the hub",
+            flush=True,
+        )
+
+
 def quantize() -> None:
     """examples/quantization/quantize.py: round the weights; nothing is calibrated, and it says so."""
     arguments = parser("quantize.py", "quantize a Hugging Face folder", QUANTIZE).parse_args()
@@ -179,15 +196,15 @@ def quantize() -> None:
             raise CheckpointError(
                 f"--kv_cache_dtype {arguments.kv_cache_dtype}: this stand-in keeps its cache in floats"
             )
+        _say_calibration(getattr(arguments, "calib_dataset", None))
         wish = Wish(
             dtype=arguments.dtype,
-            tp_size=arguments.tp_size,
-            pp_size=arguments.pp_size,
+            split=_split(arguments),
             quantization=FORMATS[arguments.qformat],
             group_size=arguments.awq_block_size if arguments.qformat == "int4_awq" else 0,
         )
         start = time.time()
-        convert(Path(arguments.model_dir), Path(arguments.output_dir), wish)
+        convert(Path(arguments.model_dir), Path(arguments.output_dir), wish, ALL)
     except CheckpointError as error:
         sys.exit(f"[TRT-LLM] [E] {error}")
     print(f"Quantized model exported to {arguments.output_dir}. Total time used {time.time() - start:.2f} s.")

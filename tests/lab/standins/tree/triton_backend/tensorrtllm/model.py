@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from tensorrt_llm.engine_file import EngineRefused
 from tensorrt_llm.gpu import Gpu, NoGpu, visible_gpus
 from tensorrt_llm.releases import release
-from tensorrt_llm.runtime.decoder import Decoder, Sampling, load_config
+from tensorrt_llm.runtime.decoder import Decoder, Sampling
+from tensorrt_llm.runtime.engine import load_config, load_engine
 from tensorrt_llm.version import __version__
 
 pb_utils: Any = importlib.import_module(
@@ -130,12 +131,12 @@ class TritonPythonModel:
         rank = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
         if rank:
             self._stay_in_load(rank)
-        decoder = Decoder(Path(place), gpus)
+        decoder = load_engine(Path(place), gpus)
         for warning in decoder.warnings:
             self.log.log_warn(f"[TensorRT-LLM][WARNING] {warning}")
         self.log.log_info(
-            f"[stand-in] engine {place}: tp {decoder.tp}, pp {decoder.pp}, vocabulary {decoder.vocab},"
-            f" max_seq_len {decoder.max_seq_len}, decoupled {self.decoupled}"
+            f"[stand-in] engine {place}: tp {decoder.network.tp}, pp {decoder.network.pp},"
+            f" vocabulary {decoder.network.vocab}, max_seq_len {decoder.max_seq_len}, decoupled {self.decoupled}"
         )
         return decoder
 

@@ -1,0 +1,205 @@
+"""The LLM API's model of the stand-in, called as Triton calls it, and the images that carry it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format  # type: ignore[import-untyped,unused-ignore]
+from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped,unused-ignore]
+
+from tests.lab.standins import images, small_models
+from tests.lab.standins.installed import Installed
+from tests.lab.standins.layers import Layer
+from tests.lab.standins.tree import IMAGE_VERSIONS
+
+PLACE = "triton_backend/all_models/llmapi/tensorrt_llm"
+WORDS = ["<|endoftext|>", *(f"Ġword{number}" for number in range(1, small_models.VOCABULARY))]
+TOKENIZER = json.dumps(
+    {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {
+                "id": 0, "content": "<|endoftext|>", "special": True, "single_word": False,
+                "lstrip": False, "rstrip": False, "normalized": False,
+            }
+        ],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {
+            "type": "BPE", "dropout": None, "unk_token": "<|endoftext|>", "continuing_subword_prefix": None,
+            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+            "vocab": {word: number for number, word in enumerate(WORDS)}, "merges": [],
+        },
+    }
+)  # fmt: skip
+
+ASK = """
+import importlib.util, json, sys, types
+import numpy as np
+utils = types.ModuleType("triton_python_backend_utils")
+class TritonModelException(Exception): pass
+class Tensor:
+    def __init__(self, name, value): self.name, self.value = name, value
+    def as_numpy(self): return self.value
+class Response:
+    def __init__(self, output_tensors=(), error=None): self.tensors, self.error = output_tensors, error
+class Error(Exception):
+    CANCELLED = 1
+class Logger:
+    log_info = log_warn = staticmethod(print)
+utils.TritonModelException, utils.Tensor, utils.InferenceResponse, utils.TritonError = TritonModelException, Tensor, Response, Error
+utils.Logger = Logger
+utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+utils.get_model_dir = lambda: "model"
+utils.using_decoupled_model_transaction_policy = lambda config: config["decoupled"]
+utils.get_input_tensor_by_name = lambda request, name: request.tensors.get(name)
+sys.modules["triton_python_backend_utils"] = utils
+spec = importlib.util.spec_from_file_location("model", "PLACE/1/model.py")
+module = importlib.util.module_from_spec(spec); spec.loader.exec_module(module)
+given = json.loads(sys.argv[1])
+class Config:
+    def set_model_transaction_policy(self, policy): print("policy", policy)
+    def set_max_batch_size(self, size): print("batch", size)
+module.TritonPythonModel.auto_complete_config(Config())
+model = module.TritonPythonModel()
+model.initialize({"model_config": json.dumps({"decoupled": given["decoupled"]})})
+inputs = {"text_input": np.array([b"What is this?"], np.object_)}
+inputs.update({name: np.array([value]) for name, value in given["inputs"].items()})
+sent = []
+class Sender:
+    def send(self, response=None, flags=0): sent.append((response, flags))
+    def is_cancelled(self): return False
+request = types.SimpleNamespace(tensors={k: Tensor(k, v) for k, v in inputs.items()}, is_cancelled=lambda: False,
+                                get_response_sender=Sender)
+answers = model.execute([request])
+model.finalize()
+for response, flags in [(answers[0], 1)] if answers else sent:
+    values = {t.name: t.value.tolist()[0] for t in response.tensors}
+    values = {k: v.decode() if isinstance(v, bytes) else v for k, v in values.items()}
+    print("answer", json.dumps({**values, "flags": flags, "error": str(response.error or "")}))
+""".replace("PLACE", PLACE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("weights")
+    for name, content in small_models.folder_files("meta-llama/Llama-3.1-8B-Instruct", TOKENIZER).items():
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_bytes(content)
+    (made / "tokenizer.json").write_text(TOKENIZER)  # uncut: a decoder that joins bytes is not needed here
+    return made
+
+
+def ask(
+    tmp_path: Path, settings: dict[str, Any], inputs: dict[str, Any], decoupled: bool = False
+) -> tuple[str, list[dict[str, Any]]]:
+    installed = Installed(tmp_path / "install", "v1.2.1")
+    (installed.folder / "model").mkdir()
+    document = {"triton_config": {"max_batch_size": 0, "decoupled": decoupled}, **settings}
+    (installed.folder / "model" / "model.yaml").write_text(json.dumps(document))
+    done = installed.run("-c", ASK, json.dumps({"decoupled": decoupled, "inputs": inputs}))
+    said = done.stdout + done.stderr
+    lines = [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("answer ")]
+    return said, lines
+
+
+pytest.importorskip("yaml")
+
+
+def test_it_answers_from_the_folder(tmp_path: Path, folder: Path) -> None:
+    settings = {"model": str(folder), "backend": "pytorch", "tensor_parallel_size": 1, "max_seq_len": 64}
+    said, answers = ask(tmp_path, settings, {"sampling_param_max_tokens": 5, "return_finish_reason": True})
+    assert "[stand-in] LLM API of TensorRT-LLM 1.2.1" in said
+    assert "policy {'decoupled': False}" in said
+    assert "batch 0" in said
+    (answer,) = answers
+    assert (answer["finish_reason"], answer["error"]) == ("length", "")
+    assert answer["text_output"].count("word") == 5
+
+
+def test_streams_hold_the_text_so_far(tmp_path: Path, folder: Path) -> None:
+    inputs = {"sampling_param_max_tokens": 4, "streaming": True}
+    _, answers = ask(tmp_path, {"model": str(folder), "max_seq_len": 64}, inputs, decoupled=True)
+    texts = [answer["text_output"] for answer in answers]
+    assert [text.count("word") for text in texts] == [1, 2, 3, 4]
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(texts))
+    assert [answer["flags"] for answer in answers] == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"tensor_paralel_size": 2}, "tensor_paralel_size: Extra inputs are not permitted"),
+        ({"tensor_parallel_size": 2}, "world_size 2 is more than the 1 GPU(s) visible"),
+        ({"backend": "tensorrt"}, "this stand-in knows pytorch only"),
+        ({"model": "meta-llama/Llama-3.1-8B-Instruct"}, "no such directory"),
+    ],
+)
+def test_it_refuses_at_load(tmp_path: Path, folder: Path, settings: dict[str, Any], words: str) -> None:
+    said, answers = ask(tmp_path, {"model": str(folder), **settings}, {})
+    assert words in said
+    assert not answers
+
+
+def test_streaming_needs_the_decoupled_policy(tmp_path: Path, folder: Path) -> None:
+    _, answers = ask(tmp_path, {"model": str(folder), "max_seq_len": 64}, {"streaming": True})
+    assert "decoupled" in answers[0]["error"]
+
+
+# ---- images
+
+
+@pytest.mark.parametrize("version", IMAGE_VERSIONS)
+def test_newest_images_carry_templates_and_examples(version: str) -> None:
+    files = images.serving_files(version)
+    for name in ("config.pbtxt", "1/model.py", "1/model.yaml"):
+        assert f"app/all_models/llmapi/tensorrt_llm/{name}" in files
+    assert "app/all_models/inflight_batcher_llm/ensemble/config.pbtxt" in files
+    for family in ("llama", "gpt"):
+        assert f"app/tensorrt_llm/examples/models/core/{family}/convert_checkpoint.py" in files
+        assert f"app/tensorrt_llm/examples/{family}/convert_checkpoint.py" not in files
+    assert "app/tensorrt_llm/examples/quantization/quantize.py" in files
+    text = bytes(files["app/all_models/llmapi/tensorrt_llm/config.pbtxt"]).decode()  # type: ignore[arg-type]
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    assert {"text_input", "streaming", "sampling_param_max_tokens"} <= {
+        tensor.name for tensor in config.input
+    }
+    assert config.output[0].name == "text_output"
+
+
+def test_older_images_carry_examples_only() -> None:
+    files = images.serving_files("v0.13.0")
+    assert "app/tensorrt_llm/examples/llama/convert_checkpoint.py" in files
+    assert not [name for name in files if name.startswith("app/all_models/")]
+
+
+def test_all_tags_share_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = [Layer(tmp_path / "base", "sha256:b", "sha256:d", 1)]
+    pushed: dict[str, list[Layer]] = {}
+
+    class Registry:
+        def __init__(self, _: str) -> None:
+            pass
+
+        def push_image(self, _: str, tag: str, manifest: bytes, __: bytes, layers: list[Layer]) -> str:
+            pushed[tag] = layers
+            return str(hash(manifest))
+
+    monkeypatch.setattr(images, "base_layers", lambda _: base)
+    monkeypatch.setattr(images, "Registry", Registry)
+    first = images.build(tmp_path, "nowhere")
+    assert first == images.build(tmp_path, "nowhere")
+    assert {name.removeprefix("nvidia/tritonserver:") for name in first} == set(pushed)
+    assert {"24.02-py3", "24.07-py3", "24.09-py3"} <= set(pushed)
+    for tag, layers in pushed.items():
+        assert layers[:1] == base
+        assert len(layers) == (2 if "trtllm" in tag else 1)
+    assert len({pushed[tag][1].digest for tag in images.SERVING}) == len(images.SERVING)
