@@ -5,6 +5,7 @@ lab this group has no data; inventories/lab.py says what to do then.
 """
 
 import json
+import os
 
 from tests.lab.settings import from_environment
 
@@ -20,7 +21,7 @@ if _lab_json.exists():
     ssh_key = _lab["ssh_key"]
     ssh_known_hosts_file = _lab["known_hosts"]
 
-    model = "smollm2-135m"
+    model = os.environ.get("LAB_MODEL", "smollm2-135m")
 
     docker_repository_url = f"{_http}/dnf/docker-ce/el{{os_major}}/"
     docker_gpg_key_url = f"{_http}/dnf/docker-ce/gpg"
@@ -55,5 +56,7 @@ if _lab_json.exists():
     stop_timeout_s = 40
 
     __all__ = [
-        _name for _name in dir() if not _name.startswith("_") and _name not in ("json", "from_environment")
+        _name
+        for _name in dir()
+        if not _name.startswith("_") and _name not in ("json", "os", "from_environment")
     ]

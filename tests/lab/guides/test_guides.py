@@ -1,0 +1,68 @@
+"""Every profile of inventories/models, deployed unchanged, one after the other, on one host with eight GPUs.
+
+The lab's hub serves small models of the same architectures under the names and revisions the profiles pin; their
+answers are gibberish, smollm2-135m's is English. At the end a table is printed: what was deployed, and how it went.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from operations.plan.profiles import load_profile, profile_names
+from tests.lab import machine
+from tests.lab.e2e.one_host import DEPLOY, OneHost
+from tests.lab.mirror.content import GATED_TOKEN
+from tests.lab.settings import from_environment
+
+pytestmark = pytest.mark.lab
+
+NET = os.environ.get("LAB_GUIDES_NET", "10.93.0")
+GPUS = "NVIDIA A100-SXM4-40GB:8"
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[OneHost]:
+    """A bare host with eight GPUs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_NET", NET)
+        patch.setenv("LAB_GPUS", GPUS)
+        for name in ("LAB_STATE", "LAB_OS"):
+            patch.delenv(name, raising=False)
+        settings = from_environment()
+    if lacking := machine.missing(settings):
+        pytest.fail("; ".join(lacking))
+    ours = OneHost(settings)
+    ours.environment |= {"LAB_GPUS": GPUS}
+    ours.lab("down")
+    ours.lab("up", "1")
+    yield ours
+    ours.lab("down")
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[list[str]]:
+    """One line a profile, printed at the end."""
+    rows = ["", f"{'profile':22}{'release':9}{'stages':>7}{'seconds':>9}  answer"]
+    yield rows
+    print("\n".join(rows))
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_a_profile_deploys_unchanged_answers_and_stays(name: str, host: OneHost, table: list[str]) -> None:
+    host.environment["LAB_MODEL"] = name
+    gated = load_profile(name).weights.gated
+    first = host.run(*DEPLOY, environment={"HF_TOKEN": GATED_TOKEN} if gated else None)
+    assert first.code == 0, first.output
+    assert "gives the golden answer" in first.output, first.output
+    second = host.run(*DEPLOY)
+    assert second.code == 0, second.output
+    assert "converged: release" in second.output, second.output
+    host.verified()
+    answer = re.findall(r"gives the golden answer: (.*)", first.output)[-1]
+    changed = len(re.findall(r"\] Success", first.output))
+    release = load_profile(name).image.release
+    table.append(f"{name:22}{release:9}{changed:7}{first.seconds:9.1f}  {answer[:50]!r}")
