@@ -69,7 +69,7 @@ class Lab:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     lacking = machine.missing(settings.from_environment())
     if lacking:
-        pytest.skip("; ".join(lacking))
+        pytest.fail("; ".join(lacking))
     ours = Lab(tmp_path_factory.mktemp("lab") / "state")
     ours.ok("down")
     ours.ok("up", "2")
