@@ -81,8 +81,7 @@ def run_and_follow(state: State, host: Host, work: Work) -> bool:
         attached = "attached" in output
         if attached:
             logger.info(f"{host.print_prefix}{work.title}: already running on the host, re-attached to it")
-        cursor = next((line[8:] for line in output if line.startswith("cursor: ")), "")
-        ended = follow(host, work.title, work.unit, cursor, ENDED, began)
+        ended = follow(host, work.title, work.unit, printed(output, "cursor"), ENDED, began)
     except SecretMissing as error:
         logger.error(f"{host.print_prefix}{work.title}: {error}")
         return False
@@ -128,6 +127,11 @@ def follow(host: Host, title: str, unit: str, cursor: str, ended: Sequence[str],
         _show(host, title, unit, lines, time.monotonic() - began)
         if properties.get("SubState") in ended:
             return Ended(properties, recent)
+
+
+def printed(output: Sequence[str], name: str) -> str:
+    """What a script printed as `name: value`, or nothing."""
+    return next((line.removeprefix(f"{name}: ") for line in output if line.startswith(f"{name}: ")), "")
 
 
 def log_lost(host: Host, title: str, unit: str, error: BaseException) -> None:

@@ -15,7 +15,7 @@ from pyinfra.api.state import State
 from pyinfra.operations import files, systemd
 
 from operations import convergence, host_files
-from operations.detached import LOST, follow, log_lost, shell
+from operations.detached import LOST, follow, log_lost, printed, shell
 from operations.facts.releases import ReleaseLinks
 from operations.facts.units import ReloadNeeded
 from operations.golden import ask_in_a_process
@@ -114,9 +114,8 @@ def _start(host: Host, release: Release) -> str:
     )
     if not ok:
         return f"{unit} did not start: {' '.join(output[-3:])}"
-    cursor = next((line[8:] for line in output if line.startswith("cursor: ")), "")
-    started = next((line.split()[1] for line in output if line.startswith("started: ")), "0")
-    ended = follow(host, unit, unit.removesuffix(".service"), cursor, STARTED, began)
+    started = printed(output, "started")
+    ended = follow(host, unit, unit.removesuffix(".service"), printed(output, "cursor"), STARTED, began)
     if ended.properties.get("SubState") == "running":
         return ""
     shell(host, f"systemctl stop {unit}")

@@ -162,14 +162,13 @@ class Release:
             },
             "image": {"tag": self.image.tag, "inputs": dict(self.image.inputs)},
             "artifacts": artifacts,
-            "parameters": {name: value for name, value in self.parameters.items()},
+            "parameters": dict(self.parameters),
             "packages": {**self.settings.docker_packages, **self.settings.nvidia_container_toolkit_packages},
         }
 
     def _container_options(self) -> list[str]:
         server = self.profile.server
-        # Published on one address of the host: inside its own network the container can reach, and be reached by,
-        # nothing else.
+        # Published on one address of the host, from a network of the container's own: no other port can be reached.
         published = [f"--publish={self.settings.bind_address}:{port}:{port}" for port in self.ports]
         return [
             *published,
