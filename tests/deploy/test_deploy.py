@@ -56,7 +56,7 @@ def pyinfra(*arguments: str, cwd: Path = PROJECT, **environment: str) -> subproc
     argv = [str(PYINFRA), *arguments]
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OCI_", "LAB_", "HF_"))}
     return subprocess.run(
-        argv, capture_output=True, text=True, timeout=60, cwd=cwd, env={**kept, **environment}
+        argv, capture_output=True, text=True, timeout=60, cwd=cwd, env={**kept, **QUICK, **environment}
     )
 
 
