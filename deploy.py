@@ -12,6 +12,7 @@ from pyinfra import config
 from operations import (
     container_runtime,
     convergence,
+    database,
     engine,
     model_repository,
     packages,
@@ -40,6 +41,7 @@ if wanted:
 
     # Release: complete before anything points to it, proven before the run succeeds
     model_repository.lay_out(release=wanted)
+    database.run(release=wanted)
     triton_service.install(release=wanted)
     release.switch(release=wanted)
     triton_service.run(release=wanted)

@@ -11,7 +11,7 @@ from operations.plan import PlanError, Release, Settings, plan_release
 from operations.plan.difference import Difference, difference
 from operations.plan.observed import Observed
 from operations.plan.packages import CONFLICTING_PACKAGES, check_os, wanted_packages
-from operations.plan.profiles import Profile, load_profile
+from operations.plan.profiles import PlanProfile, Profile, load_profile
 from operations.plan.release import ready_urls
 from operations.plan.settings import from_host_data
 
@@ -23,6 +23,19 @@ def look() -> Release | None:
     Reads the host in one round trip, plans, and prints what differs as a table, before anything is changed.
     Raises pyinfra's error with the plan's one line for whatever cannot be deployed.
     """
+    release, observed = planned()
+    rendered = host_files.rendered(release.settings, release.os_major, release.database)
+    rows = difference(release, observed, host_files.digests(rendered))
+    logger.info(_report(release, observed, rows))
+    return release if rows else None
+
+
+def planned() -> tuple[Release, Observed]:
+    """
+    The release the host should become, and the host as one round trip found it.
+
+    Raises pyinfra's error with the plan's one line for whatever cannot be deployed.
+    """
     try:
         settings = from_host_data(host.data.dict(), host.name)  # type: ignore[no-untyped-call]
         profile = load_profile(settings.model, settings.profile_overrides)
@@ -30,28 +43,32 @@ def look() -> Release | None:
         os_major = check_os(dict(observed.os_release), observed.architecture)
         if observed.gpu_problem:
             raise PlanError("GPUs", observed.gpu_problem, "a working NVIDIA driver")
-        release = plan_release(settings, observed.gpus, os_major, profile)
+        return plan_release(settings, observed.gpus, os_major, profile), observed
     except PlanError as error:
         message = str(error)
         raise PyinfraError(
             message if message.startswith(f"{host.name}: ") else f"{host.name}: {message}"
         ) from None
-    digests = host_files.digests(host_files.rendered(settings, os_major))
-    rows = difference(release, observed, digests)
-    logger.info(_report(release, observed, rows))
-    return release if rows else None
 
 
 def observe(settings: Settings, profile: Profile) -> Observed:
     """One round trip; of the release, only what is known before the host's GPUs are: names, not keys."""
     packages = [*wanted_packages(settings, ""), *CONFLICTING_PACKAGES]
+    database = f"{settings.service_name}-database" if isinstance(profile, PlanProfile) else ""
+    units = ["docker.service", f"{settings.service_name}.service"]
     state: Observed = host.get_fact(
         HostState,
         data_root=settings.data_root,
         service=settings.service_name,
         packages=packages,
-        files=[host_files.DOCKER_REPOSITORY, host_files.TOOLKIT_REPOSITORY, host_files.unit_path(settings)],
-        units=["docker.service", f"{settings.service_name}.service"],
+        files=[
+            host_files.DOCKER_REPOSITORY,
+            host_files.TOOLKIT_REPOSITORY,
+            host_files.unit_path(settings),
+            host_files.database_unit_path(settings),
+        ],
+        units=[*units, f"{database}.service"] if database else units,
+        database=database,
         urls=list(ready_urls(settings, profile).values()),
     )
     return state
@@ -69,6 +86,7 @@ def _report(release: Release, observed: Observed, rows: list[Difference]) -> str
     widths = [min(max(len(getattr(r, f)) for r in (header, *rows)), 58) for f in ("stage", "what", "found")]
     count = f"{len(rows)} difference{'s' if len(rows) > 1 else ''}"
     lines = [f"{prefix}release {release.id} ({release.settings.model}): {count}"]
+    lines += [f"{prefix}  warning: {warning}" for warning in release.warnings]
     if observed.detached_units:
         lines.append(f"{prefix}  at work on the host: {', '.join(observed.detached_units)}")
     for row in (header, *rows):

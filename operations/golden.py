@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from operations.plan.profiles import Golden
+from operations.plan.profile_tables import Golden, SearchGolden
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -87,24 +87,46 @@ def verdict(golden: Golden, answer: str) -> str:
     return "" if good else f"golden request to {golden.model}: found {answer[:80]!r}, expected {wanted}"
 
 
-def ask_in_a_process(address: str, golden: Golden, timeout_s: float = 120) -> tuple[str, str]:
-    """`ask` in a Python process of its own: the answer, and what is wrong with it (empty: nothing)."""
+def proven(address: str, golden: Golden | SearchGolden, seed: str = "") -> tuple[str, str]:
+    """
+    The answer to a golden request, in words, and what is wrong with it (empty: nothing).
+
+    + seed: the profile's documents, JSON lines, among which a search finds its picture
+    """
+    if isinstance(golden, Golden):
+        answers, problem = in_a_process("golden", address, golden.model_dump_json())
+        answer = str(answers[0]["answer"]) if answers else ""
+        return answer, f"golden request to {golden.model}: {problem}" if problem else verdict(golden, answer)
+    documents = {line["id"]: line for line in map(json.loads, seed.splitlines())}
+    image = documents.get(golden.image_of, {}).get("image") if golden.image_of else None
+    request = {"model": golden.model, "text": golden.text, "image": image}
+    answers, problem = in_a_process("search", address, json.dumps(request))
+    found = ((answers[0]["document"] if answers else None) or {}).get("id", "no document")
+    if not problem and found != golden.expect:
+        problem = f"found {found}, expected {golden.expect}"
+    score = f" ({answers[0]['score']:.3f})" if answers else ""
+    return f"{found}{score}", f"golden request to {golden.model}: {problem}" if problem else ""
+
+
+def in_a_process(
+    module: str, address: str, requests: str, timeout_s: float = 150
+) -> tuple[list[dict[str, Any]], str]:
+    """One of the asking modules in a Python process of its own: its answers, and why there are none or too few."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "operations.golden", address],
-            input=golden.model_dump_json(),
+            [sys.executable, "-m", f"operations.{module}", address],
+            input=requests,
             capture_output=True,
             text=True,
-            timeout=timeout_s + 30,
+            timeout=timeout_s,
             cwd=PROJECT,
         )
     except subprocess.TimeoutExpired:
-        return "", f"golden request to {golden.model}: no answer within {timeout_s:.0f} s"
+        return [], f"no answer within {timeout_s:.0f} s"
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        return "", f"golden request to {golden.model}: {last}"
-    answer = str(json.loads(done.stdout)["answer"])
-    return answer, verdict(golden, answer)
+        return answers, (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return answers, ""
 
 
 def main() -> int:

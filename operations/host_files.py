@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from operations.plan.packages import for_os
+from operations.plan.release import Database
 from operations.plan.settings import Settings
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
@@ -36,8 +37,15 @@ def unit_path(settings: Settings) -> str:
     return f"/etc/systemd/system/{settings.service_name}.service"
 
 
-def rendered(settings: Settings, os_major: str) -> dict[str, str]:
+def database_unit_path(settings: Settings) -> str:
+    """Where the database's unit is, for models that have one."""
+    return f"/etc/systemd/system/{settings.service_name}-database.service"
+
+
+def rendered(settings: Settings, os_major: str, database: Database | None = None) -> dict[str, str]:
     """Every such file as it should be: path -> text."""
+    unit = _environment().get_template("database.service.j2")
+    units = {database_unit_path(settings): unit.render(database=database)} if database else {}
     repository = _environment().get_template("dnf.repo.j2")
     return {
         DOCKER_REPOSITORY: repository.render(
@@ -54,6 +62,7 @@ def rendered(settings: Settings, os_major: str) -> dict[str, str]:
             key=f"file://{TOOLKIT_KEY}",
             signed_metadata=True,
         ),
+        **units,
         unit_path(settings): _environment().get_template("triton.service.j2").render(settings=settings),
     }
 

@@ -35,27 +35,29 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
     if found.complete:
         host.noop(f"release {release.id} is complete")
         return
-    templates = host.get_fact(TemplateFiles, directory=release.template_directory, models=release.models)
-    missing = [model for model in release.models if model not in templates]
-    if missing:
-        yield refuse(
-            f"model repository: found no config.pbtxt of {', '.join(missing)} in {release.template_directory}, "
-            f"expected the templates of tensorrtllm_backend {release.stack.backend_tag}; check repository.models"
-        )
-        return
+    own = release.profile.model_files(commands.WEIGHTS)
+    templates: dict[str, str] = {}
+    if release.source:
+        templates = host.get_fact(TemplateFiles, directory=release.template_directory, models=release.models)
+        if missing := [model for model in release.models if model not in templates]:
+            yield refuse(
+                f"model repository: found no config.pbtxt of {', '.join(missing)} in {release.template_directory}, "
+                f"expected the templates of tensorrtllm_backend {release.stack.backend_tag}; check repository.models"
+            )
+            return
     try:
         configs = plan_model_repository.render(
             templates, release.parameters, release.profile.model_parameters
         )
+        for path, text in own.items():
+            if path.endswith("/config.pbtxt"):
+                plan_model_repository.parsed(path.split("/")[0], text)
     except PlanError as error:
         yield refuse(str(error))
         return
     files = {
         **{f"model_repository/{model}/config.pbtxt": text for model, text in configs.items()},
-        **{
-            f"model_repository/{path}": text
-            for path, text in release.profile.model_files(commands.WEIGHTS).items()
-        },
+        **{f"model_repository/{path}": text for path, text in own.items()},
         **release.files,
         "release.json": json.dumps(release.document(), indent=2, sort_keys=True) + "\n",
     }

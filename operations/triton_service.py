@@ -14,14 +14,14 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 from pyinfra.operations import files, systemd
 
-from operations import convergence, host_files
+from operations import convergence, documents, host_files
 from operations.detached import LOST, follow, log_lost, printed, shell
 from operations.facts.releases import ReleaseLinks
-from operations.facts.units import ReloadNeeded
-from operations.golden import ask_in_a_process
-from operations.plan.difference import running_problems
+from operations.golden import proven
+from operations.plan.difference import empty_encoders, running_problems
 from operations.plan.release import Release
 from operations.release import switch_script
+from operations.systemd_units import reloaded
 from operations.tunnel import forwarded
 
 # A start is over when it succeeded, or failed once: systemd would try again three times, a quarter of a minute apart,
@@ -55,20 +55,6 @@ def unit_of(release: Release) -> str:
 
 
 @operation()
-def reloaded(unit: str) -> Generator[str, None, None]:
-    """
-    systemd has read the unit's file as it is on disk.
-
-    Only then is it told to reload: each daemon-reload can take the GPUs away from running containers
-    (https://github.com/NVIDIA/nvidia-container-toolkit/issues/48), and pyinfra's `daemon_reload=True` always does.
-    """
-    if not host.get_fact(ReloadNeeded, unit=unit):
-        host.noop(f"systemd knows {unit} as it is on disk")
-        return
-    yield "systemctl daemon-reload"
-
-
-@operation()
 def serving(release: Release) -> Generator[FunctionCommand, None, None]:
     """
     The service's container runs this release, its models are ready and it gives the golden answer.
@@ -82,16 +68,24 @@ def serving(release: Release) -> Generator[FunctionCommand, None, None]:
     observed = convergence.observe(release.settings, release.profile)
     active = observed.units.get(unit_of(release), {}).get("ActiveState") == "active"
     problems = [f"{what}: {found}" for _, what, found, _ in running_problems(release, observed)]
-    if active and not problems:
+    if not active:
+        problems = problems or ["service: not active"]
+    empty = [f"{what}: {found}" for _, what, found, _ in empty_encoders(release, observed)]
+    if not problems and not empty:
         host.noop(f"release {release.id} serves")
         return
-    yield FunctionCommand(_restart_and_prove, (release, problems or ["service: not active"]), {})
+    yield FunctionCommand(_restart_and_prove, (release, problems, empty), {})
 
 
-def _restart_and_prove(state: State, host: Host, release: Release, problems: list[str]) -> bool:
+def _restart_and_prove(
+    state: State, host: Host, release: Release, problems: list[str], empty: list[str]
+) -> bool:
     try:
-        logger.info(f"{host.print_prefix}starting release {release.id}: {'; '.join(problems)}")
-        problem = _start(host, release) or _prove(host, release)
+        problem = ""
+        if problems:
+            logger.info(f"{host.print_prefix}starting release {release.id}: {'; '.join(problems)}")
+            problem = _start(host, release)
+        problem = problem or _prove(host, release, bool(empty))
         if not problem:
             return True
         logger.error(f"{host.print_prefix}release {release.id}: {problem}")
@@ -130,11 +124,14 @@ def _start(host: Host, release: Release) -> str:
     return f"{unit} did not get ready, expected its models to answer; see: journalctl --unit {unit}"
 
 
-def _prove(host: Host, release: Release) -> str:
-    """The golden requests; what is wrong with an answer, or nothing."""
+def _prove(host: Host, release: Release, empty: bool) -> str:
+    """The golden requests, where need be after the first documents; what is wrong with an answer, or nothing."""
+    seed = release.database.seed if release.database else ""
     with forwarded(host, release.address, release.ports[1]) as endpoint:
+        if empty and (problem := documents.stored(host, release, endpoint, seed)):
+            return f"documents: {problem}"
         for golden in release.profile.golden:
-            answer, problem = ask_in_a_process(endpoint, golden)
+            answer, problem = proven(endpoint, golden, seed)
             if problem:
                 return problem
             answered = " ".join(answer.split())[:90]

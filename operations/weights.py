@@ -1,4 +1,4 @@
-"""Model weights from a Hugging Face hub, at a pinned revision."""
+"""Model weights, and datasets to calibrate with, from a Hugging Face hub at pinned revisions."""
 
 from __future__ import annotations
 
@@ -11,4 +11,5 @@ from operations.plan.release import Release
 @deploy("Weights")
 def download(release: Release) -> None:
     """Downloaded and verified inside the serving image: the host needs no Python of ours."""
-    detached.artifact(name="Download the weights", wanted=release.weights)
+    for step in release.recipe.downloads:
+        detached.artifact(name=step.title, wanted=step.artifact, unless=step.unless)

@@ -1,6 +1,7 @@
 # Lays out a release: the checkout's models, over them the files of standard input (a base64 tar archive), sealed.
 #
-# Input, as shell variables: FINAL, PARTIAL, HEAD, TEMPLATES (the checkout's directory of models), MODELS (one a line).
+# Input, as shell variables: FINAL, PARTIAL, HEAD, TEMPLATES (the checkout's directory of models; empty where the models
+# come on standard input), MODELS (one a line).
 
 set -eu
 umask 022
@@ -8,7 +9,7 @@ CHECKSUMS=1
 rm -rf "$PARTIAL"
 mkdir -p "$PARTIAL/model_repository"
 for model in $MODELS; do
-    cp -R "$TEMPLATES/$model" "$PARTIAL/model_repository/$model"
+    [ -z "$TEMPLATES" ] || cp -R "$TEMPLATES/$model" "$PARTIAL/model_repository/$model"
     # Triton takes a model without a version directory for broken; git does not keep an empty one.
     mkdir -p "$PARTIAL/model_repository/$model/1"
 done

@@ -1,7 +1,8 @@
 # Reads everything a release cares about, in one round trip, and changes nothing.
 #
-# Input, as shell variables set in front of this text: DATA_ROOT SERVICE GPU_FIELDS, and the lists PACKAGES FILES
-# UNITS URLS, one word each line. Output: sections, each a line of the ASCII record separator and the section's
+# Input, as shell variables set in front of this text: DATA_ROOT SERVICE DATABASE (a container, or empty) DATABASE_STATE
+# (SQL) GPU_FIELDS, and the lists PACKAGES FILES UNITS URLS, and SEALED and MEASURED (directories under the data root),
+# one word each line. Output: sections, each a line of the ASCII record separator and the section's
 # name, then the untouched output of the tool that was asked; operations/facts/host_state.py reads them. Raw tool
 # output rather than JSON made here: a shell cannot quote it safely, and captured output tests the reader.
 # Absent things give empty sections: the script succeeds on a host that has nothing of ours.
@@ -16,6 +17,9 @@ has() { command -v "$1" >/dev/null 2>&1; }
 IFS='
 '
 set -f
+
+# directories of the data root, one a line
+under() { for name in $1; do printf '%s\n' "$DATA_ROOT/$name"; done; }
 
 section os-release
 cat /etc/os-release 2>/dev/null
@@ -40,17 +44,16 @@ systemctl list-units --all --plain --no-legend 'tritonhost-*' 2>/dev/null
 section container
 has docker && docker container inspect --format '{{json .}}' "$SERVICE" 2>/dev/null
 section images
-has docker && docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}}	{{.ID}}' tritonhost/serving 2>/dev/null
+has docker && docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}}	{{.ID}}' --filter 'reference=tritonhost/*' 2>/dev/null
 
 section manifests
-for manifest in $(find "$DATA_ROOT/sources" "$DATA_ROOT/weights" "$DATA_ROOT/checkpoints" "$DATA_ROOT/engines" \
-    "$DATA_ROOT/releases" -mindepth 2 -maxdepth 2 -name manifest.json -type f ! -path '*/.*' 2>/dev/null); do
+for manifest in $(find $(under "$SEALED") -mindepth 2 -maxdepth 2 -name manifest.json -type f ! -path '*/.*' 2>/dev/null); do
     part "$manifest"
     cat "$manifest"
 done
 
 section sizes
-find "$DATA_ROOT/weights" "$DATA_ROOT/checkpoints" "$DATA_ROOT/engines" -type f ! -path '*/.*' \
+find $(under "$MEASURED") -type f ! -path '*/.*' \
     -printf '%p\t%s\t%Ts\n' 2>/dev/null
 
 section links
@@ -63,7 +66,7 @@ release=$(readlink -f "$DATA_ROOT/current" 2>/dev/null)
 [ -n "$release" ] && [ -d "$release" ] && (cd "$release" && find . -type f ! -name manifest.json -exec sha256sum {} + 2>/dev/null)
 
 section inodes
-find "$DATA_ROOT/weights" "$DATA_ROOT/engines" "$DATA_ROOT/releases" -mindepth 1 -maxdepth 1 -type d ! -name '.*' \
+find $(under "$SEALED") -mindepth 1 -maxdepth 1 -type d ! -name '.*' \
     -printf '%p\t%i\n' 2>/dev/null
 
 section root
@@ -72,6 +75,10 @@ lsblk --bytes --noheadings --raw --inverse --output NAME,TYPE,SIZE "$(findmnt --
 
 section gpus
 has nvidia-smi && nvidia-smi --query-gpu="$GPU_FIELDS" --format=csv,noheader,nounits 2>&1
+
+section database
+[ -n "$DATABASE" ] && docker exec "$DATABASE" psql --username postgres --dbname tritonhost --no-psqlrc --tuples-only \
+    --no-align --field-separator '	' --command "$DATABASE_STATE" 2>/dev/null
 
 section ready
 [ -n "$URLS" ] && has curl && for url in $URLS; do

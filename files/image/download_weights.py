@@ -2,7 +2,7 @@
 
     python3 download_weights.py REQUEST.json OUTPUT_DIRECTORY
 
-REQUEST.json: repository, revision (40-hex commit), include and exclude patterns, endpoint. The token, where one is
+REQUEST.json: type (weights or dataset), repository, revision (40-hex commit), include and exclude patterns, endpoint. The token, where one is
 needed, is a file `token` beside REQUEST.json. What an interrupted download left in the directory is continued:
 files that are complete are not fetched again, and huggingface_hub resumes the one that is not. huggingface_hub
 itself checks sizes only, so the hashes the hub states are compared here. Python 3.10, huggingface_hub 0.2x and later.
@@ -42,14 +42,21 @@ def main() -> int:
 
     api = HfApi(endpoint=request["endpoint"], token=token or False)
     name, revision = request["repository"], request["revision"]
+    kind = "dataset" if request["type"] == "dataset" else "model"
     try:
-        info = patiently(lambda: api.model_info(name, revision=revision, files_metadata=True))
+        info = patiently(lambda: api.repo_info(name, revision=revision, repo_type=kind, files_metadata=True))
     except Exception as error:
         return refused(name, revision, error, token is not None)
     if info.sha != revision:
         return fail(f"{name}: the hub answers with commit {info.sha}, expected {revision}")
     wanted = [f for f in info.siblings if selected(f.rfilename, request)]
-    if not request["allow_pickle"] and not any(f.rfilename.endswith(".safetensors") for f in wanted):
+    if not wanted:
+        return fail(f"{name}: no file at {revision} matches include; expected at least one")
+    if (
+        kind == "model"
+        and not request["allow_pickle"]
+        and not any(f.rfilename.endswith(".safetensors") for f in wanted)
+    ):
         return fail(
             f"{name}: no *.safetensors at {revision}, expected weights in that format; see weights.include"
         )
@@ -68,7 +75,7 @@ def main() -> int:
                 f"{number}/{len(wanted)} {entry.rfilename} ({gib(entry.size or 0)}; {gib(done)} of {gib(total)} done)"
             )
             try:
-                fetch(api, name, revision, entry.rfilename, output)
+                fetch(api, kind, name, revision, entry.rfilename, output)
             except Exception as error:
                 return refused(name, revision, error, token is not None)
             if not matches(path, entry):
@@ -99,9 +106,9 @@ def selected(path: str, request: dict[str, Any]) -> bool:
     return any_of(request["include"]) and not any_of(request["exclude"])
 
 
-def fetch(api: Any, name: str, revision: str, path: str, output: str) -> None:
+def fetch(api: Any, kind: str, name: str, revision: str, path: str, output: str) -> None:
     """One file; a broken transfer is resumed, with pauses that grow."""
-    patiently(lambda: api.hf_hub_download(name, path, revision=revision, local_dir=output))
+    patiently(lambda: api.hf_hub_download(name, path, repo_type=kind, revision=revision, local_dir=output))
 
 
 def patiently(call: Callable[[], Any]) -> Any:

@@ -48,6 +48,8 @@ if _lab_json.exists():
     git_mirrors = {"https://github.com/": f"{_http}/git/"}
     backend_commits = _lab["git"].get("triton-inference-server/tensorrtllm_backend", {})
     image_registry = _registry
+    docker_hub_registry = _registry
+    python_index_url = f"{_http}/pypi/simple/"
     image_digests = _lab["images"]
 
     # tritonserver looks for a GPU for its metrics and its pinned memory, and a lab host has none.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
+from typing import Any
 
 from pyinfra.api.facts import FactBase
 
@@ -54,3 +56,23 @@ class ImageId(FactBase[str]):
 
     def process(self, output: list[str]) -> str:
         return output[0].strip()
+
+
+class ModelConfig(FactBase[dict[str, Any]]):
+    """
+    A downloaded model's config.json; empty where there is none, or it is not one.
+
+    + path: the file
+    """
+
+    default = dict
+
+    def command(self, path: str) -> str:
+        return f"cat {shlex.quote(path)} 2>/dev/null || :"
+
+    def process(self, output: list[str]) -> dict[str, Any]:
+        try:
+            config = json.loads("\n".join(output))
+        except json.JSONDecodeError:
+            return {}
+        return config if isinstance(config, dict) else {}

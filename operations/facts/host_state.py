@@ -10,10 +10,14 @@ from typing import Any
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
-from operations.plan.artifacts import artifact_path
+from operations.facts.database import STATE_SQL
+from operations.plan.artifacts import DIRECTORIES, artifact_path
 from operations.plan.gpu import QUERY_FIELDS, Gpu, parse_query
 from operations.plan.observed import Container, Observed, RootFileSystem, StoredArtifact
 from operations.scripts import host_script
+
+# A source tree's files are not listed in its manifest; a release's are compared by their content.
+UNMEASURED = ("source", "release")
 
 _SECTION, _PART = "\x1e", "\x1f"
 
@@ -24,6 +28,7 @@ class HostState(FactBase[Observed]):
 
     + data_root: where the artifacts are
     + service: the serving container's name
+    + database: the database's container; empty where the model has none
     + packages, files, units, urls: what to ask for, by name
     """
 
@@ -35,12 +40,17 @@ class HostState(FactBase[Observed]):
         files: list[str],
         units: list[str],
         urls: list[str],
+        database: str = "",
     ) -> str:
         return host_script(
             "probe.sh",
             {
                 "DATA_ROOT": data_root,
                 "SERVICE": service,
+                "DATABASE": database,
+                "DATABASE_STATE": STATE_SQL,
+                "SEALED": "\n".join(DIRECTORIES.values()),
+                "MEASURED": "\n".join(DIRECTORIES[kind] for kind in DIRECTORIES if kind not in UNMEASURED),
                 "GPU_FIELDS": ",".join(QUERY_FIELDS),
                 "PACKAGES": "\n".join(packages),
                 "FILES": "\n".join(files),
@@ -99,6 +109,7 @@ def observed(output: list[str]) -> Observed:
         root=root_file_system(part["root"]),
         gpus=gpus,
         gpu_problem=gpu_problem,
+        database=_tabbed(part["database"]),
         ready=_tabbed(part["ready"]),
     )
 
@@ -164,7 +175,7 @@ def _artifacts(
         if manifest is None:
             continue  # an unreadable manifest is none: the directory counts as an interrupted run's garbage
         kind, key, files = manifest["kind"], manifest["key"], manifest["files"]
-        if not directory.endswith(artifact_path("", kind, key)):
+        if kind not in DIRECTORIES or not directory.endswith(artifact_path("", kind, key)):
             continue
         problem = ""
         if kind == "release":

@@ -110,13 +110,23 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Step:
+    """An artifact and what is said while it is made. `unless`: an artifact that, once complete, does without it."""
+
+    title: str
+    artifact: Artifact
+    unless: Artifact | None = None
+
+
+@dataclass(frozen=True)
 class ServingImage:
-    """The image that converts, builds and serves; its tag is the hash of its inputs."""
+    """The image that converts, builds and serves; its tag is the hash of its inputs. `name`: what it is used for."""
 
     inputs: Inputs
     commands: tuple[tuple[str, ...], ...]
     files: Mapping[str, str] = field(default_factory=dict)
     needs_token: bool = False
+    name: str = "serving"
 
     @property
     def key(self) -> str:
@@ -126,7 +136,7 @@ class ServingImage:
     @property
     def tag(self) -> str:
         """Its name in the docker engine."""
-        return image_tag(self.key)
+        return f"tritonhost/{self.name}:{self.key}"
 
     @property
     def unit(self) -> str:
@@ -153,14 +163,22 @@ class ServingImage:
         return _make_it(self.commands)
 
 
-def image_tag(key: str) -> str:
-    """The tag of the image with this key."""
-    return f"tritonhost/serving:{key}"
+# The directory of each kind of artifact under the data root.
+DIRECTORIES = {
+    "source": "sources",
+    "weights": "weights",
+    "dataset": "datasets",
+    "checkpoint": "checkpoints",
+    "engine": "engines",
+    "onnx": "onnx",
+    "plan": "plans",
+    "release": "releases",
+}
 
 
 def artifact_path(data_root: str, kind: str, key: str) -> str:
-    """`<data_root>/engines/<key>`; weights are plural already."""
-    return f"{data_root}/{kind}{'' if kind.endswith('s') else 's'}/{key}"
+    """`<data_root>/engines/<key>`."""
+    return f"{data_root}/{DIRECTORIES[kind]}/{key}"
 
 
 def partial_path(path: str) -> str:

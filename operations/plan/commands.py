@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from operations.plan import flags
-from operations.plan.profiles import Checkpoint, Value
+from operations.plan.profile_tables import Checkpoint, Encoder, Value
 
 Argv = list[str]
 
@@ -18,6 +18,10 @@ CHECKPOINT = "/checkpoint"
 ENGINE = "/engine"
 RELEASE = "/release"
 OUTPUT = "/output"
+ONNX = "/onnx"
+CALIBRATION = "/calibration"
+WORK = "/run/tritonhost"  # the unit's own directory, where its files are
+DATABASE = "/database"  # PostgreSQL's socket
 
 
 def container(
@@ -52,14 +56,14 @@ def container(
     return [*argv, *options, image, *command]
 
 
-def first_of(candidates: Sequence[str], arguments: Sequence[str]) -> Argv:
-    """Run with python3 the first of several scripts that exists in the container; say which were tried if none does."""
+def first_of(candidates: Sequence[str], arguments: Sequence[str], interpreter: str = "python3 ") -> Argv:
+    """Run the first of several scripts that exists in the container; say which were tried if none does."""
     search = (
         'n=$1; shift; i=0; tried=; found=; while [ "$i" -lt "$n" ]; do tried="$tried $1"; '
         'if [ -z "$found" ] && [ -e "$1" ]; then found=$1; fi; shift; i=$((i + 1)); done; '
-        '[ -n "$found" ] || { echo "no script found in the serving image, looked for:$tried" >&2; exit 66; }; '
+        '[ -n "$found" ] || { echo "nothing found in the serving image, looked for:$tried" >&2; exit 66; }; '
         # A neutral directory: python run inside a clone imports the clone's tensorrt_llm instead of the image's.
-        'cd /tmp && exec python3 "$found" "$@"'
+        f'cd /tmp && exec {interpreter}"$found" "$@"'
     )
     return ["sh", "-c", search, "first-of", str(len(candidates)), *candidates, *arguments]
 
@@ -104,6 +108,7 @@ def quantize(checkpoint: Checkpoint, version: str, candidates: Sequence[str]) ->
         "calib_size": recipe.calibration_size,
         "batch_size": recipe.calibration_batch,
         "awq_block_size": recipe.awq_block_size,
+        "calib_dataset": f"{CALIBRATION}/{recipe.calibration.name}" if recipe.calibration else None,
     }
     arguments = {name: value for name, value in chosen.items() if value is not None}
     return first_of(candidates, as_options(flags.quantize_flags({**arguments, **checkpoint.flags}, version)))
@@ -113,6 +118,39 @@ def build_engine(engine: Mapping[str, Value], version: str) -> Argv:
     """trtllm-build: TensorRT-LLM checkpoint -> engine."""
     arguments = {"checkpoint_dir": CHECKPOINT, "output_dir": OUTPUT, **engine}
     return ["trtllm-build", *as_options(flags.build_flags(arguments, version))]
+
+
+# Where NVIDIA's images keep trtexec: the Triton repository's own tests (qa/L0_perf_resnet) call the first, images of
+# TensorRT-LLM have had the second.
+TRTEXEC = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec", "/opt/tensorrt/bin/trtexec")
+
+
+def trtexec(encoder: Encoder) -> Argv:
+    """
+    trtexec: ONNX -> TensorRT plan, for batches of 1 to the encoder's largest, without timing the result.
+
+    Flags: NVIDIA/TensorRT, samples/common/sampleOptions.cpp at v10.4.0; --skipInference came with 8.6.
+    """
+    if encoder.architecture == "clip_vision":
+        dimensions = {"pixel_values": f"3x{encoder.image_size}x{encoder.image_size}"}
+    else:
+        dimensions = dict.fromkeys(("input_ids", "attention_mask"), str(encoder.text_tokens))
+
+    def shapes(batch: int) -> str:
+        return ",".join(f"{name}:{batch}x{size}" for name, size in dimensions.items())
+
+    precision = {"fp32": [], "fp16": ["--fp16"], "int8": ["--int8", "--fp16"]}[encoder.precision]
+    arguments = [
+        f"--onnx={ONNX}/model.onnx",
+        f"--saveEngine={OUTPUT}/model.plan",
+        *precision,
+        f"--minShapes={shapes(1)}",
+        f"--optShapes={shapes(encoder.max_batch_size)}",
+        f"--maxShapes={shapes(encoder.max_batch_size)}",
+        f"--memPoolSize=workspace:{encoder.workspace_mib}",  # in MiB
+        "--skipInference",
+    ]
+    return first_of(TRTEXEC, arguments, interpreter="")
 
 
 def checkout(

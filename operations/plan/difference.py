@@ -77,16 +77,15 @@ def _container_runtime(release: Release, observed: Observed, _: Mapping[str, str
 
 
 def _artifacts(release: Release, observed: Observed, _: Mapping[str, str]) -> Rows:
-    yield from _artifact(release.source, observed)
-    if release.image.tag not in observed.images:
-        yield "serving image", release.image.title, "absent", release.image.tag
-    for artifact in (release.weights, release.checkpoint, release.engine):
+    if release.source:
+        yield from _artifact(release.source, observed)
+    for image in release.images:
+        if image.tag not in observed.images:
+            yield f"{image.name} image", image.title, "absent", image.tag
+    for step in release.steps:
         # A checkpoint is only needed to build the engine from; a complete engine does without.
-        superfluous = (
-            artifact is release.checkpoint and release.engine and _complete(release.engine, observed)
-        )
-        if artifact and not superfluous:
-            yield from _artifact(artifact, observed)
+        if not (step.unless and _complete(step.unless, observed)):
+            yield from _artifact(step.artifact, observed)
 
 
 def _artifact(artifact: Artifact, observed: Observed) -> Rows:
@@ -170,6 +169,27 @@ def running_problems(release: Release, observed: Observed) -> Rows:
             yield "service", f"{model} ready", "no answer" if status == "000" else status, "200"
 
 
+def _database(release: Release, observed: Observed, digests: Mapping[str, str]) -> Rows:
+    database = release.database
+    if database is None:
+        return
+    unit = f"{database.service}.service"
+    yield from _unit("database", unit, observed)
+    state = observed.database
+    wanted = str(max(database.migrations))
+    if state.get("version") != wanted:
+        yield "database", "schema version", state.get("version") or "not known", wanted
+    yield from empty_encoders(release, observed)
+
+
+def empty_encoders(release: Release, observed: Observed) -> Rows:
+    """The release's encoders of which no document has a vector: nothing can be found until one is put in."""
+    names = set(release.database.encoders.values()) if release.database else set()
+    for name in sorted(names):
+        if not observed.database.get(f"vectors:{name}"):
+            yield "database", f"vectors of {name}", "none", "the profile's documents"
+
+
 def _unit(stage: str, unit: str, observed: Observed) -> Rows:
     found = observed.units.get(unit, {})
     if found.get("UnitFileState") != "enabled":
@@ -192,4 +212,4 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-_STAGES = (_storage, _packages, _container_runtime, _artifacts, _release, _service)
+_STAGES = (_storage, _packages, _container_runtime, _artifacts, _release, _database, _service)

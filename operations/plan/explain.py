@@ -8,10 +8,14 @@ from typing import Any
 
 from operations.plan import commands
 from operations.plan.artifacts import Artifact, ServingImage
+from operations.plan.capacity import deployment
 from operations.plan.errors import PlanError
+from operations.plan.forecast import forecast
+from operations.plan.forecast import lines as forecast_lines
 from operations.plan.gpu import Gpu
 from operations.plan.model_repository import DEFAULTS, text_of
-from operations.plan.profiles import EngineProfile, Profile, load_profile
+from operations.plan.profile_tables import Golden, SearchGolden
+from operations.plan.profiles import EngineProfile, PlanProfile, Profile, load_profile
 from operations.plan.release import Release, plan_release
 from operations.plan.settings import from_host_data
 from operations.plan.support_matrix import RELEASES
@@ -56,7 +60,10 @@ def explain(name: str, data: Mapping[str, Any], gpus: str | None = None) -> str:
         if profile.hardware is None:
             raise PlanError("--gpus", "nothing", "NAME:COUNT", "the profile names no hardware of its own")
         gpus = f"{profile.hardware.gpu}:{profile.hardware.count}"
-    digests = {row.image: UNKNOWN_DIGEST for row in RELEASES.values()} | data.get("image_digests", {})
+    images = [row.image for row in RELEASES.values()]
+    if isinstance(profile, PlanProfile):
+        images += [profile.image.base or "", profile.documents.image]
+    digests = dict.fromkeys(images, UNKNOWN_DIGEST) | data.get("image_digests", {})
     settings = from_host_data({**data, "model": name, "image_digests": digests}, "explain")
     return text(plan_release(settings, gpus_from(gpus), profile=profile), profile, gpus)
 
@@ -75,26 +82,40 @@ def text(release: Release, profile: Profile, gpus: str) -> str:
         f"TensorRT {stack.tensorrt}, CUDA {stack.cuda}",
         f"planned for {gpus}{f' ({profile.hardware.shape})' if profile.hardware else ''}",
     )
-    section("weights", f"{profile.weights.repository} at {profile.weights.revision}", *_gated(profile))
-    order: list[Artifact | ServingImage] = [release.source, release.image]
+    for step in release.recipe.downloads:
+        what = step.artifact.inputs
+        needs = ["gated: needs HF_TOKEN"] if step.artifact.needs_token else []
+        section(step.artifact.kind, f"{what['repository']} at {what['revision']}", *needs)
+    source = (release.source,) if release.source else ()
+    order: tuple[Artifact | ServingImage, ...] = (*source, *release.images)
     for work in reversed(order) if release.image_first else order:
-        title = "source" if isinstance(work, Artifact) else "serving image"
-        section(title, *(_shown(step) for step in work.commands))
-    for artifact in release.artifacts[2:]:
-        section(artifact.kind, *_in_container(artifact, release.image.tag))
+        title = "source" if isinstance(work, Artifact) else f"{work.name} image"
+        section(title, *(_shown(command) for command in work.commands))
+    for step in release.recipe.steps:
+        section(step.title, *_in_container(step.artifact, release.image.tag))
     for path, content in profile.model_files(commands.WEIGHTS).items():
-        section(f"model repository: {path}", *content.splitlines())
+        if path.endswith((".pbtxt", ".yaml")):  # what a profile decides; scripts are the project's own
+            section(f"model repository: {path}", *content.splitlines())
     for model in release.models if isinstance(profile, EngineProfile) else ():
         section(f"model repository: {model}/config.pbtxt", *_parameters(release, model))
     section("served", *_served(release))
     for golden in profile.golden:
-        wanted = f"starts with {golden.expect!r}" if golden.expect else "at least one word"
-        section("golden request", f"{golden.model}: {golden.prompt!r}, {golden.max_tokens} tokens: {wanted}")
+        section("golden request", _golden(golden))
+    seen = deployment(profile, stack, release.gpus[0])
+    if seen:
+        section("forecast", *forecast_lines(forecast(seen)))
+    for warning in release.warnings:
+        section("warning", warning)
     return "\n".join(lines) + "\n"
 
 
-def _gated(profile: Profile) -> list[str]:
-    return ["gated: needs HF_TOKEN"] if profile.weights.gated else []
+def _golden(golden: Golden | SearchGolden) -> str:
+    if isinstance(golden, Golden):
+        wanted = f"starts with {golden.expect!r}" if golden.expect else "at least one word"
+        return f"{golden.model}: {golden.prompt!r}, {golden.max_tokens} tokens: {wanted}"
+    asked = [repr(golden.text)] if golden.text else []
+    asked += [f"the picture of {golden.image_of}"] if golden.image_of else []
+    return f"{golden.model}: {' and '.join(asked)}: the document {golden.expect}"
 
 
 def _shown(step: tuple[str, ...]) -> str:
@@ -114,7 +135,7 @@ def _in_container(artifact: Artifact, image: str) -> list[str]:
     count = int(words[at + 1])
     candidates, arguments = words[at + 2 : at + 2 + count], words[at + 2 + count :]
     return [
-        f"python3 {candidates[0]} {shlex.join(arguments)}",
+        f"{'python3 ' if 'exec python3' in words[at - 1] else ''}{candidates[0]} {shlex.join(arguments)}",
         f"also looked for: {' '.join(candidates[1:])}",
     ]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from operations.plan.errors import PlanError, suggestion
-from operations.plan.profiles import Value
+from operations.plan.profile_tables import Value
 from operations.plan.support_matrix import version_tuple
 
 Version = tuple[int, ...]

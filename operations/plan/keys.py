@@ -22,6 +22,11 @@ def key_of(inputs: Inputs) -> str:
     return hashlib.sha256(canonical(inputs).encode()).hexdigest()[:KEY_LENGTH]
 
 
+def digest(text: str) -> str:
+    """The SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def differing(wanted: Inputs, found: Inputs) -> list[str]:
     """The inputs that differ, one line each: why an artifact is made anew."""
     lines = []

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from operations.plan.errors import PlanError, suggestion
-from operations.plan.profiles import Value
+from operations.plan.profile_tables import Value
 from operations.plan.template_parameters import Version, parameters_of
 
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z0-9_]+)\}")

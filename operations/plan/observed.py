@@ -61,6 +61,7 @@ class Observed:
     root: RootFileSystem = RootFileSystem("", "", 0, 0)
     gpus: tuple[Gpu, ...] = ()
     gpu_problem: str = ""
+    database: Mapping[str, str] = field(default_factory=dict)  # version -> number, vectors:<encoder> -> count
     ready: Mapping[str, str] = field(default_factory=dict)  # url -> HTTP status
 
     @property

@@ -6,174 +6,69 @@ pydantic checks it: an unknown key is an error with a suggestion, so that a miss
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from operations.plan import own_models
+from operations.plan.architecture import Architecture
 from operations.plan.errors import PlanError, from_validation, suggestion
-from operations.plan.support_matrix import FAMILIES, RELEASES
+from operations.plan.profile_tables import (
+    Checkpoint,
+    Documents,
+    Encoder,
+    Golden,
+    Hardware,
+    Image,
+    Repository,
+    SearchGolden,
+    Server,
+    Table,
+    Value,
+    Weights,
+)
 
 MODELS_DIRECTORY = Path(__file__).resolve().parents[2] / "inventories" / "models"
 
-Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
-Dtype = Literal["float16", "bfloat16", "float32"]
-# finite: TOML knows nan and inf, but nothing that reads these values does
-Value = str | int | bool | Annotated[float, Field(allow_inf_nan=False)]
 
-# Formats that run code when they are loaded; refused unless a profile says otherwise by name.
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class Hardware(_Table):
-    """What the profile was made for; it is planned for any GPU that fits."""
-
-    shape: str
-    gpu: str
-    count: Annotated[int, Field(ge=1, le=64, strict=True)]
-
-
-class Weights(_Table):
-    """A revision of a Hugging Face repository, and which of its files are needed."""
-
-    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    include: list[str] = ["*.safetensors", "*.json", "tokenizer.model", "*.txt"]
-    exclude: list[str] = ["consolidated*"]
-    gated: bool = False
-    # Weights that exist as pickles only: loading one runs whatever code it holds.
-    allow_pickle: bool = False
-
-    @field_validator("repository", "revision", mode="before")
-    @classmethod
-    def _said_plainly(cls, value: object, info: Any) -> object:
-        pattern = {"repository": r"[\w.-]+/[\w.-]+", "revision": r"[0-9a-f]{40}"}[info.field_name]
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            wanted = {"repository": "owner/name", "revision": "a 40-hex commit"}[info.field_name]
-            raise ValueError(wanted)
-        return value
-
-    @model_validator(mode="after")
-    def _no_pickles(self) -> Weights:
-        for pattern in self.include:
-            if not self.allow_pickle and (pattern in ("*", "**") or pattern.endswith(PICKLE_SUFFIXES)):
-                raise ValueError(
-                    "include with patterns of safetensors, tokenizer and configuration files, no pickles "
-                    "(allow_pickle = true accepts them)"
-                )
-        return self
-
-
-class Image(_Table):
-    """The serving image: a row of the support matrix, pulled or built from tensorrtllm_backend's sources."""
-
-    release: str
-    source: Literal["build", "pull"]
-    # The base of a build; without it the Dockerfile's own, which that tag was tested with.
-    base: str | None = Field(default=None, pattern=r"^[a-z0-9/._-]+:[A-Za-z0-9._-]+$")
-
-    @field_validator("release")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in RELEASES:
-            raise ValueError(f"a release YY.MM of the support matrix; {suggestion(value, RELEASES)}")
-        return value
-
-
-class Quantization(_Table):
-    """quantize.py's work in the place of a plain conversion."""
-
-    format: Literal["fp8", "int8_sq", "int4_awq", "w4a8_awq", "int8_wo", "int4_wo", "nvfp4", "full_prec"]
-    kv_cache_dtype: Literal["int8", "fp8"] | None = None
-    calibration_size: Count | None = None
-    calibration_batch: Count | None = None
-    awq_block_size: Count | None = None
-
-
-class Checkpoint(_Table):
-    """How Hugging Face weights become a TensorRT-LLM checkpoint."""
-
-    family: str
-    dtype: Dtype
-    tensor_parallel: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
-    pipeline_parallel: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
-    quantization: Quantization | None = None
-    # further flags of the converter or quantizer, by their names without dashes; true means a bare flag
-    flags: dict[str, Value] = {}
-
-    @field_validator("family")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in FAMILIES:
-            raise ValueError(f"a model family with a converter; {suggestion(value, FAMILIES)}")
-        return value
-
-
-class Repository(_Table):
-    """The model repository: which models of inflight_batcher_llm, and the values of their placeholders."""
-
-    models: list[str] = ["preprocessing", "postprocessing", "tensorrt_llm", "ensemble", "tensorrt_llm_bls"]
-    # placeholder -> value, for every model whose template has it
-    parameters: dict[str, Value] = {}
-    # the same for one model only; wins over `parameters`
-    model_parameters: dict[str, dict[str, Value]] = {}
-
-
-class Server(_Table):
-    """What tritonserver and its container are started with."""
-
-    http_port: Annotated[int, Field(ge=1024, le=65535, strict=True)] = 8000
-    grpc_port: Annotated[int, Field(ge=1024, le=65535, strict=True)] = 8001
-    metrics_port: Annotated[int, Field(ge=1024, le=65535, strict=True)] = 8002
-    shm_size: Annotated[str, Field(pattern=r"^[0-9]+[mg]$")] = "2g"
-    memlock: Annotated[int, Field(ge=-1, strict=True)] = -1
-    stack_bytes: Annotated[int, Field(ge=65536, strict=True)] = 67108864
-    # with explicit model control, the models to load; none: every model of the repository is loaded at start
-    load_models: list[str] = []
-    arguments: list[str] = []
-    environment: dict[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")], str] = {}
-
-
-class Golden(_Table):
-    """A request whose answer is known: greedy decoding gives the same text each time."""
-
-    model: str = "ensemble"
-    prompt: Annotated[str, Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1, le=4096, strict=True)]
-    # the answer starts with this text; "" accepts any answer of at least one word
-    expect: str
-
-
-class _Kind(_Table):
+class _Kind(Table):
     """What the profiles of every kind say."""
 
     summary: str
     hardware: Hardware | None = None
-    weights: Weights
     image: Image
     server: Server = Server()
-    golden: Annotated[list[Golden], Field(min_length=1)]
 
     def _check_models(self, models: list[str], named: list[str]) -> None:
-        for name in (*self.server.load_models, *(golden.model for golden in self.golden), *named):
+        for name in (*self.server.load_models, *named):
             if name not in models:
                 raise ValueError(f"{name} to be one of the repository's models ({', '.join(models)})")
 
 
-class EngineProfile(_Kind):
+class _LanguageModel(_Kind):
+    """A model that goes on with a text."""
+
+    weights: Weights
+    golden: Annotated[list[Golden], Field(min_length=1)]
+
+    @property
+    def gated(self) -> bool:
+        """Whether a download needs the Hugging Face token."""
+        return self.weights.gated
+
+
+class EngineProfile(_LanguageModel):
     """Weights -> checkpoint -> TensorRT engine -> the five-model repository of inflight_batcher_llm."""
 
     kind: Literal["engine"]
+    # the model's own numbers, for the forecast; without them it is made after the download
+    architecture: Architecture | None = None
     checkpoint: Checkpoint
     # trtllm-build's flags, by their names without dashes
-    engine: dict[str, Value] = {}
+    engine: dict[str, Value] = Field(default_factory=dict)
     repository: Repository = Repository()
 
     templates: ClassVar[str] = "inflight_batcher_llm"
@@ -209,16 +104,17 @@ class EngineProfile(_Kind):
 
     @model_validator(mode="after")
     def _consistent(self) -> EngineProfile:
-        self._check_models(self.models, list(self.repository.model_parameters))
+        golden = [request.model for request in self.golden]
+        self._check_models(self.models, [*golden, *self.repository.model_parameters])
         return self
 
 
-class LlmApiProfile(_Kind):
+class LlmApiProfile(_LanguageModel):
     """Weights, as they are -> one Triton model over TensorRT-LLM's LLM API: nothing is converted or built."""
 
     kind: Literal["llmapi"]
     # arguments of tensorrt_llm.LLM, as model.yaml takes them
-    llm: dict[str, Any] = {}
+    llm: dict[str, Any] = Field(default_factory=dict)
     decoupled: bool = False
 
     templates: ClassVar[str] = "llmapi"
@@ -259,14 +155,67 @@ class LlmApiProfile(_Kind):
 
     @model_validator(mode="after")
     def _consistent(self) -> LlmApiProfile:
-        self._check_models(self.models, [])
+        self._check_models(self.models, [request.model for request in self.golden])
         return self
 
 
-Profile = EngineProfile | LlmApiProfile
-KINDS: dict[str, type[EngineProfile] | type[LlmApiProfile]] = {
+class PlanProfile(_Kind):
+    """A vision and a text encoder -> ONNX -> TensorRT plans -> one model that finds documents in a database."""
+
+    kind: Literal["plan"]
+    encoders: dict[Literal["vision", "text"], Encoder]
+    documents: Documents
+    golden: Annotated[list[SearchGolden], Field(min_length=1)]
+
+    templates: ClassVar[str] = "clip_search"
+    asked_models: ClassVar[list[str]] = ["clip_search"]
+    model_parameters: ClassVar[dict[str, dict[str, Value]]] = {}
+    ranks: ClassVar[int] = 1
+    gpus_needed: ClassVar[int] = 1
+
+    @property
+    def models(self) -> list[str]:
+        """The models of the repository: the project's own."""
+        return own_models.names(self.templates)
+
+    @property
+    def gated(self) -> bool:
+        """Whether a download needs the Hugging Face token."""
+        return any(encoder.weights.gated for encoder in self.encoders.values())
+
+    def model_files(self, weights: str) -> dict[str, str]:
+        """The whole repository but for the plans, which are mounted into it."""
+        vision, text = self.encoders["vision"], self.encoders["text"]
+        return own_models.filled(
+            self.templates,
+            {
+                "image_size": vision.image_size,
+                "image_embedding_size": vision.embedding_size,
+                "text_tokens": text.text_tokens,
+                "text_embedding_size": text.embedding_size,
+                "image_encoder": vision.name,
+                "text_encoder": text.name,
+                "vision_batch": vision.max_batch_size,
+                "text_batch": text.max_batch_size,
+                "search_batch": min(vision.max_batch_size, text.max_batch_size),
+            },
+        )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PlanProfile:
+        for role, architecture in (("vision", "clip_vision"), ("text", "bert")):
+            encoder = self.encoders.get(role)  # type: ignore[call-overload]
+            if encoder is None or encoder.architecture != architecture:
+                raise ValueError(f"encoders.{role} with architecture {architecture}")
+        self._check_models(self.models, [request.model for request in self.golden])
+        return self
+
+
+Profile = EngineProfile | LlmApiProfile | PlanProfile
+KINDS: dict[str, type[EngineProfile] | type[LlmApiProfile] | type[PlanProfile]] = {
     "engine": EngineProfile,
     "llmapi": LlmApiProfile,
+    "plan": PlanProfile,
 }
 
 

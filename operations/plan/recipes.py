@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from operations.plan import commands
-from operations.plan.artifacts import Artifact, ServingImage, frozen, partial_path
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from operations.plan import commands, own_models
+from operations.plan.artifacts import Artifact, ServingImage, Step, frozen, partial_path
 from operations.plan.errors import PlanError
 from operations.plan.gpu import Gpu
-from operations.plan.keys import Inputs, canonical
-from operations.plan.profiles import EngineProfile, Profile
+from operations.plan.keys import Inputs, canonical, digest
+from operations.plan.profile_tables import Dataset, Encoder, Weights
+from operations.plan.profiles import EngineProfile, PlanProfile, Profile
 from operations.plan.settings import Settings
 from operations.plan.sources import BACKEND_COMMITS, BACKEND_URL
 from operations.plan.support_matrix import (
@@ -17,6 +21,59 @@ from operations.plan.support_matrix import (
     converter_candidates,
     quantizer_candidates,
 )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a release is made of, in the order it is made."""
+
+    source: Artifact | None  # the checkout, or the templates of an image; None: the project's own models
+    image: ServingImage
+    downloads: tuple[Step, ...]
+    steps: tuple[Step, ...]
+    mounts: dict[
+        str, str
+    ]  # what the server reads beside the release itself: path on the host -> in the container
+
+
+def recipe(settings: Settings, profile: Profile, stack: StackRelease, gpus: tuple[Gpu, ...]) -> Recipe:
+    """How everything a profile needs is made, whatever its kind."""
+    if isinstance(profile, PlanProfile):
+        return _encoders(settings, profile, gpus)
+    source, image = source_and_image(settings, profile, stack)
+    downloaded = weights(settings, profile.weights, image)
+    mounts = {downloaded.path: commands.WEIGHTS}
+    download = Step("Download the weights", downloaded)
+    if not isinstance(profile, EngineProfile):
+        return Recipe(source, image, (download,), (), mounts)
+    calibration = profile.checkpoint.quantization and profile.checkpoint.quantization.calibration
+    calibrated = weights(settings, calibration, image) if calibration else None
+    converted = checkpoint(settings, profile, stack, source, image, downloaded, calibrated)
+    built = engine(settings, profile, stack, image, converted, gpus)
+    extra = (Step("Download the calibration dataset", calibrated, unless=built),) if calibrated else ()
+    steps = (
+        Step("Convert the weights to a checkpoint", converted, unless=built),
+        Step("Build the engine", built),
+    )
+    return Recipe(source, image, (download, *extra), steps, {built.path: commands.ENGINE, **mounts})
+
+
+def _encoders(settings: Settings, profile: PlanProfile, gpus: tuple[Gpu, ...]) -> Recipe:
+    """Two encoders, each downloaded, exported and built by itself."""
+    image = _own_image(settings, profile)
+    downloads: list[Step] = []
+    steps: list[Step] = []
+    mounts = {}
+    for role, encoder in profile.encoders.items():
+        downloaded = weights(settings, encoder.weights, image)
+        exported = _onnx(settings, profile, encoder, image, downloaded)
+        built = _plan(settings, profile, encoder, image, exported, gpus)
+        downloads.append(Step(f"Download the {role} encoder's weights", downloaded))
+        steps.append(Step(f"Export the {role} encoder to ONNX", exported, unless=built))
+        steps.append(Step(f"Build the {role} encoder's plan", built))
+        mounts[built.path] = f"{commands.RELEASE}/model_repository/clip_{role}/1"
+        mounts[downloaded.path] = f"{commands.WEIGHTS}/{role}"
+    return Recipe(None, image, tuple(downloads), tuple(steps), mounts)
 
 
 def gpu_selection(settings: Settings) -> str:
@@ -105,16 +162,12 @@ def _version_check(settings: Settings, name: str, image: str, version: str) -> l
 
 
 def _pulled_image(settings: Settings, stack: StackRelease) -> ServingImage:
-    digest = settings.image_digests.get(stack.image)
-    if digest is None:
-        raise PlanError(
-            f"image_digests[{stack.image!r}]",
-            "nothing",
-            "the image's sha256 digest",
-            f"docker buildx imagetools inspect nvcr.io/{stack.image}",
-        )
-    reference = f"{settings.image_registry}/{stack.image.split(':')[0]}@{digest}"
-    inputs: Inputs = {"source": "pull", "image": stack.image, "digest": digest}
+    reference = pinned(settings, settings.image_registry, stack.image)
+    inputs: Inputs = {
+        "source": "pull",
+        "image": stack.image,
+        "digest": settings.image_digests[stack.image],
+    }
     draft = ServingImage(inputs, ())
     steps = [
         ["docker", "pull", reference],
@@ -156,42 +209,108 @@ def _built_image(settings: Settings, profile: Profile, stack: StackRelease, sour
     return ServingImage(inputs, frozen(steps))
 
 
-def weights(settings: Settings, profile: Profile, image: ServingImage) -> Artifact:
+def _own_image(settings: Settings, profile: PlanProfile) -> ServingImage:
+    """NVIDIA's plain Triton image, which has the TensorRT backend, with the packages of files/image/plan."""
+    base = profile.image.base or f"nvidia/tritonserver:{profile.image.release}-py3"
+    reference = pinned(settings, settings.image_registry, base)
+    context = {name: own_models.image_file(name) for name in ("Dockerfile", "requirements.txt")}
+    inputs: Inputs = {"source": "build", "base": base, "base_digest": settings.image_digests[base]}
+    inputs = {**inputs, "files": {name: digest(text) for name, text in context.items()}}
+    draft = ServingImage(inputs, ())
+    building = f"{draft.tag}-building"
+    index = []
+    if url := settings.python_index_url:
+        index.append(f"--build-arg=INDEX_URL={url}")
+        if url.startswith("http://"):
+            index.append(f"--build-arg=TRUSTED_HOST={urlsplit(url).hostname}")
+    steps = [
+        [
+            "env",
+            "DOCKER_BUILDKIT=1",
+            "docker",
+            "build",
+            "--progress=plain",
+            "--network=host",
+            f"--build-arg=BASE={reference}",
+            *index,
+            f"--tag={building}",
+            f"--label=tritonhost.image={draft.key}",
+            f"/run/tritonhost/{draft.unit}",
+        ],
+        commands.container(
+            building,
+            commands.first_of(commands.TRTEXEC, (), interpreter="test -x "),
+            name=draft.unit,
+        ),
+        ["docker", "tag", building, draft.tag],
+        ["docker", "rmi", "--no-prune", building],
+    ]
+    return ServingImage(inputs, frozen(steps), files=context)
+
+
+def pinned(settings: Settings, registry: str, image: str) -> str:
+    """registry/name@digest. Raises PlanError where the inventory does not know the digest."""
+    digest = settings.image_digests.get(image)
+    if digest is None:
+        raise PlanError(
+            f"image_digests[{image!r}]",
+            "nothing",
+            "the image's sha256 digest",
+            f"docker buildx imagetools inspect {registry}/{image}",
+        )
+    return f"{registry}/{image.split(':')[0]}@{digest}"
+
+
+def database_image(settings: Settings, profile: PlanProfile) -> ServingImage:
+    """PostgreSQL with pgvector, as its makers publish it."""
+    image = profile.documents.image
+    reference = pinned(settings, settings.docker_hub_registry, image)
+    inputs: Inputs = {"source": "pull", "image": image, "digest": settings.image_digests[image]}
+    draft = ServingImage(inputs, (), name="database")
+    steps = [["docker", "pull", reference], ["docker", "tag", reference, draft.tag]]
+    return ServingImage(inputs, frozen(steps), name="database")
+
+
+def weights(settings: Settings, wanted: Weights | Dataset, image: ServingImage) -> Artifact:
     """One revision of a Hugging Face repository, downloaded and verified inside the serving image."""
-    weights = profile.weights
+    kind = "dataset" if isinstance(wanted, Dataset) else "weights"
     inputs = {
-        "repository": weights.repository,
-        "revision": weights.revision,
-        "include": list(weights.include),
-        "exclude": list(weights.exclude),
-        "allow_pickle": weights.allow_pickle,
+        "repository": wanted.repository,
+        "revision": wanted.revision,
+        "include": list(wanted.include),
+        "exclude": list(wanted.exclude),
+        "allow_pickle": isinstance(wanted, Weights) and wanted.allow_pickle,
     }
-    place = Artifact("weights", settings.data_root, inputs, ())
-    run_directory = f"/run/tritonhost/{place.unit}"
-    request = {**inputs, "endpoint": settings.hub_endpoint}
+    place = Artifact(kind, settings.data_root, inputs, ())
+    request = {**inputs, "endpoint": settings.hub_endpoint, "type": kind}
     steps = [
         commands.container(
             image.tag,
             [
                 "python3",
-                "/run/tritonhost/download_weights.py",
-                "/run/tritonhost/request.json",
+                f"{commands.WORK}/download_weights.py",
+                f"{commands.WORK}/request.json",
                 commands.OUTPUT,
             ],
             name=place.unit,
             network="host",
-            mounts={run_directory: "/run/tritonhost", partial_path(place.path): commands.OUTPUT},
+            mounts={_unit_directory(place): commands.WORK, partial_path(place.path): commands.OUTPUT},
         )
     ]
     return Artifact(
-        "weights",
+        kind,
         settings.data_root,
         inputs,
         frozen(steps),
         resumable=True,
-        needs_token=weights.gated,
+        needs_token=wanted.gated,
         files={"request.json": canonical(request), "download_weights.py": "@files/image/download_weights.py"},
     )
+
+
+def _unit_directory(place: Artifact) -> str:
+    """Where start_work.sh puts the files of an artifact's unit."""
+    return f"/run/tritonhost/{place.unit}"
 
 
 def checkpoint(
@@ -201,6 +320,7 @@ def checkpoint(
     source: Artifact,
     image: ServingImage,
     weights: Artifact,
+    calibration: Artifact | None = None,
 ) -> Artifact:
     """Converted or quantized weights, in TensorRT-LLM's own format."""
     recipe = profile.checkpoint
@@ -210,17 +330,76 @@ def checkpoint(
         command = commands.convert(
             recipe, stack.tensorrt_llm, converter_candidates(recipe.family, stack.version)
         )
-    inputs = {"weights": weights.key, "image": image.key, "source": source.key, "command": command[5:]}
+    inputs: dict[str, object] = {
+        "weights": weights.key,
+        "image": image.key,
+        "source": source.key,
+        "command": command[5:],
+    }
     mounts = {weights.path: commands.WEIGHTS}
+    if calibration and recipe.quantization and recipe.quantization.calibration:
+        inputs["calibration"] = calibration.key
+        mounts[calibration.path] = f"{commands.CALIBRATION}/{recipe.quantization.calibration.name}"
     if not comes_from(source, image):
         # Images before 0.17 have no examples of their own: their READMEs mount the clone under this name.
         mounts[f"{source.path}/tree"] = "/tensorrtllm_backend"
     return _made_in_image("checkpoint", settings, image, inputs, command, mounts, profile)
 
 
-def comes_from(source: Artifact, image: ServingImage) -> bool:
+def comes_from(source: Artifact | None, image: ServingImage) -> bool:
     """Whether the templates were taken out of the image, and not checked out."""
-    return source.inputs.get("image") == image.key
+    return source is not None and source.inputs.get("image") == image.key
+
+
+def _onnx(
+    settings: Settings, profile: PlanProfile, encoder: Encoder, image: ServingImage, weights: Artifact
+) -> Artifact:
+    """One encoder as an ONNX graph; for int8 quantized, with the profile's documents to calibrate it."""
+    request = {
+        "architecture": encoder.architecture,
+        "embedding_size": encoder.embedding_size,
+        "image_size": encoder.image_size,
+        "text_tokens": encoder.text_tokens,
+        "precision": encoder.precision,
+    }
+    scripts = {name: own_models.image_file(name) for name in ("export_onnx.py", "encoder_inputs.py")}
+    files = {**scripts, "request.json": canonical(request)}
+    if encoder.precision == "int8":
+        files["documents.jsonl"] = own_models.documents(profile.documents.seed)
+    inputs = {"weights": weights.key, "image": image.key, "files": {n: digest(t) for n, t in files.items()}}
+    place = Artifact("onnx", settings.data_root, inputs, ())
+    command = ["python3", *(f"{commands.WORK}/{n}" for n in ("export_onnx.py", "request.json"))]
+    step = commands.container(
+        image.tag,
+        [*command, commands.WEIGHTS, commands.OUTPUT],
+        name=place.unit,
+        mounts={
+            _unit_directory(place): commands.WORK,
+            weights.path: commands.WEIGHTS,
+            partial_path(place.path): commands.OUTPUT,
+        },
+    )
+    return Artifact("onnx", settings.data_root, inputs, frozen([step]), files=files)
+
+
+def _plan(
+    settings: Settings,
+    profile: PlanProfile,
+    encoder: Encoder,
+    image: ServingImage,
+    onnx: Artifact,
+    gpus: tuple[Gpu, ...],
+) -> Artifact:
+    """One encoder's TensorRT plan, which fits one image and one model of GPU."""
+    command = commands.trtexec(encoder)
+    inputs = {
+        "onnx": onnx.key,
+        "image": image.key,
+        "gpu": gpus[0].name,
+        "compute_capability": gpus[0].compute_capability,
+        "command": command,
+    }
+    return _made_in_image("plan", settings, image, inputs, command, {onnx.path: commands.ONNX}, profile)
 
 
 def engine(

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from operations.plan import commands, recipes, serve
-from operations.plan.artifacts import Artifact, ServingImage, artifact_path, partial_path
+from operations.plan import commands, own_models, recipes, serve
+from operations.plan.artifacts import Artifact, ServingImage, Step, artifact_path, partial_path
+from operations.plan.capacity import check_capacity
 from operations.plan.errors import PlanError
 from operations.plan.gpu import Gpu
 from operations.plan.keys import Inputs, key_of
 from operations.plan.model_repository import check_parameters
-from operations.plan.profiles import EngineProfile, LlmApiProfile, Profile, Value, load_profile
+from operations.plan.profile_tables import Value
+from operations.plan.profiles import EngineProfile, LlmApiProfile, PlanProfile, Profile, load_profile
 from operations.plan.settings import Settings
 from operations.plan.support_matrix import StackRelease, stack_release, template_root
 
@@ -25,6 +27,24 @@ FIRST_LLMAPI_VERSION = (1, 0)
 
 
 @dataclass(frozen=True)
+class Database:
+    """PostgreSQL with pgvector, in a container with a unit of its own; reached over a socket, never a port."""
+
+    service: str  # its container and its unit
+    image: ServingImage
+    directory: str
+    shm_size: str
+    migrations: dict[int, str]
+    seed: str  # JSON lines: the profile's own documents
+    encoders: dict[str, str]  # output of the searching model -> what its vectors are stored under
+
+    @property
+    def socket(self) -> str:
+        """The directory of its socket, on the host."""
+        return f"{self.directory}/socket"
+
+
+@dataclass(frozen=True)
 class Release:
     """Everything a host should be, fully resolved: nothing is decided after this."""
 
@@ -33,13 +53,21 @@ class Release:
     stack: StackRelease
     os_major: str
     gpus: tuple[Gpu, ...]
-    source: Artifact
-    image: ServingImage
-    weights: Artifact
-    checkpoint: Artifact | None  # None: the profile's kind needs none
-    engine: Artifact | None
+    recipe: recipes.Recipe
+    database: Database | None
     ports: tuple[int, int, int]
     parameters: dict[str, Value]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> Artifact | None:
+        """Where the templates come from; None: from this project."""
+        return self.recipe.source
+
+    @property
+    def image(self) -> ServingImage:
+        """The serving image."""
+        return self.recipe.image
 
     @property
     def image_first(self) -> bool:
@@ -47,16 +75,29 @@ class Release:
         return recipes.comes_from(self.source, self.image)
 
     @property
+    def steps(self) -> tuple[Step, ...]:
+        """Downloads, then what is made of them."""
+        return (*self.recipe.downloads, *self.recipe.steps)
+
+    @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """In the order they are made; the serving image comes after, or before, the first."""
-        made = (self.source, self.weights, self.checkpoint, self.engine)
-        return tuple(artifact for artifact in made if artifact is not None)
+        source = (self.source,) if self.source else ()
+        return (*source, *(step.artifact for step in self.steps))
+
+    def artifact(self, kind: str) -> Artifact:
+        """The first artifact of a kind. Raises LookupError where the profile has none."""
+        return next(a for a in self.artifacts if a.kind == kind)
+
+    @property
+    def images(self) -> tuple[ServingImage, ...]:
+        """Every container image the host needs."""
+        return (self.image, self.database.image) if self.database else (self.image,)
 
     @property
     def mounts(self) -> dict[str, str]:
         """What the server reads beside the release itself: path on the host -> path in the container."""
-        engine = {self.engine.path: commands.ENGINE} if self.engine else {}
-        return {**engine, self.weights.path: commands.WEIGHTS}
+        return self.recipe.mounts
 
     @property
     def models(self) -> list[str]:
@@ -90,7 +131,9 @@ class Release:
 
     @property
     def template_directory(self) -> str:
-        """The checkout's templates of the model repository, on the host."""
+        """The templates of the model repository, on the host; empty where this project has them."""
+        if self.source is None:
+            return ""
         root = "templates" if self.image_first else template_root(self.stack.version, self.profile.templates)
         return f"{self.source.path}/tree/{root}"
 
@@ -131,9 +174,8 @@ class Release:
         return {
             "model": self.settings.model,
             "image": self.image.key,
-            "source": self.source.key,
-            "weights": self.weights.key,
-            "engine": self.engine.key if self.engine else None,
+            "source": self.source.key if self.source else None,
+            "mounts": self.mounts,
             "models": self.models,
             "parameters": self.parameters,
             "model_parameters": self.profile.model_parameters,
@@ -148,7 +190,12 @@ class Release:
 
     def document(self) -> dict[str, Any]:
         """release.json: what a person or an auditor asks of a release."""
-        artifacts = {a.kind: {"key": a.key, "inputs": dict(a.inputs)} for a in self.artifacts}
+        artifacts: dict[str, Any] = {}
+        for made in self.artifacts:
+            # a second one of a kind is numbered: weights, weights-2
+            count = sum(1 for name in artifacts if name.split("-")[0] == made.kind)
+            name = f"{made.kind}-{count + 1}" if count else made.kind
+            artifacts[name] = {"key": made.key, "inputs": dict(made.inputs)}
         return {
             "release": self.id,
             "model": self.settings.model,
@@ -161,6 +208,7 @@ class Release:
                 "cuda": self.stack.cuda,
             },
             "image": {"tag": self.image.tag, "inputs": dict(self.image.inputs)},
+            "images": {image.tag: dict(image.inputs) for image in self.images},
             "artifacts": artifacts,
             "parameters": dict(self.parameters),
             "packages": {**self.settings.docker_packages, **self.settings.nvidia_container_toolkit_packages},
@@ -170,8 +218,15 @@ class Release:
         server = self.profile.server
         # Published on one address of the host, from a network of the container's own: no other port can be reached.
         published = [f"--publish={self.settings.bind_address}:{port}:{port}" for port in self.ports]
+        # a socket directory, which docker must not make where it is missing
+        socket = (
+            ["--mount", f"type=bind,source={self.database.socket},target={commands.DATABASE},readonly"]
+            if self.database
+            else []
+        )
         return [
             *published,
+            *socket,
             "--shm-size",
             server.shm_size,
             "--ulimit",
@@ -232,25 +287,35 @@ def plan_release(
         parameters = {**paths, **profile.repository.parameters}
         check_parameters(profile.models, parameters, profile.model_parameters, stack.version)
 
-    source, image = recipes.source_and_image(settings, profile, stack)
-    weights = recipes.weights(settings, profile, image)
-    checkpoint = engine = None
-    if isinstance(profile, EngineProfile):
-        checkpoint = recipes.checkpoint(settings, profile, stack, source, image, weights)
-        engine = recipes.engine(settings, profile, stack, image, checkpoint, chosen)
+    warnings = check_capacity(profile, stack, chosen)
     return Release(
         settings=settings,
         profile=profile,
         stack=stack,
         os_major=os_major,
         gpus=chosen,
-        source=source,
-        image=image,
-        weights=weights,
-        checkpoint=checkpoint,
-        engine=engine,
+        recipe=recipes.recipe(settings, profile, stack, chosen),
+        database=_database(settings, profile),
         ports=_ports(settings, profile),
         parameters=parameters,
+        warnings=warnings,
+    )
+
+
+def _database(settings: Settings, profile: Profile) -> Database | None:
+    if not isinstance(profile, PlanProfile):
+        return None
+    return Database(
+        service=f"{settings.service_name}-database",
+        image=recipes.database_image(settings, profile),
+        directory=f"{settings.data_root}/database",
+        shm_size=profile.documents.shm_size,
+        migrations=own_models.migrations(),
+        seed=own_models.documents(profile.documents.seed),
+        encoders={
+            "image_embedding": profile.encoders["vision"].name,
+            "text_embedding": profile.encoders["text"].name,
+        },
     )
 
 

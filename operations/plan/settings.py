@@ -76,6 +76,10 @@ class Settings(BaseModel):
     # URL prefix -> the prefix to fetch from instead, for git and the submodules' own URLs
     git_mirrors: dict[Url, Url] = {}
     image_registry: str = Field(default="nvcr.io", pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$")
+    # for images that are not NVIDIA's: PostgreSQL with pgvector
+    docker_hub_registry: str = Field(default="docker.io", pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$")
+    # a Python package index (PEP 503) for images that are built here; None: pip's own default
+    python_index_url: Url | None = None
     # tag -> 40-hex commit, for a mirror whose history is not upstream's
     backend_commits: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]] = {}
     # image reference without registry -> digest

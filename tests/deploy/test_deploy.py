@@ -89,6 +89,7 @@ STEPS = [
     "Serving image | Check out tensorrtllm_backend",
     "Serving image | Build or pull the serving image",
     "Weights | Download the weights",
+    "Engine | Check that the model fits the GPUs",
     "Engine | Convert the weights to a checkpoint",
     "Engine | Build the engine",
     "Model repository | Lay out the release",

@@ -27,11 +27,11 @@ from operations.release import current
 from operations.storage import root_grown
 from operations.triton_service import serving
 from tests.operations.harness import Host, commands_of, refusal_of, text_of
-from tests.unit.builders import converged, made, release
+from tests.unit.builders import converged, release
 from tests.unit.keys_for_tests import ED25519, ED25519_FINGERPRINT, RSA, RSA_FINGERPRINT
 
 WANTED = release()
-ENGINE, CHECKPOINT = made(WANTED.engine), made(WANTED.checkpoint)
+ENGINE, CHECKPOINT = WANTED.artifact("engine"), WANTED.artifact("checkpoint")
 
 
 # --- storage
@@ -177,15 +177,15 @@ COMPLETE, ABSENT = Artifact(True, ""), Artifact(False, "absent")
 
 def test_a_complete_artifact_is_not_made_again() -> None:
     host = Host({ArtifactState: COMPLETE})
-    assert commands_of(artifact, host, wanted=WANTED.weights) == []
-    assert host.noop_description == f"weights {WANTED.weights.key} is complete"
-    assert host.asked == [("ArtifactState", {"path": WANTED.weights.path})]
+    assert commands_of(artifact, host, wanted=WANTED.artifact("weights")) == []
+    assert host.noop_description == f"weights {WANTED.artifact('weights').key} is complete"
+    assert host.asked == [("ArtifactState", {"path": WANTED.artifact("weights").path})]
 
 
 def test_an_absent_artifact_is_made_by_its_unit() -> None:
-    [command] = commands_of(artifact, Host({ArtifactState: ABSENT}), wanted=WANTED.weights)
+    [command] = commands_of(artifact, Host({ArtifactState: ABSENT}), wanted=WANTED.artifact("weights"))
     assert isinstance(command, FunctionCommand)
-    assert (command.function, command.args) == (run_and_follow, (WANTED.weights,))
+    assert (command.function, command.args) == (run_and_follow, (WANTED.artifact("weights"),))
 
 
 def test_a_complete_engine_makes_its_checkpoint_superfluous() -> None:
@@ -263,13 +263,13 @@ def test_work_is_started_and_followed_to_its_end(caplog: pytest.LogCaptureFixtur
 
 def test_what_the_unit_is_given_comes_as_one_archive() -> None:
     shell = Shell(STARTED, DONE)
-    assert run(shell, WANTED.weights)
+    assert run(shell, WANTED.artifact("weights"))
     packed = io.BytesIO(base64.b64decode(shell.stdin[0] or ""))
     with tarfile.open(fileobj=packed) as tar:
         files = {name: tar.extractfile(name) for name in tar.getnames()}
         texts = {name: file.read().decode() for name, file in files.items() if file}
     assert set(texts) == {"work.sh", "request.json", "download_weights.py"}
-    assert f"FINAL={WANTED.weights.path}\n" in texts["work.sh"]
+    assert f"FINAL={WANTED.artifact('weights').path}\n" in texts["work.sh"]
     assert "make_it() {\ndocker run" in texts["work.sh"]
     assert texts["download_weights.py"].startswith('"""Download')
 
@@ -303,7 +303,7 @@ def test_a_gated_model_without_a_token_is_refused_before_the_host_is_touched(
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("HF_TOKEN_PATH", raising=False)
     shell = Shell()
-    assert not run(shell, release(tables={"weights": {"gated": True}}).weights)
+    assert not run(shell, release(tables={"weights": {"gated": True}}).artifact("weights"))
     assert "export HF_TOKEN" in caplog.text
     assert shell.scripts == []
 
@@ -314,7 +314,7 @@ def test_a_token_travels_in_the_archive_alone(
     monkeypatch.setenv("HF_TOKEN", "hf_CANARY0123456789")
     shell = Shell(STARTED, FAILED)
     with caplog.at_level("DEBUG", "pyinfra"):
-        assert not run(shell, release(tables={"weights": {"gated": True}}).weights)
+        assert not run(shell, release(tables={"weights": {"gated": True}}).artifact("weights"))
     assert "CANARY" not in caplog.text
     assert not [script for script in shell.scripts if "CANARY" in script]
     with tarfile.open(fileobj=io.BytesIO(base64.b64decode(shell.stdin[0] or ""))) as tar:
@@ -323,7 +323,7 @@ def test_a_token_travels_in_the_archive_alone(
 
 def test_a_bad_token_is_not_shown(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_CANARY 0123;456789")
-    assert not run(Shell(), release(tables={"weights": {"gated": True}}).weights)
+    assert not run(Shell(), release(tables={"weights": {"gated": True}}).artifact("weights"))
     assert "found characters no token has" in caplog.text
     assert "CANARY" not in caplog.text
 
@@ -397,13 +397,13 @@ def test_another_running_release_is_the_reason_of_a_restart() -> None:
     assert host.container
     other = replace(host, container=replace(host.container, labels={"tritonhost.release": "other"}))
     [command] = commands_of(serving, Host({HostState: other}), release=WANTED)
-    assert command.args == (WANTED, ["running release: other"])
+    assert command.args == (WANTED, ["running release: other"], [])
 
 
 def test_a_unit_that_is_not_active_is_restarted_though_its_container_answers() -> None:
     host = converged(WANTED)
     [command] = commands_of(serving, Host({HostState: replace(host, units={})}), release=WANTED)
-    assert command.args == (WANTED, ["service: not active"])
+    assert command.args == (WANTED, ["service: not active"], [])
 
 
 def test_a_refusal_fails_on_its_host_with_one_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from operations.plan import daemon_json
-from operations.plan.artifacts import Artifact
 from operations.plan.gpu import Gpu
 from operations.plan.observed import Container, Observed, RootFileSystem, StoredArtifact
 from operations.plan.packages import wanted_packages
@@ -43,6 +42,15 @@ PROFILE: dict[str, Any] = {
     "checkpoint": {"family": "llama", "dtype": "float16"},
     "engine": {"gemm_plugin": "float16", "max_batch_size": 8},
     "golden": [{"prompt": "What?", "max_tokens": 8, "expect": "That."}],
+}
+
+
+# What int4_awq and its like are calibrated with
+CALIBRATION = {
+    "name": "cnn_dailymail",
+    "repository": "owner/dataset",
+    "revision": "d" * 40,
+    "include": ["3.0.0/*.parquet"],
 }
 
 
@@ -93,12 +101,6 @@ def release(
     return plan_release(
         settings(**(data or {})), gpus if gpus is not None else [gpu()], "9", profile(**(tables or {}))
     )
-
-
-def made(artifact: Artifact | None) -> Artifact:
-    """An artifact that a profile of kind engine has."""
-    assert artifact is not None
-    return artifact
 
 
 # path -> sha256 of the files the tool writes to /etc

@@ -27,6 +27,7 @@ NAMES = (
     "inodes",
     "root",
     "gpus",
+    "database",
     "ready",
     "end",
 )

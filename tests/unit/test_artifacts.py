@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from operations.plan.artifacts import Artifact, ServingImage, artifact_path, frozen, image_tag, partial_path
+from operations.plan.artifacts import Artifact, ServingImage, artifact_path, frozen, partial_path
 
 ENGINE = Artifact("engine", "/data", {"a": 1}, (("docker", "run", "x y"), ("echo", "$HOME")))
 
@@ -60,7 +60,7 @@ def test_commands_are_quoted_once() -> None:
 
 def test_an_image_has_a_tag_and_no_directory() -> None:
     image = ServingImage({"source": "pull"}, (("docker", "pull", "r"),))
-    assert image.tag == image_tag(image.key) == f"tritonhost/serving:{image.key}"
+    assert image.tag == f"tritonhost/serving:{image.key}"
     assert image.unit == f"tritonhost-image-{image.key}"
     assert (image.variables()["FINAL"], image.variables()["CONTAINER"]) == ("", image.unit)
     assert image.tag in image.result

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from operations.plan import commands
-from operations.plan.profiles import Checkpoint, Value
+from operations.plan.profile_tables import Checkpoint, Value
+from tests.unit.builders import CALIBRATION
 
 
 def test_a_container_is_alone_by_default() -> None:
@@ -89,12 +90,18 @@ def test_quantize_leaves_out_what_the_profile_does_not_say() -> None:
         {
             "family": "llama",
             "dtype": "bfloat16",
-            "quantization": {"format": "int4_awq", "calibration_size": 32, "awq_block_size": 128},
+            "quantization": {
+                "format": "int4_awq",
+                "calibration_size": 32,
+                "awq_block_size": 128,
+                "calibration": CALIBRATION,
+            },
         }
     )
     assert commands.quantize(checkpoint, "0.13.0", ["/q.py"])[5:] == [
         *["/q.py", "--model_dir", "/weights", "--output_dir", "/output", "--dtype", "bfloat16"],
         *["--qformat", "int4_awq", "--tp_size", "1", "--calib_size", "32", "--awq_block_size", "128"],
+        *["--calib_dataset", "/calibration/cnn_dailymail"],
     ]
 
 

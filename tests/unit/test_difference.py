@@ -6,11 +6,11 @@ import pytest
 
 from operations.plan.difference import Difference, difference
 from operations.plan.observed import Observed, RootFileSystem, StoredArtifact
-from tests.unit.builders import FILE_DIGESTS, IMAGE_ID, UNIT, converged, made, release
+from tests.unit.builders import FILE_DIGESTS, IMAGE_ID, UNIT, converged, release
 
 WANTED = release({"docker_daemon_settings": {"insecure-registries": ["http://r:5000"]}})
 HOST = converged(WANTED)
-MADE_ENGINE, MADE_CHECKPOINT = made(WANTED.engine), made(WANTED.checkpoint)
+MADE_ENGINE, MADE_CHECKPOINT = WANTED.artifact("engine"), WANTED.artifact("checkpoint")
 ENGINE = ("engine", MADE_ENGINE.key)
 READY = "http://127.0.0.1:8000/v2/models/ensemble/ready"
 
@@ -147,20 +147,25 @@ def test_what_does_not_matter_is_no_difference(change: Change) -> None:
         ),
         # artifacts
         (
-            entry("artifacts", ("source", WANTED.source.key), None),
-            ("source", WANTED.source.key, "absent", "complete"),
+            entry("artifacts", ("source", WANTED.artifact("source").key), None),
+            ("source", WANTED.artifact("source").key, "absent", "complete"),
         ),
         (
             to(images={}),
             ("serving image", WANTED.image.title, "absent", WANTED.image.tag),
         ),
         (
-            entry("artifacts", ("weights", WANTED.weights.key), None),
-            ("weights", WANTED.weights.key, "absent", "complete"),
+            entry("artifacts", ("weights", WANTED.artifact("weights").key), None),
+            ("weights", WANTED.artifact("weights").key, "absent", "complete"),
         ),
         (
-            stored(WANTED.weights, "model.safetensors has 5 bytes instead of 6"),
-            ("weights", WANTED.weights.key, "model.safetensors has 5 bytes instead of 6", "complete"),
+            stored(WANTED.artifact("weights"), "model.safetensors has 5 bytes instead of 6"),
+            (
+                "weights",
+                WANTED.artifact("weights").key,
+                "model.safetensors has 5 bytes instead of 6",
+                "complete",
+            ),
         ),
         (
             stored(MADE_ENGINE, "rank0.engine was changed after it was made"),

@@ -2,7 +2,7 @@ import pytest
 
 from operations.plan.errors import PlanError
 from operations.plan.flags import build_flags, convert_flags, quantize_flags
-from operations.plan.profiles import Value
+from operations.plan.profile_tables import Value
 
 Flags = dict[str, Value]
 

@@ -29,6 +29,7 @@ def test_every_golden_file_has_its_profile() -> None:
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_migrated_profile_is_a_profile(name: str) -> None:
     before = load_profile(name)
+    assert isinstance(before, EngineProfile)
     after = LlmApiProfile.model_validate(tomllib.loads(migrated(name)))
     assert after.weights == before.weights
     assert after.gpus_needed == before.gpus_needed

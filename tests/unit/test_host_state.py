@@ -15,7 +15,7 @@ from operations.facts.host_state import (
     root_file_system,
     sections,
 )
-from operations.plan.artifacts import artifact_path
+from operations.plan.artifacts import DIRECTORIES, artifact_path
 from operations.plan.difference import difference
 from operations.plan.observed import RootFileSystem
 from tests.unit import probe_output
@@ -290,7 +290,20 @@ def test_the_probe_asks_the_tools_by_name_and_quotes_what_it_is_given(tmp_path: 
     assert any(call.endswith("docker-ce a b; exit 3") for call in stubs.calls)
 
 
-def test_the_probe_reads_what_the_plan_calls_an_artifact_s_place() -> None:
-    script = HostState().command(data_root="/data", files=[], **ARGUMENTS)
-    for kind in ("source", "weights", "checkpoint", "engine", "release"):
-        assert f'"$DATA_ROOT/{artifact_path("", kind, "k").split("/")[1]}"' in script
+def test_the_probe_finds_artifacts_of_every_kind(tmp_path: Path, stubs: Stubs) -> None:
+    for kind in DIRECTORIES:
+        directory = Path(artifact_path(str(tmp_path), kind, "k"))
+        directory.mkdir(parents=True)
+        (directory / "manifest.json").write_text(probe_output.manifest(kind, "k", {}, {}) + "\n", "utf-8")
+    found = probe(tmp_path, stubs)
+    assert set(found.artifacts) == {(kind, "k") for kind in DIRECTORIES}
+    assert len(found.inodes) == len(DIRECTORIES)
+
+
+def test_a_database_is_asked_where_there_is_one(tmp_path: Path, stubs: Stubs) -> None:
+    stubs.add("docker", "case $1 in exec) printf 'version\\t2\\nvectors:a/b@c\\t8\\n' ;; *) exit 1 ;; esac")
+    assert probe(tmp_path, stubs).database == {}
+    assert probe(tmp_path, stubs, database="triton-database").database == {
+        "version": "2",
+        "vectors:a/b@c": "8",
+    }

@@ -2,7 +2,7 @@ import pytest
 
 from operations.plan.errors import PlanError
 from operations.plan.model_repository import DEFAULTS, check_parameters, fill, parsed, render, text_of
-from operations.plan.profiles import Value
+from operations.plan.profile_tables import Value
 
 QUOTED = 'parameters { key: "k" value { string_value: "${tokenizer_dir}" } }'
 

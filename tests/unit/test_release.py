@@ -6,13 +6,14 @@ import pytest
 from operations.plan import commands
 from operations.plan.errors import PlanError
 from operations.plan.release import Release
-from tests.unit.builders import COMMIT, DIGEST, gpu, made, release
+from tests.unit.builders import CALIBRATION, COMMIT, DIGEST, gpu, release
 
 KEYS = ("source", "image", "weights", "checkpoint", "engine", "release")
 
 
 def keys(wanted: Release) -> dict[str, str]:
-    return {name: wanted.id if name == "release" else getattr(wanted, name).key for name in KEYS}
+    images = {"image": wanted.image.key, "release": wanted.id}
+    return {name: images.get(name) or wanted.artifact(name).key for name in KEYS}
 
 
 def changed(other: Release) -> set[str]:
@@ -61,7 +62,7 @@ DOWNSTREAM_OF_IMAGE = {"image", "checkpoint", "engine", "release"}
         ({}, {"checkpoint": {"dtype": "bfloat16"}}, [gpu()], {"checkpoint", "engine", "release"}),
         (
             {},
-            {"checkpoint": {"quantization": {"format": "int4_awq"}}},
+            {"checkpoint": {"quantization": {"format": "int4_awq", "calibration": CALIBRATION}}},
             [gpu()],
             {"checkpoint", "engine", "release"},
         ),
@@ -98,8 +99,8 @@ def test_an_image_that_is_built_depends_on_tree_base_and_its_digest() -> None:
     again = release({"image_digests": {"nvidia/tritonserver:24.09-py3": DIGEST}}, build)
     assert {"image"} < changed(built)
     assert built.image.key != again.image.key
-    assert built.source.key == again.source.key
-    assert built.image.inputs["tree"] == built.source.key
+    assert built.artifact("source").key == again.artifact("source").key
+    assert built.image.inputs["tree"] == built.artifact("source").key
     [base_tag] = [word for word in again.image.commands[0] if word.startswith("--build-arg=BASE_TAG")]
     assert base_tag == f"--build-arg=BASE_TAG=24.09-py3@{DIGEST}"
     # the tag a release asks for appears last, on what was built to the end and looked into
@@ -122,30 +123,32 @@ def test_planning_is_pure() -> None:
 
 def test_every_artifact_is_made_in_its_partial_directory() -> None:
     wanted = release()
-    for artifact in (wanted.weights, made(wanted.checkpoint), made(wanted.engine)):
+    for artifact in (wanted.artifact("weights"), wanted.artifact("checkpoint"), wanted.artifact("engine")):
         words = [word for command in artifact.commands for word in command]
         assert f"{artifact.path.rsplit('/', 1)[0]}/.{artifact.key}.partial:{commands.OUTPUT}" in words
         assert artifact.path not in words
-    assert f"/sources/.{wanted.source.key}.partial/tree" in " ".join(wanted.source.commands[-1])
+    assert f"/sources/.{wanted.artifact('source').key}.partial/tree" in " ".join(
+        wanted.artifact("source").commands[-1]
+    )
 
 
 def test_only_the_download_reaches_the_network() -> None:
     wanted = release()
     networks = {
         artifact.kind: [c[c.index("--network") + 1] for c in artifact.commands if "--network" in c]
-        for artifact in (wanted.weights, made(wanted.checkpoint), made(wanted.engine))
+        for artifact in (wanted.artifact("weights"), wanted.artifact("checkpoint"), wanted.artifact("engine"))
     }
     assert networks == {"weights": ["host"], "checkpoint": ["none"], "engine": ["none"]}
 
 
 def test_the_request_for_the_weights() -> None:
-    weights = release(tables={"weights": {"gated": True}}).weights
+    weights = release(tables={"weights": {"gated": True}}).artifact("weights")
     request = json.loads(weights.files["request.json"])
     assert (request["repository"], request["revision"]) == ("owner/name", "c" * 40)
     assert request["endpoint"] == "https://huggingface.co"
     assert weights.needs_token
     assert weights.resumable
-    assert not release().weights.needs_token
+    assert not release().artifact("weights").needs_token
 
 
 def test_ready_is_asked_of_the_models_on_the_published_address() -> None:
@@ -172,7 +175,7 @@ def test_the_document_names_what_an_auditor_asks_for() -> None:
     assert document["stack"]["tensorrt_llm"] == "0.13.0"
     assert document["artifacts"]["source"]["inputs"]["commit"] == COMMIT
     assert document["artifacts"]["weights"]["inputs"]["revision"] == "c" * 40
-    assert document["artifacts"]["engine"]["key"] == made(wanted.engine).key
+    assert document["artifacts"]["engine"]["key"] == wanted.artifact("engine").key
     assert document["image"]["inputs"]["digest"] == DIGEST
 
 
@@ -224,7 +227,7 @@ def test_what_cannot_be_deployed_is_refused(
 def test_gpus_are_chosen_by_index() -> None:
     wanted = release({"gpu_ids": [2, 1]}, gpus=[gpu(0, name="NVIDIA T4"), gpu(1), gpu(2)])
     assert [g.index for g in wanted.gpus] == [2, 1]
-    assert any("NVIDIA_VISIBLE_DEVICES=2,1" in command for command in made(wanted.engine).commands)
+    assert any("NVIDIA_VISIBLE_DEVICES=2,1" in command for command in wanted.artifact("engine").commands)
 
 
 def test_an_engine_of_two_ranks_is_served_by_two_processes_on_two_gpus() -> None:
@@ -247,15 +250,18 @@ def test_from_0_17_on_a_pulled_image_brings_the_templates() -> None:
     wanted = release({"image_digests": {image: DIGEST}}, {"image": {"release": "25.01"}})
     assert wanted.image_first
     assert not release().image_first
-    assert wanted.source.inputs["image"] == wanted.image.key
-    assert wanted.image.tag in wanted.source.commands[0]
-    assert wanted.template_directory == f"{wanted.source.path}/tree/templates"
-    assert release().template_directory == f"{release().source.path}/tree/all_models/inflight_batcher_llm"
+    assert wanted.artifact("source").inputs["image"] == wanted.image.key
+    assert wanted.image.tag in wanted.artifact("source").commands[0]
+    assert wanted.template_directory == f"{wanted.artifact('source').path}/tree/templates"
+    assert (
+        release().template_directory
+        == f"{release().artifact('source').path}/tree/all_models/inflight_batcher_llm"
+    )
 
 
 def test_templates_out_of_an_image_list_no_files_because_the_probe_does_not_look_at_sources() -> None:
     image = "nvidia/tritonserver:25.01-trtllm-python-py3"
     wanted = release({"image_digests": {image: DIGEST}}, {"image": {"release": "25.01"}})
     assert wanted.image_first
-    assert not wanted.source.checksums
-    assert wanted.weights.checksums
+    assert not wanted.artifact("source").checksums
+    assert wanted.artifact("weights").checksums

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from operations import host_files
-from operations.golden import ask_in_a_process
+from operations.golden import proven
 from operations.plan import Release
 from tests.verify.connection import Connection, Target
 
@@ -89,9 +89,10 @@ def test_metrics_answer(host: Any, release: Release) -> None:
 
 
 def test_golden_answers(connection: Connection, release: Release) -> None:
+    seed = release.database.seed if release.database else ""
     with connection.tunnel(release.address, release.ports[1]) as endpoint:
         for golden in release.profile.golden:
-            answer, problem = ask_in_a_process(endpoint, golden)
+            answer, problem = proven(endpoint, golden, seed)
             assert not problem
             assert answer
 

@@ -54,7 +54,7 @@ def table() -> Iterator[list[str]]:
 @pytest.mark.parametrize("name", profile_names())
 def test_a_profile_deploys_unchanged_answers_and_stays(name: str, host: OneHost, table: list[str]) -> None:
     host.environment["LAB_MODEL"] = name
-    gated = load_profile(name).weights.gated
+    gated = load_profile(name).gated
     first = host.run(*DEPLOY, environment={"HF_TOKEN": GATED_TOKEN} if gated else None)
     assert first.code == 0, first.output
     assert "gives the golden answer" in first.output, first.output

@@ -1,0 +1,117 @@
+"""Documents that a model finds: embedded by the served model itself, stored beside their vectors.
+
+    pyinfra -y inventories/oci.py operations.documents.put file=documents.jsonl
+
+One JSON document a line: {"id": "…", "body": {…}, "text": "…", "image": "<base64 of an image file>"}; text, image or
+both. A line replaces what is stored under its id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+from pyinfra import logger
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
+from pyinfra.api.state import State
+
+from operations import convergence
+from operations.database import psql
+from operations.detached import LOST, log_lost, shell
+from operations.golden import in_a_process
+from operations.plan.migrations import store
+from operations.plan.release import Database, Release
+from operations.refusal import refuse
+from operations.tunnel import forwarded
+
+BATCH = 64  # documents embedded and stored at a time
+
+
+@operation()
+def put(file: str) -> Generator[FunctionCommand, None, None]:
+    """
+    Every document of a file is stored with the vectors of the encoders that serve now.
+
+    + file: JSON lines on this machine
+    """
+    release, _ = convergence.planned()
+    if release.database is None:
+        yield refuse(f"documents: {release.settings.model} looks nothing up; expected a profile of kind plan")
+        return
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+        for _ in batches(text):
+            pass
+    except (OSError, ValueError) as error:
+        yield refuse(f"documents: {file}: {error}; nothing was stored")
+        return
+    yield FunctionCommand(_put, (release, text), {})
+
+
+def _put(state: State, host: Host, release: Release, text: str) -> bool:
+    try:
+        with forwarded(host, release.address, release.ports[1]) as endpoint:
+            problem = stored(host, release, endpoint, text)
+    except LOST as error:
+        log_lost(host, "documents", release.settings.service_name, error)
+        return False
+    if problem:
+        logger.error(f"{host.print_prefix}documents: {problem}")
+    return not problem
+
+
+def batches(text: str) -> Iterator[list[dict[str, Any]]]:
+    """
+    The documents of JSON lines, some at a time.
+
+    Raises ValueError with the line's number for what is no document.
+    """
+    batch: list[dict[str, Any]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            document = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {number}: {error.msg}; expected a JSON document") from None
+        if not isinstance(document, dict) or not isinstance(document.get("id"), str) or not document["id"]:
+            raise ValueError(f"line {number}: found no id; expected a text that names the document")
+        if not (document.get("text") or document.get("image")):
+            raise ValueError(f"line {number}: found neither text nor image of {document['id']}; expected one")
+        batch.append(document)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def stored(host: Host, release: Release, endpoint: str, text: str) -> str:
+    """Embed and store every document; what went wrong, or nothing."""
+    database = release.database
+    assert database is not None
+    done = 0
+    for batch in batches(text):
+        requests = [{"text": d.get("text"), "image": d.get("image")} for d in batch]
+        answers, problem = in_a_process("search", endpoint, "\n".join(map(json.dumps, requests)))
+        if problem:
+            return f"{batch[min(len(answers), len(batch) - 1)]['id']}: {problem}; {done} were stored"
+        rows = [_row(database, d, a) for d, a in zip(batch, answers, strict=True)]
+        sizes = {name: len(answers[0][output]) for output, name in database.encoders.items()}
+        ok, output = shell(host, psql(database), stdin=store(rows, sizes), timeout=300)
+        if not ok:
+            return f"{' '.join(output[-3:])}; {done} were stored"
+        done += len(batch)
+    logger.info(f"{host.print_prefix}{done} documents stored")
+    return ""
+
+
+def _row(database: Database, document: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """A document with the vectors of what it has: the other embedding is of nothing."""
+    has = {"image_embedding": document.get("image"), "text_embedding": document.get("text")}
+    vectors = {name: answer[output] for output, name in database.encoders.items() if has[output]}
+    return {"id": document["id"], "body": document.get("body", {}), "vectors": vectors}
