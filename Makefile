@@ -24,7 +24,9 @@ check: venv ## format, lint, types, unit tests: seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
-	$(BIN)/pytest -q
+	@# two processes: those of tests/deploy mostly wait for processes of their own
+	@$(BIN)/pytest -q tests/operations tests/deploy & others=$$!; failed=; \
+		$(BIN)/pytest -q tests/unit || failed=1; wait $$others && [ -z "$$failed" ]
 
 .PHONY: format
 format: venv ## rewrite the sources in the project's format

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Generator
 
 from pyinfra import host
@@ -13,6 +14,7 @@ from pyinfra.operations import files, systemd
 
 from operations import detached, host_files
 from operations.facts.database import DatabaseState, RunningImage
+from operations.plan import commands
 from operations.plan.migrations import script
 from operations.plan.release import Database, Release
 from operations.systemd_units import reloaded
@@ -73,7 +75,5 @@ def migrated(database: Database) -> Generator[StringCommand, None, None]:
 
 def psql(database: Database) -> str:
     """A command that runs the SQL of its standard input, all of it or none."""
-    return (
-        f"docker exec -i {database.service} psql --username postgres --dbname tritonhost --no-psqlrc --quiet "
-        "--set ON_ERROR_STOP=1 --single-transaction --tuples-only --no-align --file -"
-    )
+    options = ("--quiet", "--set", "ON_ERROR_STOP=1", "--single-transaction", "--file", "-")
+    return shlex.join(commands.psql(database.service, *options))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from operations.plan import commands
 from operations.plan.packages import for_os
 from operations.plan.release import Database
 from operations.plan.settings import Settings
@@ -44,8 +46,14 @@ def database_unit_path(settings: Settings) -> str:
 
 def rendered(settings: Settings, os_major: str, database: Database | None = None) -> dict[str, str]:
     """Every such file as it should be: path -> text."""
-    unit = _environment().get_template("database.service.j2")
-    units = {database_unit_path(settings): unit.render(database=database)} if database else {}
+    units = {}
+    if database:
+        asked = shlex.join(commands.psql(database.service, "--list"))
+        units[database_unit_path(settings)] = (
+            _environment()
+            .get_template("database.service.j2")
+            .render(database=database, socket=commands.POSTGRES_SOCKET, asked=asked)
+        )
     repository = _environment().get_template("dnf.repo.j2")
     return {
         DOCKER_REPOSITORY: repository.render(

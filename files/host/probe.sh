@@ -1,7 +1,7 @@
 # Reads everything a release cares about, in one round trip, and changes nothing.
 #
-# Input, as shell variables set in front of this text: DATA_ROOT SERVICE DATABASE (a container, or empty) DATABASE_STATE
-# (SQL) GPU_FIELDS, and the lists PACKAGES FILES UNITS URLS, and SEALED and MEASURED (directories under the data root),
+# Input, as shell variables set in front of this text: DATA_ROOT SERVICE GPU_FIELDS DATABASE_STATE (a
+# command, or empty), and the lists PACKAGES FILES UNITS URLS, and SEALED and MEASURED (directories under the data root),
 # one word each line. Output: sections, each a line of the ASCII record separator and the section's
 # name, then the untouched output of the tool that was asked; operations/facts/host_state.py reads them. Raw tool
 # output rather than JSON made here: a shell cannot quote it safely, and captured output tests the reader.
@@ -77,8 +77,7 @@ section gpus
 has nvidia-smi && nvidia-smi --query-gpu="$GPU_FIELDS" --format=csv,noheader,nounits 2>&1
 
 section database
-[ -n "$DATABASE" ] && docker exec "$DATABASE" psql --username postgres --dbname tritonhost --no-psqlrc --tuples-only \
-    --no-align --field-separator '	' --command "$DATABASE_STATE" 2>/dev/null
+[ -n "$DATABASE_STATE" ] && has docker && sh -c "$DATABASE_STATE" </dev/null 2>/dev/null
 
 section ready
 [ -n "$URLS" ] && has curl && for url in $URLS; do

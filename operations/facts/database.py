@@ -6,11 +6,19 @@ import shlex
 
 from pyinfra.api.facts import FactBase
 
+from operations.plan import commands
+
 # tab-separated lines: version and its number, vectors:<encoder> and their count
 STATE_SQL = (
     "SELECT 'version', max(version) FROM schema_migrations UNION ALL "
     "SELECT 'vectors:' || encoder, count(*) FROM embeddings GROUP BY encoder"
 )
+
+
+def state_command(container: str) -> str:
+    """The shell command that prints them."""
+    options = ("--tuples-only", "--no-align", "--field-separator", "\t", "--command", STATE_SQL)
+    return shlex.join(commands.psql(container, *options))
 
 
 class RunningImage(FactBase[str]):
@@ -38,10 +46,7 @@ class DatabaseState(FactBase[dict[str, str]]):
     default = dict
 
     def command(self, container: str) -> str:
-        return (
-            f"docker exec {shlex.quote(container)} psql --username postgres --dbname tritonhost --no-psqlrc "
-            f"--tuples-only --no-align --field-separator '\t' --command {shlex.quote(STATE_SQL)} 2>/dev/null || :"
-        )
+        return f"{state_command(container)} 2>/dev/null || :"
 
     def process(self, output: list[str]) -> dict[str, str]:
         return dict(line.split("\t", 1) for line in output if "\t" in line)

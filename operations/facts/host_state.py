@@ -10,7 +10,7 @@ from typing import Any
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
-from operations.facts.database import STATE_SQL
+from operations.facts.database import state_command
 from operations.plan.artifacts import DIRECTORIES, artifact_path
 from operations.plan.gpu import QUERY_FIELDS, Gpu, parse_query
 from operations.plan.observed import Container, Observed, RootFileSystem, StoredArtifact
@@ -47,8 +47,7 @@ class HostState(FactBase[Observed]):
             {
                 "DATA_ROOT": data_root,
                 "SERVICE": service,
-                "DATABASE": database,
-                "DATABASE_STATE": STATE_SQL,
+                "DATABASE_STATE": state_command(database) if database else "",
                 "SEALED": "\n".join(DIRECTORIES.values()),
                 "MEASURED": "\n".join(DIRECTORIES[kind] for kind in DIRECTORIES if kind not in UNMEASURED),
                 "GPU_FIELDS": ",".join(QUERY_FIELDS),

@@ -153,6 +153,16 @@ def trtexec(encoder: Encoder) -> Argv:
     return first_of(TRTEXEC, arguments, interpreter="")
 
 
+# Where PostgreSQL's image has its socket; said to server and clients, because builds differ in their default.
+POSTGRES_SOCKET = "/var/run/postgresql"
+
+
+def psql(container: str, *options: str) -> Argv:
+    """psql inside the database's container, as its administrator; SQL comes with --command, or on standard input."""
+    connection = ["--host", POSTGRES_SOCKET, "--username", "postgres", "--dbname", "tritonhost"]
+    return ["docker", "exec", "--interactive", container, "psql", *connection, "--no-psqlrc", *options]
+
+
 def checkout(
     *,
     url: str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +11,13 @@ from operations.plan import commands
 from operations.plan.artifacts import Artifact, ServingImage
 from operations.plan.capacity import deployment
 from operations.plan.errors import PlanError
-from operations.plan.forecast import forecast
+from operations.plan.forecast import as_dict, forecast
 from operations.plan.forecast import lines as forecast_lines
 from operations.plan.gpu import Gpu
 from operations.plan.model_repository import DEFAULTS, text_of
 from operations.plan.profile_tables import Golden, SearchGolden
 from operations.plan.profiles import EngineProfile, PlanProfile, Profile, load_profile
-from operations.plan.release import Release, plan_release
+from operations.plan.release import FIRST_LLMAPI_VERSION, LAST_ENGINE_VERSION, Release, plan_release
 from operations.plan.settings import from_host_data
 from operations.plan.support_matrix import RELEASES
 from operations.plan.template_parameters import parameters_of
@@ -42,20 +43,30 @@ def gpus_from(text: str) -> tuple[Gpu, ...]:
     if name not in KNOWN_GPUS or not count.isdigit() or not 1 <= int(count) <= 64:
         raise PlanError("--gpus", text, "NAME:COUNT", f"names: {', '.join(KNOWN_GPUS)}")
     capability, memory = KNOWN_GPUS[name]
-    return tuple(Gpu(i, name, f"GPU-{i}", capability, memory, memory, "0") for i in range(int(count)))
+    return tuple(
+        Gpu(i, name, f"GPU-{i}", capability, memory, memory, RELEASES[max(RELEASES)].driver)
+        for i in range(int(count))
+    )
 
 
-def explain(name: str, data: Mapping[str, Any], gpus: str | None = None) -> str:
+def explained(
+    name: str, data: Mapping[str, Any], gpus: str | None = None, release: str | None = None
+) -> Release:
     """
-    Everything one profile decides, as text.
+    The release that a profile decides, without a host.
 
     + name: the profile
     + data: inventory data, as in group_data/all.py; image digests it lacks are shown as zeros
     + gpus: NAME:COUNT; None takes the profile's own hardware
+    + release: YY.MM in the place of the profile's
 
     Raises PlanError for what cannot be planned.
     """
-    profile = load_profile(name)
+    return planned(name, load_profile(name, {"image": {"release": release}} if release else None), data, gpus)
+
+
+def planned(name: str, profile: Profile, data: Mapping[str, Any], gpus: str | None = None) -> Release:
+    """The same for a profile that was read already."""
     if gpus is None:
         if profile.hardware is None:
             raise PlanError("--gpus", "nothing", "NAME:COUNT", "the profile names no hardware of its own")
@@ -65,12 +76,39 @@ def explain(name: str, data: Mapping[str, Any], gpus: str | None = None) -> str:
         images += [profile.image.base or "", profile.documents.image]
     digests = dict.fromkeys(images, UNKNOWN_DIGEST) | data.get("image_digests", {})
     settings = from_host_data({**data, "model": name, "image_digests": digests}, "explain")
-    return text(plan_release(settings, gpus_from(gpus), profile=profile), profile, gpus)
+    return plan_release(settings, gpus_from(gpus), profile=profile)
 
 
-def text(release: Release, profile: Profile, gpus: str) -> str:
+def explain(name: str, data: Mapping[str, Any], gpus: str | None = None, release: str | None = None) -> str:
+    """Everything one profile decides, as text; parameters and errors as for `explained`."""
+    return text(explained(name, data, gpus, release))
+
+
+def as_json(release: Release) -> str:
+    """The same for a program: release.json, and beside it every command, value, forecast and warning."""
+    seen = deployment(release.profile, release.stack, release.gpus[0])
+    document = {
+        **release.document(),
+        "hardware": {"gpu": release.gpus[0].name, "count": len(release.gpus)},
+        "commands": {
+            **{image.title: image.commands for image in release.images},
+            **{f"{a.kind} {a.key}": a.commands for a in release.artifacts},
+        },
+        "config": {
+            model: {name: {"value": value, "from": origin} for name, value, origin in _values(release, model)}
+            for model in (release.models if isinstance(release.profile, EngineProfile) else ())
+        },
+        "files": {**release.profile.model_files(commands.WEIGHTS), **release.files},
+        "forecast": as_dict(forecast(seen)) if seen else None,
+        "warnings": release.warnings,
+    }
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def text(release: Release) -> str:
     """The release as lines."""
-    stack, lines = release.stack, []
+    profile, stack, lines = release.profile, release.stack, []
+    gpus = f"{release.gpus[0].name}:{len(release.gpus)}"
 
     def section(title: str, *content: str) -> None:
         lines.extend(["", title, *(f"  {line}" for line in content)])
@@ -141,13 +179,59 @@ def _in_container(artifact: Artifact, image: str) -> list[str]:
 
 
 def _parameters(release: Release, model: str) -> list[str]:
-    values = {
-        **DEFAULTS,
-        **release.parameters,
-        **release.profile.model_parameters.get(model, {}),
-    }
+    return [f"{name} = {value}  ({origin})" for name, value, origin in _values(release, model)]
+
+
+def _values(release: Release, model: str) -> list[tuple[str, str, str]]:
+    """Each filled placeholder of one model: its name, its value, and who says so."""
+    profile = release.profile
+    said = profile.repository.parameters if isinstance(profile, EngineProfile) else {}
+    origins = (
+        ("default", DEFAULTS),
+        ("plan", release.parameters),
+        ("profile", said),
+        ("profile, this model", profile.model_parameters.get(model, {})),
+    )
+    chosen = {name: (text_of(value), origin) for origin, values in origins for name, value in values.items()}
     known = parameters_of(model, release.stack.version)
-    return [f"{name} = {text_of(values[name])}" for name in sorted(known) if name in values]
+    return [(name, *chosen[name]) for name in sorted(known) if name in chosen]
+
+
+def matrix() -> str:
+    """The support matrix, one line an image."""
+    heads = (
+        "release",
+        "triton",
+        "tensorrt-llm",
+        "tensorrt",
+        "cuda",
+        "driver",
+        "python",
+        "backend tag",
+        "kinds",
+    )
+    rows = [heads]
+    for row in RELEASES.values():
+        kinds = "engine, llmapi" if row.version >= FIRST_LLMAPI_VERSION else "engine"
+        if row.version[:2] > LAST_ENGINE_VERSION:
+            kinds = "llmapi"
+        tag = row.backend_tag or "none"
+        rows.append(
+            (
+                row.release,
+                row.triton,
+                row.tensorrt_llm,
+                row.tensorrt,
+                row.cuda,
+                row.driver,
+                row.python,
+                tag,
+                kinds,
+            )
+        )
+    widths = [max(len(row[n]) for row in rows) for n in range(len(heads))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def _served(release: Release) -> list[str]:

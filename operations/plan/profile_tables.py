@@ -2,21 +2,151 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
-from operations.plan.errors import suggestion
+from operations.plan import known_values
+from operations.plan.errors import complaint, suggestion
+from operations.plan.server_options import ServerOption, VariableName, VariableValue
 from operations.plan.support_matrix import FAMILIES, RELEASES
+from operations.plan.template_parameters import PARAMETERS
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 Dtype = Literal["float16", "bfloat16", "float32"]
-# finite: TOML knows nan and inf, but nothing that reads these values does
-Value = str | int | bool | Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _one_value(value: object) -> object:
+    """What a script's argument or a placeholder takes; TOML knows nan and inf, but nothing that reads these does."""
+    if isinstance(value, str):
+        if not value.isprintable() or len(value) > 1024:
+            raise ValueError("one line of text")
+    elif not isinstance(value, bool | int | float) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError("text, a finite number, true or false")
+    return value
+
+
+def _line(value: str) -> str:
+    if not value.isprintable() or not 1 <= len(value) <= 200:
+        raise ValueError("one line of at most 200 characters")
+    return value
+
+
+Value = Annotated[str | int | bool | float, BeforeValidator(_one_value)]
+Line = Annotated[str, AfterValidator(_line)]
+
+
+def _argument(name: str, value: object) -> None:
+    """A flag of a script: its value must not be taken for another flag."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,99}", name):
+        raise complaint(name, f"flag {name}", "a flag's name without dashes in front")
+    if isinstance(value, str) and value.startswith("-"):
+        raise complaint(name, value, "a value that does not begin with -")
+
+
+def _engine(flags: dict[str, Value]) -> dict[str, Value]:
+    for name, value in flags.items():
+        _argument(name, value)
+    known_values.check_values(known_values.ENGINE, flags)
+    longest, total = flags.get("max_input_len"), flags.get("max_seq_len")
+    if isinstance(longest, int) and isinstance(total, int) and longest >= total:
+        expected = f"less than max_seq_len, which is {total} and counts input and output together"
+        raise complaint("max_input_len", longest, expected)
+    return flags
+
+
+def _checkpoint_flags(flags: dict[str, Value]) -> dict[str, Value]:
+    for name, value in flags.items():
+        _argument(name, value)
+    known_values.check_values(known_values.CHECKPOINT, flags)
+    return flags
+
+
+def _parameters(values: dict[str, Value]) -> dict[str, Value]:
+    for name, value in values.items():
+        if isinstance(value, str) and (re.search(r"[\"\\]", value) or "${" in value):
+            raise complaint(
+                name, value, 'a value without ", \\ and ${, which would break out of config.pbtxt'
+            )
+    known_values.check_values(known_values.PARAMETERS, values)
+    return values
+
+
+def _llm_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    known_values.check_values(known_values.LLM, arguments)
+    cache = arguments.get("kv_cache_config", {})
+    if not isinstance(cache, Mapping):
+        raise complaint("kv_cache_config", cache, "a table")
+    known_values.check_values(known_values.LLM_KV_CACHE, cache, ("kv_cache_config",))
+    waiting: list[tuple[object, tuple[str, ...]]] = [(arguments, ())]
+    while waiting:
+        table, path = waiting.pop()
+        if isinstance(table, Mapping):
+            known_values.check_values(known_values.REMOTE_CODE, table, path)
+            waiting.extend((value, (*path, name)) for name, value in table.items())
+        elif isinstance(table, list | tuple):
+            waiting.extend((value, (*path, str(number))) for number, value in enumerate(table))
+    return arguments
+
+
+# trtllm-build's flags and the converter's, by their names without dashes; placeholders; arguments of tensorrt_llm.LLM
+EngineFlags = Annotated[dict[str, Value], AfterValidator(_engine)]
+CheckpointFlags = Annotated[dict[str, Value], AfterValidator(_checkpoint_flags)]
+Parameters = Annotated[dict[str, Value], AfterValidator(_parameters)]
+LlmArguments = Annotated[dict[str, Any], AfterValidator(_llm_arguments)]
+
+
+def _image_reference(value: object) -> object:
+    """name:tag of an image, without registry and digest: both are the inventory's."""
+    pattern = r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+    if not isinstance(value, str) or not re.fullmatch(pattern, value) or value.endswith(":latest"):
+        raise ValueError(
+            "an image as name:tag, with a tag other than latest and without registry: it is pulled from the "
+            "inventory's, by the sha256 digest in image_digests"
+        )
+    return value
+
+
+ImageReference = Annotated[str, BeforeValidator(_image_reference)]
+
+
+def shared_memory(least_mib: int) -> Any:
+    """A size of /dev/shm, such as 2g. + least_mib: in MiB"""
+
+    def check(value: object) -> object:
+        match = re.fullmatch(r"([0-9]{1,7})([mg])", value) if isinstance(value, str) else None
+        mib = int(match[1]) * (1024 if match[2] == "g" else 1) if match else 0
+        if not least_mib <= mib <= 1024 * 1024:
+            raise ValueError(
+                f"a size from {least_mib}m to 1024g, such as 2g: docker's own 64m ends in bus errors"
+            )
+        return value
+
+    return BeforeValidator(check)
+
 
 # Formats that run code when they are loaded; refused unless a profile says otherwise by name.
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+# Names that pickled weights have; files/image/download_weights.py leaves out whatever else ends like one.
+_PICKLES = (
+    "pytorch_model.bin",
+    "pytorch_model-00001-of-00002.bin",
+    "consolidated.00.pth",
+    "model.ckpt",
+    "x.pt",
+)
 
 
 # Formats that only round the weights; every other looks at activations, and needs text for it.
@@ -30,34 +160,50 @@ class Table(BaseModel):
 class Hardware(Table):
     """What the profile was made for; it is planned for any GPU that fits."""
 
-    shape: str
-    gpu: str
+    shape: Line
+    gpu: Line
     count: Annotated[int, Field(ge=1, le=64, strict=True)]
 
 
 class Download(Table):
     """A revision of a Hugging Face repository, and which of its files are needed."""
 
-    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    include: list[str]
+    repository: str
+    revision: str
+    include: Annotated[list[str], Field(min_length=1)]
     exclude: list[str] = []
     gated: bool = False
 
     @field_validator("repository", "revision", mode="before")
     @classmethod
     def _said_plainly(cls, value: object, info: Any) -> object:
-        pattern = {"repository": r"[\w.-]+/[\w.-]+", "revision": r"[0-9a-f]{40}"}[info.field_name]
+        name = r"[A-Za-z0-9](?!.*[.]{2})[A-Za-z0-9._-]{0,95}"
+        pattern = {"repository": f"{name}/{name}", "revision": r"[0-9a-f]{40}"}[info.field_name]
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             wanted = {"repository": "owner/name", "revision": "a 40-hex commit"}[info.field_name]
             raise ValueError(wanted)
+        return value
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _patterns(cls, value: list[str]) -> list[str]:
+        for pattern in value:
+            if not pattern.isprintable() or not 1 <= len(pattern) <= 200:
+                raise ValueError("patterns of file names, each one line of at most 200 characters")
+            if pattern.startswith("/") or ".." in pattern.split("/"):
+                raise ValueError("patterns of file names inside the repository")
         return value
 
 
 class Weights(Download):
     """A model's weights, tokenizer and configuration."""
 
-    include: list[str] = ["*.safetensors", "*.json", "tokenizer.model", "*.txt"]
+    include: Annotated[list[str], Field(min_length=1)] = [
+        "*.safetensors",
+        "*.json",
+        "tokenizer.model",
+        "*.txt",
+    ]
     exclude: list[str] = ["consolidated*"]
     # Weights that exist as pickles only: loading one runs whatever code it holds.
     allow_pickle: bool = False
@@ -65,7 +211,11 @@ class Weights(Download):
     @model_validator(mode="after")
     def _no_pickles(self) -> Weights:
         for pattern in self.include:
-            if not self.allow_pickle and (pattern in ("*", "**") or pattern.endswith(PICKLE_SUFFIXES)):
+            # a * crosses directories here: fnmatch knows none
+            takes_pickles = pattern.endswith(PICKLE_SUFFIXES) or any(
+                fnmatchcase(f"{folder}{name}", pattern) for name in _PICKLES for folder in ("", "original/")
+            )
+            if takes_pickles and not self.allow_pickle:
                 raise ValueError(
                     "include with patterns of safetensors, tokenizer and configuration files, no pickles "
                     "(allow_pickle = true accepts them)"
@@ -87,11 +237,13 @@ class Image(Table):
     release: str
     source: Literal["build", "pull"]
     # The base of a build; without it the Dockerfile's own, which that tag was tested with.
-    base: str | None = Field(default=None, pattern=r"^[a-z0-9/._-]+:[A-Za-z0-9._-]+$")
+    base: ImageReference | None = None
 
-    @field_validator("release")
+    @field_validator("release", mode="before")
     @classmethod
-    def _known(cls, value: str) -> str:
+    def _known(cls, value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError('a release in quotes, such as "24.10": without them it is the number 24.1')
         if value not in RELEASES:
             raise ValueError(f"a release YY.MM of the support matrix; {suggestion(value, RELEASES)}")
         return value
@@ -127,7 +279,7 @@ class Checkpoint(Table):
     pipeline_parallel: Annotated[int, Field(ge=1, le=64, strict=True)] = 1
     quantization: Quantization | None = None
     # further flags of the converter or quantizer, by their names without dashes; true means a bare flag
-    flags: dict[str, Value] = {}
+    flags: CheckpointFlags = {}
 
     @field_validator("family")
     @classmethod
@@ -136,15 +288,48 @@ class Checkpoint(Table):
             raise ValueError(f"a model family with a converter; {suggestion(value, FAMILIES)}")
         return value
 
+    @model_validator(mode="after")
+    def _said_once(self) -> Checkpoint:
+        for name in self.flags if self.quantization else ():
+            if instead := known_values.QUANTIZED.get(name):
+                raise ValueError(f"for flags.{name} {instead.complaint(self.flags[name])}")
+        return self
+
 
 class Repository(Table):
     """The model repository: which models of inflight_batcher_llm, and the values of their placeholders."""
 
     models: list[str] = ["preprocessing", "postprocessing", "tensorrt_llm", "ensemble", "tensorrt_llm_bls"]
     # placeholder -> value, for every model whose template has it
-    parameters: dict[str, Value] = {}
+    parameters: Parameters = {}
     # the same for one model only; wins over `parameters`
-    model_parameters: dict[str, dict[str, Value]] = {}
+    model_parameters: dict[str, Parameters] = {}
+
+    @field_validator("models")
+    @classmethod
+    def _of_the_templates(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in PARAMETERS:
+                raise ValueError(
+                    f"models of inflight_batcher_llm, and {name or 'nothing'} is none; {suggestion(name, PARAMETERS)}"
+                )
+        if len(set(value)) != len(value):
+            raise ValueError("each model once")
+        if missing := {"preprocessing", "postprocessing", "tensorrt_llm"} - set(value):
+            raise ValueError(f"{', '.join(sorted(missing))} too: the models that answer are made of them")
+        if not {"ensemble", "tensorrt_llm_bls"} & set(value):
+            raise ValueError("ensemble or tensorrt_llm_bls too: one that takes a person's request")
+        return value
+
+
+def different_ports(http: int | None, grpc: int | None, metrics: int | None) -> None:
+    """Raise ValueError with the pair of ports that are one; None is one that is not said."""
+    ports = {"http_port": http, "grpc_port": grpc, "metrics_port": metrics}
+    said = [(name, port) for name, port in ports.items() if port is not None]
+    for number, (name, port) in enumerate(said):
+        for other, its in said[number + 1 :]:
+            if port == its:
+                raise ValueError(f"three different ports, and {name} and {other} are both {port}")
 
 
 class Server(Table):
@@ -153,13 +338,20 @@ class Server(Table):
     http_port: Annotated[int, Field(ge=1024, le=65535, strict=True)] = 8000
     grpc_port: Annotated[int, Field(ge=1024, le=65535, strict=True)] = 8001
     metrics_port: Annotated[int, Field(ge=1024, le=65535, strict=True)] = 8002
-    shm_size: Annotated[str, Field(pattern=r"^[0-9]+[mg]$")] = "2g"
-    memlock: Annotated[int, Field(ge=-1, strict=True)] = -1
-    stack_bytes: Annotated[int, Field(ge=65536, strict=True)] = 67108864
+    # NVIDIA's own commands say 2g, triton_cli's 1g
+    shm_size: Annotated[str, shared_memory(1024)] = "2g"
+    memlock: Annotated[int, Field(ge=-1, lt=2**63, strict=True)] = -1
+    # 8 MiB is Linux' own default
+    stack_bytes: Annotated[int, Field(ge=8388608, le=2**40, strict=True)] = 67108864
     # with explicit model control, the models to load; none: every model of the repository is loaded at start
     load_models: list[str] = []
-    arguments: list[str] = []
-    environment: dict[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")], str] = {}
+    arguments: list[ServerOption] = []
+    environment: dict[VariableName, VariableValue] = {}
+
+    @model_validator(mode="after")
+    def _ports_of_their_own(self) -> Server:
+        different_ports(self.http_port, self.grpc_port, self.metrics_port)
+        return self
 
 
 class Golden(Table):
@@ -170,6 +362,12 @@ class Golden(Table):
     max_tokens: Annotated[int, Field(ge=1, le=4096, strict=True)]
     # the answer starts with this text; "" accepts any answer of at least one word
     expect: str
+
+
+class LlmApiGolden(Golden):
+    """The same to the one model of the LLM API."""
+
+    model: str = "tensorrt_llm"
 
 
 class SearchGolden(Table):
@@ -214,7 +412,7 @@ class Documents(Table):
     """What is searched: documents and their vectors in PostgreSQL with pgvector."""
 
     # an image of PostgreSQL with pgvector 0.5 or later, whose HNSW index the migrations make
-    image: Annotated[str, Field(pattern=r"^[a-z0-9/._-]+:[A-Za-z0-9._-]+$")]
+    image: ImageReference
     # files/documents/<seed>.jsonl: put in at the first deployment, and what int8 is calibrated with
     seed: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-    shm_size: Annotated[str, Field(pattern=r"^[0-9]+[mg]$")] = "256m"
+    shm_size: Annotated[str, shared_memory(64)] = "256m"

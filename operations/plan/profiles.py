@@ -6,7 +6,6 @@ pydantic checks it: an unknown key is an error with a suggestion, so that a miss
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -20,9 +19,13 @@ from operations.plan.profile_tables import (
     Checkpoint,
     Documents,
     Encoder,
+    EngineFlags,
     Golden,
     Hardware,
     Image,
+    Line,
+    LlmApiGolden,
+    LlmArguments,
     Repository,
     SearchGolden,
     Server,
@@ -30,6 +33,7 @@ from operations.plan.profile_tables import (
     Value,
     Weights,
 )
+from operations.plan.toml_file import check_plain, read_toml
 
 MODELS_DIRECTORY = Path(__file__).resolve().parents[2] / "inventories" / "models"
 
@@ -37,7 +41,7 @@ MODELS_DIRECTORY = Path(__file__).resolve().parents[2] / "inventories" / "models
 class _Kind(Table):
     """What the profiles of every kind say."""
 
-    summary: str
+    summary: Line
     hardware: Hardware | None = None
     image: Image
     server: Server = Server()
@@ -68,7 +72,7 @@ class EngineProfile(_LanguageModel):
     architecture: Architecture | None = None
     checkpoint: Checkpoint
     # trtllm-build's flags, by their names without dashes
-    engine: dict[str, Value] = Field(default_factory=dict)
+    engine: EngineFlags = Field(default_factory=dict)
     repository: Repository = Repository()
 
     templates: ClassVar[str] = "inflight_batcher_llm"
@@ -113,8 +117,9 @@ class LlmApiProfile(_LanguageModel):
     """Weights, as they are -> one Triton model over TensorRT-LLM's LLM API: nothing is converted or built."""
 
     kind: Literal["llmapi"]
+    golden: Annotated[list[LlmApiGolden], Field(min_length=1)]  # type: ignore[assignment]
     # arguments of tensorrt_llm.LLM, as model.yaml takes them
-    llm: dict[str, Any] = Field(default_factory=dict)
+    llm: LlmArguments = Field(default_factory=dict)
     decoupled: bool = False
 
     templates: ClassVar[str] = "llmapi"
@@ -236,14 +241,25 @@ def load_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profi
     if name not in profile_names():
         raise PlanError("model", name, "a profile in inventories/models", suggestion(name, profile_names()))
     path = MODELS_DIRECTORY / f"{name}.toml"
-    where = f"inventories/models/{path.name}"
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(where, str(error), "a TOML file in UTF-8") from None
-    data = _merged(data, overrides or {})
+    return profile_in(path, f"inventories/models/{path.name}", overrides)
+
+
+def profile_in(path: Path, where: str, overrides: Mapping[str, Any] | None = None) -> Profile:
+    """
+    Read and check a profile wherever it is.
+
+    + where: the file's name, for the error
+    + overrides: as for load_profile
+
+    Raises PlanError as load_profile does.
+    """
+    data = read_toml(path, where)
+    if overrides:
+        # before they are merged, which follows them however deep they are
+        check_plain(overrides, where)
+        data = _merged(data, overrides)
     kind = data.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise PlanError(f"{where}: kind", kind or "nothing", f"one of {', '.join(KINDS)}")
     try:
         return KINDS[kind].model_validate(data)

@@ -10,6 +10,7 @@ from typing import Any
 from operations.plan import commands, own_models, recipes, serve
 from operations.plan.artifacts import Artifact, ServingImage, Step, artifact_path, partial_path
 from operations.plan.capacity import check_capacity
+from operations.plan.driver import driver_warnings
 from operations.plan.errors import PlanError
 from operations.plan.gpu import Gpu
 from operations.plan.keys import Inputs, key_of
@@ -287,7 +288,7 @@ def plan_release(
         parameters = {**paths, **profile.repository.parameters}
         check_parameters(profile.models, parameters, profile.model_parameters, stack.version)
 
-    warnings = check_capacity(profile, stack, chosen)
+    warnings = (*driver_warnings(chosen[0], stack.cuda), *check_capacity(profile, stack, chosen))
     return Release(
         settings=settings,
         profile=profile,

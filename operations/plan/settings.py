@@ -6,19 +6,34 @@ The values come from inventories/group_data (and `--data`); the keys that belong
 
 from __future__ import annotations
 
-import re
+import ipaddress
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from operations.plan.errors import PlanError, from_validation, suggestion
+from operations.plan.errors import TOKEN, PlanError, from_validation, suggestion, text_of
+from operations.plan.known_values import Whole
+from operations.plan.profile_tables import different_ports
+from operations.plan.server_options import ServerOption
+from operations.plan.toml_file import check_plain
 
 Port = Annotated[int, Field(ge=1024, le=65535, strict=True)]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")]
-Url = Annotated[str, Field(pattern=r"^(https?|file)://[^\s'\"@]+$")]
+# no user and no password in it, and nothing that a repository file or a shell would take for something else
+Url = Annotated[str, Field(pattern=r"^(https?|file)://[A-Za-z0-9._~:/?#\[\]!$&()*+,;=%{}-]+$")]
 RpmVersion = Annotated[str, Field(pattern=r"^([0-9]+:)?[A-Za-z0-9._+~^]+-[A-Za-z0-9._+~{}]+$")]
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
+PackageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 SystemdName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 
 # The data keys of pyinfra's SSH connector: https://docs.pyinfra.com/en/3.x/connectors/ssh.html
@@ -43,6 +58,27 @@ CONNECTOR_KEYS = frozenset(
 )
 
 
+def _whole(low: int, high: int, unit: str) -> Any:
+    """A whole number within bounds, with its unit in the complaint."""
+    allowed = Whole(low, high, unit)
+
+    def check(value: object) -> object:
+        if expected := allowed.complaint(value):
+            raise ValueError(expected)
+        return value
+
+    return BeforeValidator(check)
+
+
+def _image_without_registry(name: str) -> str:
+    first, slash, _ = name.partition("/")
+    if "://" in name or "@" in name or (slash and (":" in first or "." in first)):
+        raise ValueError(
+            "an image as name:tag without registry and digest, such as nvidia/tritonserver:24.09-py3"
+        )
+    return name
+
+
 class Settings(BaseModel):
     """One host's inventory data, validated: what the site decides, as against what the model profile decides."""
 
@@ -61,13 +97,13 @@ class Settings(BaseModel):
     docker_repository_url: Url
     docker_gpg_key_url: Url
     docker_gpg_fingerprint: Fingerprint
-    docker_packages: dict[str, RpmVersion]
+    docker_packages: dict[PackageName, RpmVersion]
     nvidia_container_toolkit_repository_url: Url
     nvidia_container_toolkit_gpg_key_url: Url
     nvidia_container_toolkit_gpg_fingerprint: Fingerprint
-    nvidia_container_toolkit_packages: dict[str, RpmVersion]
+    nvidia_container_toolkit_packages: dict[PackageName, RpmVersion]
     # git and git-lfs come with the distribution; None accepts the version its repositories hold.
-    git_packages: dict[str, RpmVersion | None] = {"git": None, "git-lfs": None}
+    git_packages: dict[PackageName, RpmVersion | None] = {"git": None, "git-lfs": None}
     # Merged into /etc/docker/daemon.json; keys of that file that are not named here stay as they are.
     docker_daemon_settings: dict[str, Any] = {}
 
@@ -83,7 +119,10 @@ class Settings(BaseModel):
     # tag -> 40-hex commit, for a mirror whose history is not upstream's
     backend_commits: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]] = {}
     # image reference without registry -> digest
-    image_digests: dict[str, Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]] = {}
+    image_digests: dict[
+        Annotated[str, AfterValidator(_image_without_registry)],
+        Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")],
+    ] = {}
 
     # Serving
     http_port: Port | None = None
@@ -91,17 +130,20 @@ class Settings(BaseModel):
     metrics_port: Port | None = None
     bind_address: str = "127.0.0.1"
     expose: bool = False
-    gpu_ids: list[Annotated[int, Field(ge=0, strict=True)]] | Literal["all"] = "all"
-    tritonserver_arguments: list[str] = []
-    start_timeout_s: Annotated[int, Field(ge=10, le=7200, strict=True)] = 1800
-    stop_timeout_s: Annotated[int, Field(ge=5, le=600, strict=True)] = 60
-    keep_releases: Annotated[int, Field(ge=2, le=50, strict=True)] = 3
+    gpu_ids: list[Annotated[int, Field(ge=0, le=1023, strict=True)]] | Literal["all"] = "all"
+    tritonserver_arguments: list[ServerOption] = []
+    start_timeout_s: Annotated[int, _whole(10, 7200, "seconds")] = 1800
+    stop_timeout_s: Annotated[int, _whole(5, 600, "seconds")] = 60
+    # two at least: the one that serves, and the one to roll back to
+    keep_releases: Annotated[int, _whole(2, 50, "releases, one of them to roll back to,")] = 3
 
     @field_validator("bind_address")
     @classmethod
     def _an_ip_address(cls, value: str) -> str:
-        if not re.fullmatch(r"(\d{1,3}\.){3}\d{1,3}", value) or any(int(p) > 255 for p in value.split(".")):
-            raise ValueError("an IPv4 address of the host, such as 127.0.0.1")
+        try:
+            ipaddress.IPv4Address(value)
+        except ValueError:
+            raise ValueError("an IPv4 address of the host, such as 127.0.0.1") from None
         return value
 
     @field_validator("gpu_ids")
@@ -111,28 +153,31 @@ class Settings(BaseModel):
             raise ValueError("at least one GPU index, each named once")
         return value
 
-    @field_validator("tritonserver_arguments")
-    @classmethod
-    def _long_options(cls, value: list[str]) -> list[str]:
-        for argument in value:
-            if not re.fullmatch(r"--[a-z][a-z0-9-]*(=[^\s]*)?", argument):
-                raise ValueError("tritonserver options in the form --name=value")
-        return value
-
     @field_validator("data_root")
     @classmethod
     def _a_directory_of_our_own(cls, value: str) -> str:
         levels = [level for level in value.split("/") if level not in ("", ".")]
         if ".." in levels or len(levels) < 2:
             raise ValueError("an absolute directory of at least two levels, such as /var/lib/tritonhost")
+        if levels[0] in ("boot", "dev", "etc", "proc", "run", "sys", "tmp"):
+            raise ValueError(
+                f"a directory outside /{levels[0]}, on a disk that is kept, such as /var/lib/tritonhost"
+            )
         return f"/{'/'.join(levels)}"
 
     @model_validator(mode="after")
     def _not_public_by_accident(self) -> Settings:
-        if self.bind_address == "0.0.0.0" and not self.expose:
+        address = ipaddress.IPv4Address(self.bind_address)
+        if (address.is_unspecified or address.is_global) and not self.expose:
             raise ValueError(
-                "bind_address 127.0.0.1 or a private address; refusing the public bind 0.0.0.0 without expose=True"
+                "bind_address 127.0.0.1 or a private address; refusing the public bind "
+                f"{self.bind_address} without expose=True"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_of_their_own(self) -> Settings:
+        different_ports(self.http_port, self.grpc_port, self.metrics_port)
         return self
 
 
@@ -146,16 +191,17 @@ def from_host_data(data: Mapping[str, Any], host: str) -> Settings:
     Raises PlanError with the key, what was found and what is allowed.
     """
     for key, value in data.items():
-        if re.search(r"\bhf_[A-Za-z0-9]{8,}", repr(value)):
-            raise PlanError(
-                f"{host}: {key}", repr(value), "no secret in an inventory", "export HF_TOKEN instead"
-            )
-        if key == "ssh_password":
-            raise PlanError(f"{host}: ssh_password", "a password", "no secret in an inventory", "use ssh_key")
+        if TOKEN.search(text_of(value)):
+            raise PlanError(f"{host}: {key}", value, "no secret in an inventory", "export HF_TOKEN instead")
+        if key in ("ssh_password", "ssh_key_password"):
+            then = "use ssh_key" if key == "ssh_password" else "use ssh-agent"
+            raise PlanError(f"{host}: {key}", "a password", "no secret in an inventory", then)
         if key.startswith("ssh_") and key not in CONNECTOR_KEYS:
             raise PlanError(
                 f"{host}: {key}", f"unknown key {key}", "a known key", suggestion(key, CONNECTOR_KEYS)
             )
+    for key in ("profile_overrides", "docker_daemon_settings"):
+        check_plain(data.get(key), f"{host}: {key}")
     port = data.get("ssh_port", 22)
     if type(port) is not int or not 1 <= port <= 65535:
         raise PlanError(f"{host}: ssh_port", port, "an integer from 1 to 65535")

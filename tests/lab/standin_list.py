@@ -14,9 +14,16 @@ STAND_INS = (
         "converter, builder and backend of our own: a numpy Llama decoder with the real flags and files",
     ),
     (
+        "TensorRT",
+        "trtexec and Triton's tensorrt backend of our own: plans are ONNX models, run by onnxruntime on the CPU",
+    ),
+    (
         "the Hugging Face hub",
-        "a server that the real client downloads from; SmolLM2's real weights, dequantized",
+        "a server that the real client downloads from; SmolLM2's real weights, dequantized, and small random models",
     ),
 )
 
-REAL = "systemd, sshd, sudo, dnf, rpm, docker, tritonserver, git, git-lfs, huggingface_hub, pyinfra, tritonclient"
+REAL = (
+    "systemd, sshd, sudo, dnf, rpm, docker, tritonserver, PostgreSQL with pgvector, git, git-lfs, pip, huggingface_hub,"
+    " pyinfra, tritonclient"
+)

@@ -13,13 +13,14 @@ from operations.plan.artifacts import Artifact
 from tests.verify import manifests
 
 
-@pytest.fixture(params=["source", "weights", "engine"])
+@pytest.fixture(params=["source", "weights", "weights-2", "engine", "plan", "plan-2"])
 def artifact(request: pytest.FixtureRequest, release: Release) -> Artifact:
-    """The checkpoint is not among them: it only exists to build the engine from."""
-    chosen: Artifact | None = getattr(release, request.param)
-    if chosen is None:
+    """A checkpoint and a graph are not among them: they only exist to build an engine or a plan from."""
+    kind, _, number = str(request.param).partition("-")
+    of_kind = [a for a in release.artifacts if a.kind == kind]
+    if len(of_kind) < int(number or 1):
         pytest.skip(f"a profile of kind {release.profile.kind} has no {request.param}")
-    return chosen
+    return of_kind[int(number or 1) - 1]
 
 
 def test_manifest_records_the_planned_inputs(host: Any, artifact: Artifact) -> None:

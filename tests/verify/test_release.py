@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+import pytest
+
 from operations.plan import Release, commands, model_repository
 from tests.verify import manifests
 
@@ -21,6 +23,8 @@ def test_every_file_is_as_the_manifest_records_it(host: Any, release: Release) -
 
 def test_every_config_is_its_template_filled_with_the_plan(host: Any, release: Release) -> None:
     """Also where somebody edited the manifest along with the file."""
+    if release.source is None:
+        pytest.skip("the models are this project's own: the next tests compare them, whole")
     templates = {
         model: host.file(f"{release.template_directory}/{model}/config.pbtxt").content_string
         for model in release.models

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.lab.e2e.one_host import OneHost
 
-BROKEN = {"server": {"arguments": ["--no-such-option"]}}
+BROKEN = {"server": {"arguments": ["--no-such-option=1"]}}
 
 
 def test_release_that_does_not_start_is_taken_back(converged: OneHost) -> None:

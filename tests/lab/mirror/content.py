@@ -1,4 +1,4 @@
-"""The content of the mirror that is made here: git repositories with their LFS objects, and the Hub's models.
+"""The mirror's content: git repositories with their LFS objects, the Hub's models, the Python package index.
 
 Every repository is our own words and code in the layout of the public one of the same name, with the same tags.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tests.lab import standins
-from tests.lab.mirror import gitrepo, hubindex, lfs, templates
+from tests.lab.mirror import gitrepo, hubindex, lfs, pypi, templates
 from tests.lab.mirror.gitrepo import Entry, Gitlink, Release
 from tests.lab.mirror.versions import TAGS, number
 
@@ -136,36 +138,55 @@ def build_hub(cache: Path, weights: Path) -> dict[str, dict[str, str]]:
     return models
 
 
+def _downloads(table: object) -> Iterator[tuple[str, str]]:
+    """(repository, revision) of every table of a profile that names both, wherever it stands."""
+    if isinstance(table, list):
+        for one in table:
+            yield from _downloads(one)
+    elif isinstance(table, dict):
+        name, revision = table.get("repository"), table.get("revision")
+        if isinstance(name, str) and isinstance(revision, str):
+            yield name, revision
+        for one in table.values():
+            yield from _downloads(one)
+
+
 def pinned_revisions(profiles: Path = PROFILES) -> dict[str, str]:
-    """model -> the revision that the profiles pin, so that the lab's Hub never has another one than they ask for."""
+    """model or data set -> the revision that the profiles pin, so that the lab's Hub has just what they ask for."""
     pinned: dict[str, str] = {}
     for path in sorted(profiles.glob("*.toml")):
-        weights = tomllib.loads(path.read_text()).get("weights", {})
-        name, revision = weights.get("repository"), weights.get("revision")
-        if name is None or revision is None:
-            continue
-        if pinned.setdefault(name, revision) != revision:
-            raise RuntimeError(
-                f"{path.name} pins {name} at {revision}, another profile at {pinned[name]}; the lab's Hub has one revision"
-            )
+        for name, revision in _downloads(tomllib.loads(path.read_text())):
+            if pinned.setdefault(name, revision) != revision:
+                raise RuntimeError(
+                    f"{path.name} pins {name} at {revision}, another profile at {pinned[name]}; the lab's Hub has one"
+                    " revision"
+                )
     return pinned
 
 
 def build_small_models(cache: Path, weights: Path) -> dict[str, dict[str, str]]:
-    """The Hub under `cache`/hub serves a small model under the name and revision of each that a profile pins.
+    """The Hub under `cache`/hub serves small models under the names and revisions that the profiles pin.
+
+    The data set that quantization is calibrated with is served, too; its name here is datasets/<owner>/<name>.
 
     :param weights: the folder of the real small model, whose tokenizer they share
     :return: model -> {"revision": 40 hex}
     """
-    from tests.lab.standins import small_models
+    from tests.lab.standins import calibration_data, small_models
 
-    folders, pinned = small_models.build(cache, weights / "tokenizer.json"), pinned_revisions()
+    hub, pinned = cache / "hub", pinned_revisions()
     models = {}
-    for name in sorted(folders.keys() & pinned.keys()):
-        token = GATED_TOKEN if small_models.MODELS[name].gated else None
-        revision = hubindex.publish(cache / "hub", name, folders[name], token, pinned[name])
-        models[name] = {"revision": revision}
-    return models
+    for name, folder in sorted(small_models.build(cache, weights / "tokenizer.json").items()):
+        model = small_models.MODELS[name]
+        revision = pinned.get(name, model.revision)
+        if revision is None:
+            continue
+        token = GATED_TOKEN if model.gated else None
+        models[name] = {"revision": hubindex.publish(hub, name, folder, token, revision)}
+    data = f"{hubindex.DATASETS}/{calibration_data.NAME}"
+    revision = pinned.get(calibration_data.NAME, calibration_data.REVISION)
+    folder = calibration_data.build(cache)
+    return {**models, data: {"revision": hubindex.publish(hub, data, folder, revision=revision)}}
 
 
 def build(cache: Path) -> dict[str, Any]:
@@ -176,9 +197,13 @@ def build(cache: Path) -> dict[str, Any]:
     # Here and not above: it needs packages that git and the Hub do without.
     from tests.lab.standins import weights
 
-    folder = weights.build(cache)
-    models = {**build_hub(cache, folder), **build_small_models(cache, folder)}
-    return {"git": build_git(cache), "models": models}
+    with ThreadPoolExecutor(1) as pool:
+        index = pool.submit(pypi.build, cache)
+        folder = weights.build(cache)
+        models = {**build_hub(cache, folder), **build_small_models(cache, folder)}
+        content = {"git": build_git(cache), "models": models}
+        index.result()
+    return content
 
 
 if __name__ == "__main__":

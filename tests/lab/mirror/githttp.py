@@ -1,4 +1,4 @@
-"""Port 8000 of the mirror: dnf repositories, git over smart HTTP, and git-lfs."""
+"""Port 8000 of the mirror: dnf repositories, git over smart HTTP, git-lfs, and a Python package index."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 
+from tests.lab.mirror import pypi
 from tests.lab.mirror.handler import Handler
 from tests.lab.mirror.lfs import object_path
 
@@ -17,7 +18,7 @@ _OID = re.compile(r"[0-9a-f]{64}")
 
 
 class GitHandler(Handler):
-    """Serves <cache>/dnf as /dnf, <cache>/git as /git, and the LFS objects of <cache>/git-lfs as /git-lfs."""
+    """Serves <cache>/dnf as /dnf, <cache>/git as /git, the LFS objects of <cache>/git-lfs as /git-lfs, /pypi/simple."""
 
     def route(self) -> None:
         path = self.url_path
@@ -30,10 +31,27 @@ class GitHandler(Handler):
                 self._lfs_batch()
             else:
                 self._backend(f"/{found[1]}.git{found[2]}")
+        elif path.startswith("/pypi/"):
+            self._pypi(self.parts(path)[1:])
         elif path == "/":
-            self.answer(200, b"lab mirror (a stand-in): /dnf/ /git/<owner>/<name>.git\n")
+            self.answer(200, b"lab mirror (a stand-in): /dnf/ /git/<owner>/<name>.git /pypi/simple/\n")
         else:
             self.answer(404, b"no such path\n")
+
+    def _pypi(self, parts: list[str]) -> None:
+        if parts[:1] == ["files"]:
+            self.send_tree(self.server.cache / pypi.FILES, parts[1:])
+            return
+        # One name for each project: pip asks for the normal form, and a person is shown the way to it.
+        project = pypi.project_of(parts[1]) if len(parts) > 1 else None
+        place = "/pypi/simple/" + (f"{project}/" if project else "")
+        page = pypi.page(self.server.cache, project) if parts[:1] == ["simple"] and len(parts) <= 2 else None
+        if page is None:
+            self.answer(404, b"no such project\n")
+        elif self.url_path != place:
+            self.answer(301, headers={"Location": place})
+        else:
+            self.answer(200, page, "text/html")
 
     def _lfs_object(self, oid: str) -> None:
         if _OID.fullmatch(oid):

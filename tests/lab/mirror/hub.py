@@ -8,13 +8,16 @@ from collections.abc import Callable
 from urllib.parse import parse_qs, quote
 
 from tests.lab.mirror.handler import Handler
-from tests.lab.mirror.hubindex import File, Model, load
+from tests.lab.mirror.hubindex import DATASETS, File, Model, load
 
 Serve = Callable[[Model, list[str]], None]
 
 
 class HubHandler(Handler):
-    """Serves the models of <cache>/hub. Listings are open for gated models too, as on the public Hub; files are not."""
+    """Serves the models and data sets of <cache>/hub.
+
+    Listings are open for gated models too, as on the public Hub; files are not.
+    """
 
     def route(self) -> None:
         parts = self.parts(self.url_path)
@@ -22,14 +25,20 @@ class HubHandler(Handler):
             self._faults()
         elif self.command not in ("GET", "HEAD"):
             self.answer(405, b"the mirror only hands out\n")
-        elif parts[:2] == ["api", "models"] and len(parts) >= 4:
-            self._with_model(parts[2:4], parts[4:], self._api)
-        elif parts[0] == "lfs" and len(parts) >= 4:
-            self._with_model(parts[1:3], parts[3:], self._lfs)
-        elif len(parts) >= 5 and parts[2] == "resolve":
-            self._with_model(parts[:2], parts[3:], self._resolve)
+        elif parts[:2] in (["api", "models"], ["api", DATASETS]) and len(parts) >= 4:
+            kind = [DATASETS] if parts[1] == DATASETS else []
+            self._with_model([*kind, *parts[2:4]], parts[4:], self._api)
+        elif parts[0] == "lfs" and len(parts) >= (size := self._name_size(parts[1:])) + 3:
+            self._with_model(parts[1 : size + 1], parts[size + 1 :], self._lfs)
+        elif len(parts) >= (size := self._name_size(parts)) + 3 and parts[size] == "resolve":
+            self._with_model(parts[:size], parts[size + 1 :], self._resolve)
         else:
-            self._refuse(404, "RepoNotFound", "no such path; the mirror knows models only")
+            self._refuse(404, "RepoNotFound", "no such path; the mirror knows models and data sets only")
+
+    @staticmethod
+    def _name_size(parts: list[str]) -> int:
+        """How many parts of the path are the name: <owner>/<name>, or datasets/<owner>/<name>."""
+        return 3 if parts[:1] == [DATASETS] else 2
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         self.answer_json({"error": message}, status, {"X-Error-Code": code, "X-Error-Message": message})
@@ -92,9 +101,9 @@ class HubHandler(Handler):
         self.answer_json(
             {
                 "_id": model.revision[:24],
-                "id": model.name,
-                "modelId": model.name,
-                "author": model.name.split("/")[0],
+                "id": model.id,
+                "modelId": model.id,
+                "author": model.id.split("/")[0],
                 "sha": model.revision,
                 "private": False,
                 "gated": "manual" if model.token_sha256 else False,

@@ -1,8 +1,10 @@
-"""What the Hub knows of a model: its files with sizes and digests, its revision, and who may read it.
+"""What the Hub knows of a model or a data set: its files with sizes and digests, its revision, and who may read it.
 
 <hub>/<owner>/<name>              a link to the folder that holds the files
 <hub>/<owner>/<name>.json         the index, as `Model` reads it
 <hub>/<owner>/<name>.gated.json   {"token_sha256": ...} where only that token may read the files
+
+A data set is named datasets/<owner>/<name>.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 LFS_FROM = 10 * 1024 * 1024  # bytes; the public Hub's limit for files that stay in git
-LFS_SUFFIXES = (".safetensors", ".bin", ".gguf")
+LFS_SUFFIXES = (".safetensors", ".bin", ".gguf", ".parquet")
+DATASETS = "datasets"
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,18 @@ class File:
 
 @dataclass(frozen=True)
 class Model:
-    """A model as the Hub serves it: one revision, which is also its `main`."""
+    """A model or data set as the Hub serves it: one revision, which is also its `main`."""
 
     name: str
     folder: Path
     revision: str
     files: dict[str, File]
     token_sha256: str | None
+
+    @property
+    def id(self) -> str:
+        """<owner>/<name>."""
+        return self.name.removeprefix(f"{DATASETS}/")
 
 
 def _write(path: Path, content: object) -> None:
@@ -66,7 +74,7 @@ def _describe(path: Path) -> File:
 
 
 def publish(hub: Path, name: str, folder: Path, token: str | None = None, revision: str | None = None) -> str:
-    """The Hub serves `folder` as the model `name`, to holders of `token` only where one is given.
+    """The Hub serves `folder` as the model or data set `name`, to holders of `token` only where one is given.
 
     Files whose size and modification time are those of the index are not read again.
 

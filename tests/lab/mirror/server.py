@@ -1,4 +1,4 @@
-"""The mirror's server: dnf, git and git-lfs on one port, the Hub on another, in one process until SIGTERM.
+"""The mirror's server: dnf, git, git-lfs and wheels on one port, the Hub on another, in one process until SIGTERM.
 
 python -m tests.lab.mirror.server --cache DIR --bind 10.99.0.1
 """
@@ -53,7 +53,7 @@ def serving(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--cache", type=Path, required=True, help="the lab's cache: dnf/, git/, git-lfs/, hub/"
+        "--cache", type=Path, required=True, help="the lab's cache: dnf/, git/, git-lfs/, hub/, pypi/"
     )
     parser.add_argument("--bind", required=True, help="address to answer on")
     parser.add_argument("--http-port", type=int, default=HTTP_PORT)

@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from tests.lab.mirror import content, registry, templates
+from tests.lab.mirror import content, pypi, registry, templates
 from tests.lab.mirror.server import Addresses, serving
+from tests.lab.standins import calibration_data, small_models, wheels
 
 OPEN, GATED, TOKEN = content.MODEL, content.GATED_MODEL, content.GATED_TOKEN
 WEIGHTS = "model.safetensors"
@@ -356,17 +358,23 @@ def test_gated_model_opens_to_its_token(mirror: Addresses, tmp_path: Path) -> No
     assert (Path(folder) / WEIGHTS).stat().st_size == SIZE
 
 
-@pytest.mark.parametrize("name", sorted(content.pinned_revisions()))
+SERVED = {
+    **{name: model.revision for name, model in small_models.MODELS.items() if model.revision},
+    **{
+        name: revision for name, revision in content.pinned_revisions().items() if name in small_models.MODELS
+    },
+}
+
+
+@pytest.mark.parametrize("name", sorted(SERVED))
 def test_profiles_find_their_model_at_the_revision_they_pin(
     mirror: Addresses, tmp_path: Path, name: str
 ) -> None:
-    if name == OPEN:
-        pytest.skip("the real small model, whose revision follows from its content")
-    wanted = content.pinned_revisions()[name]
+    wanted = SERVED[name]
     api = HfApi(endpoint=mirror.hub, token=False)
     info = api.model_info(name, revision=wanted, files_metadata=True)
     assert info.sha == wanted
-    assert sum(s.size or 0 for s in info.siblings or []) < 8_000_000
+    assert sum(s.size or 0 for s in info.siblings or []) < 13_000_000
     config = hf_hub_download(
         name, "config.json", revision=wanted, cache_dir=tmp_path, endpoint=mirror.hub, token=TOKEN
     )
@@ -374,6 +382,47 @@ def test_profiles_find_their_model_at_the_revision_they_pin(
     if info.gated:
         with pytest.raises(GatedRepoError):
             hf_hub_download(name, "config.json", cache_dir=tmp_path / "x", endpoint=mirror.hub, token=False)
+
+
+def test_a_data_set_is_served_as_one(mirror: Addresses, tmp_path: Path) -> None:
+    name = calibration_data.NAME
+    revision = content.pinned_revisions().get(name, calibration_data.REVISION)
+    api = HfApi(endpoint=mirror.hub, token=False)
+    info = api.dataset_info(name, revision=revision, files_metadata=True)
+    assert (info.id, info.sha) == (name, revision)
+    parts = {s.rfilename: s.lfs.sha256 for s in info.siblings or [] if s.lfs}
+    train = [part for part in parts if part.startswith("3.0.0/train-")]
+    assert train == [f"3.0.0/train-{n:05d}-of-00003.parquet" for n in range(3)]
+    folder = snapshot_download(
+        name,
+        repo_type="dataset",
+        revision=revision,
+        allow_patterns=["README.md", "3.0.0/*"],
+        local_dir=tmp_path / "cnn_dailymail",
+        endpoint=mirror.hub,
+    )
+    card = (Path(folder) / "README.md").read_text()
+    assert "path: 3.0.0/train-*" in card
+    for part in train:
+        data = (Path(folder) / part).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == parts[part]
+        assert data.startswith(b"PAR1") and data.endswith(b"PAR1")
+    assert not (Path(folder) / "1.0.0").exists()
+    with pytest.raises(RepositoryNotFoundError):
+        api.model_info(name)
+    with pytest.raises(RepositoryNotFoundError):
+        api.dataset_info(OPEN)
+    with pytest.raises(RevisionNotFoundError):
+        api.dataset_info(name, revision="0" * 40)
+
+
+def test_revisions_are_found_wherever_a_profile_names_them(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(
+        f'[weights]\nrepository = "o/n"\nrevision = "{"1" * 40}"\n'
+        f'[checkpoint.quantization.calibration]\nrepository = "d/s"\nrevision = "{"2" * 40}"\n'
+        f'[[networks]]\nname = "x"\nweights = {{ repository = "p/q", revision = "{"3" * 40}" }}\n'
+    )
+    assert content.pinned_revisions(tmp_path) == {"o/n": "1" * 40, "d/s": "2" * 40, "p/q": "3" * 40}
 
 
 def test_profiles_that_pin_two_revisions_of_a_model_are_refused(tmp_path: Path) -> None:
@@ -390,6 +439,88 @@ def test_unknown_revision_and_unknown_model(mirror: Addresses, tmp_path: Path) -
         snapshot_download("tritonhost-lab/none", cache_dir=tmp_path, endpoint=mirror.hub)
     code, headers, _ = status_of(f"{mirror.hub}/{OPEN}/resolve/main/none.bin")
     assert (code, headers["X-Error-Code"]) == (404, "EntryNotFound")
+
+
+# --- the package index ---
+
+WHEEL = "a_small_package-1.0-py3-none-any.whl"
+
+
+def small_wheel(folder: Path) -> Path:
+    """A wheel of one module."""
+    folder.mkdir(parents=True)
+    files = {
+        "a_small_package.py": "ANSWER = 42\n",
+        "a_small_package-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: a-small.package\nVersion: 1.0\n",
+        "a_small_package-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "a_small_package-1.0.dist-info/RECORD"
+    with zipfile.ZipFile(folder / WHEEL, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+        archive.writestr(record, "".join(f"{name},,\n" for name in [*files, record]))
+    return folder / WHEEL
+
+
+def test_the_index_is_made_once_of_the_requirements_and_anew_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel, requirements = small_wheel(tmp_path / "made"), tmp_path / "requirements.txt"
+    calls = []
+
+    def download(folder: Path, *_: object) -> None:
+        calls.append(folder)
+        shutil.copy(wheel, folder)
+
+    monkeypatch.setattr(wheels, "download", download)
+    pypi.build(tmp_path, requirements)
+    assert pypi.page(tmp_path, "a-small-package") is None  # a checkout without such a file has an empty index
+    for text, expected in (("a\n", 1), ("a\n", 1), ("b\n", 2)):
+        requirements.write_text(text)
+        pypi.build(tmp_path, requirements)
+        assert len(calls) == expected
+    (tmp_path / pypi.FILES / WHEEL).unlink()
+    pypi.build(tmp_path, requirements)
+    assert len(calls) == 3
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert f"../../files/{WHEEL}#sha256={digest}".encode() in (pypi.page(tmp_path, "a-small-package") or b"")
+    assert list((tmp_path / "pypi").glob(".fetch-*")) == []
+
+
+def test_pip_installs_from_the_index(
+    mirror: Addresses, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel, requirements = small_wheel(tmp_path / "made"), tmp_path / "requirements.txt"
+    monkeypatch.setattr(wheels, "download", lambda folder, *_: shutil.copy(wheel, folder))
+    requirements.write_text(
+        f"A.Small_Package==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+    )
+    pypi.build(cache, requirements)
+    target = tmp_path / "installed"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--isolated",
+        "--disable-pip-version-check",
+        "--no-cache-dir",
+    ]
+    command += ["--require-hashes", "--only-binary=:all:", "--target", str(target)]
+    command += ["--index-url", f"{mirror.http}/pypi/simple", "--requirement", str(requirements)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (target / "a_small_package.py").read_text() == "ANSWER = 42\n"
+    # Another name for it, and a missing slash, lead to the page; nothing outside the index is served.
+    assert WHEEL.encode() in status_of(f"{mirror.http}/pypi/simple/A.Small_Package")[2]
+    assert b">a-small-package<" in status_of(f"{mirror.http}/pypi/simple/")[2]
+    for path in ("simple/another/", "files/../files", "files/none.whl", "simple/a/b/", ""):
+        assert status_of(f"{mirror.http}/pypi/{path}")[0] == 404
+    wrong = f"a-small-package==1.0 --hash=sha256:{'0' * 64}\n"
+    requirements.write_text(wrong)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "DO NOT MATCH THE HASHES" in done.stderr
 
 
 # --- the processes ---

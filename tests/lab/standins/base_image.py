@@ -1,5 +1,7 @@
 """The base image's root file system: a small Debian userland with a real tritonserver and Python packages.
 
+What the TensorRT stand-in runs on is a layer of its own: only images that play TensorRT carry it.
+
 Made without a container engine; every layer is kept in the cache under the hash of what it is made from.
 """
 
@@ -27,6 +29,8 @@ LEFT_OUT = (
     "/usr/share/doc/*",
     "/usr/lib/x86_64-linux-gnu/gconv/*",
 )
+WHEELS = (wheels.TRITON, *wheels.IMAGE_PACKAGES, *wheels.ONNX_PACKAGES)
+PYTHON_PACKAGES = "usr/local/lib/python3.11/dist-packages"
 HERE = Path(__file__).resolve().parent
 
 
@@ -85,6 +89,8 @@ def _userland(root: Path) -> None:
         path = root / "etc" / name
         path.write_text(path.read_text() + line + "\n")
         (root / "etc" / f"{name}-").unlink(missing_ok=True)
+    # pip installs into the image's Python, as in the real image, whose Ubuntu knows no such file.
+    (root / "usr/lib/python3.11/EXTERNALLY-MANAGED").unlink()
     home = root / "home/triton-server"
     home.mkdir(mode=0o755)
     os.chown(home, 1000, 1000)
@@ -106,16 +112,20 @@ def _server_place(member: str) -> str | None:
 
 
 def _package_place(member: str) -> str | None:
-    """Where a file of a Python package goes; test suites stay out."""
+    """Where a file of a Python package goes; test suites stay out, and a C library that Python does not load."""
     parts = member.split("/")
     if "tests" in parts[:-1] or parts[0].endswith(".data"):
         return None
-    return "usr/local/lib/python3.11/dist-packages/" + member
+    if member.startswith(("onnx/backend/test/", "onnxruntime/capi/libonnxruntime.so")):
+        return None
+    return f"{PYTHON_PACKAGES}/{member}"
 
 
 def _fill(root: Path, cache: Path) -> None:
-    """Put server, Python packages and the mpirun stand-in into the userland."""
-    held = wheels.fetch(cache, (wheels.TRITON, *wheels.IMAGE_PACKAGES))
+    """Put server, Python packages and the mpirun stand-in into the userland; onnx's packages beside it, at /onnx."""
+    held = wheels.fetch(cache, WHEELS)
+    for pin in wheels.ONNX_PACKAGES:
+        wheels.unpack(held[pin], root / "onnx", _package_place)
     wheels.unpack(held[wheels.TRITON], root, _server_place)
     for name in ("bin/tritonserver", "backends/python/triton_python_backend_stub"):
         (root / "opt/tritonserver" / name).chmod(0o755)  # the wheel drops the bits
@@ -128,14 +138,18 @@ def _fill(root: Path, cache: Path) -> None:
         path.chmod(content[1])
 
 
+def _script(module: str) -> tuple[bytes, int]:
+    lines = ("#!/usr/bin/python3", "import sys", "", f"from {module} import main", "", "sys.exit(main())", "")
+    return "\n".join(lines).encode(), 0o755
+
+
 def _own_files() -> dict[str, tuple[bytes, int]]:
     return {
         "usr/local/bin/mpirun": ((HERE / "image" / "mpirun").read_bytes(), 0o755),
-        # No pip in the image, so no console scripts either; this is the one that people type.
-        "usr/local/bin/hf": (
-            b"#!/usr/bin/python3\nimport sys\n\nfrom huggingface_hub.cli.hf import main\n\nsys.exit(main())\n",
-            0o755,
-        ),
+        # Wheels are unpacked without their console scripts; these are the ones that people type.
+        "usr/local/bin/hf": _script("huggingface_hub.cli.hf"),
+        "usr/local/bin/pip": _script("pip._internal.cli.main"),
+        "usr/local/bin/pip3": _script("pip._internal.cli.main"),
     }
 
 
@@ -144,14 +158,11 @@ def _compile(root: Path) -> None:
     for folder in [*root.glob("usr/**/__pycache__")]:
         shutil.rmtree(folder)
     compiler = ("python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
-    _run(
-        "chroot",
-        str(root),
-        *compiler,
-        "/usr/lib/python3.11",
-        "/usr/local/lib/python3.11",
-        what="compiling Python modules",
-    )
+    for folders in (
+        ("/usr/lib/python3.11", "/usr/local/lib/python3.11"),
+        ("-s", "/onnx", "-p", "/", f"/onnx/{PYTHON_PACKAGES}"),
+    ):
+        _run("chroot", str(root), *compiler, *folders, what="compiling Python modules")
 
 
 def key(*inputs: Any) -> str:
@@ -177,9 +188,10 @@ def record(folder: Path, layers: list[Layer]) -> None:
     partial.replace(folder / "layers.json")
 
 
-def base_layers(cache: Path) -> list[Layer]:
-    """The base image's layers, made on first use: userland, server, Python packages."""
-    recipe = [SUITE, PACKAGES, LEFT_OUT, wheels.PINS, Path(__file__).read_text()]
+def _layers(cache: Path) -> list[Layer]:
+    """Userland, server, Python packages and onnx's packages, made on first use."""
+    pins = {pin: wheels.PINS[pin] for pin in WHEELS}
+    recipe = [SUITE, PACKAGES, LEFT_OUT, pins, Path(__file__).read_text()]
     own = {
         name: [hashlib.sha256(content).hexdigest(), mode] for name, (content, mode) in _own_files().items()
     }
@@ -194,11 +206,23 @@ def base_layers(cache: Path) -> list[Layer]:
         _fill(root, cache)
         _compile(root)
         layers = []
+        (root / "onnx").rename(Path(scratch, "onnx"))
         for name, part in (("server", "opt/tritonserver"), ("python", "usr/local")):
             piece = Path(scratch, name)
             (piece / part).parent.mkdir(parents=True)
             (root / part).rename(piece / part)
             layers.append(write_layer(folder / f"{name}.tar.gz", tree=piece))
         layers.insert(0, write_layer(folder / "userland.tar.gz", tree=root))
+        layers.append(write_layer(folder / "onnx.tar.gz", tree=Path(scratch, "onnx")))
     record(folder, layers)
     return layers
+
+
+def base_layers(cache: Path) -> list[Layer]:
+    """The layers of every image: userland, server, Python packages."""
+    return _layers(cache)[:3]
+
+
+def onnx_layer(cache: Path) -> Layer:
+    """The layer of what the TensorRT stand-in runs on."""
+    return _layers(cache)[3]

@@ -1,6 +1,6 @@
-"""The lab's container images: a small userland with a real tritonserver, and the same with the TensorRT-LLM stand-in.
+"""The lab's container images: a small userland with a real tritonserver and the TensorRT stand-in, or TensorRT-LLM's.
 
-They take the names of the NGC images they stand in for. They are made without a container engine and pushed to the
+They take the names of the NGC images they stand in for; the database's image comes from `postgres_image`. They are made without a container engine and pushed to the
 lab's registry. All tags share their layers but the one that plays a version of TensorRT-LLM.
 """
 
@@ -12,7 +12,8 @@ from typing import Any
 
 from tests.lab.mirror import templates
 
-from .base_image import base_layers, key, record, recorded
+from . import postgres_image
+from .base_image import PYTHON_PACKAGES, base_layers, key, onnx_layer, record, recorded
 from .layers import FileContent, Layer, write_layer
 from .registry import Registry, image_documents
 from .tree import BASE_TAGS, installed_files
@@ -61,28 +62,62 @@ def serving_files(version: str) -> dict[str, FileContent]:
     return files
 
 
-def serving_layer(cache: Path, version: str) -> Layer:
-    """The TensorRT-LLM stand-in at a version, installed as its Dockerfile installs it."""
-    files = serving_files(version)
-    listed = {name: hashlib.sha256(repr(content).encode()).hexdigest() for name, content in files.items()}
-    folder = cache / "images" / f"tensorrt-llm-{key(listed, (HERE / 'layers.py').read_text())}"
+def tensorrt_files() -> dict[str, FileContent]:
+    """The TensorRT stand-in as the base image has it: path from the root -> content."""
+    package = f"{PYTHON_PACKAGES}/tensorrt_stand_in"
+    files: dict[str, FileContent] = {
+        f"{package}/{path.name}": path.read_bytes() for path in sorted((HERE / "tensorrt").glob("*.py"))
+    }
+    # Like the compiled programs they stand for, they do not care what a Dockerfile puts on PYTHONPATH.
+    files["usr/src/tensorrt/bin/trtexec"] = (
+        b"#!/usr/bin/python3 -I\nfrom tensorrt_stand_in.trtexec import main\n\nmain()\n",
+        0o755,
+    )
+    files["opt/tritonserver/backends/tensorrt/model.py"] = (
+        f"import sys\n\nsys.path.insert(0, '/{PYTHON_PACKAGES}')\n\n"
+        "from tensorrt_stand_in.backend import TritonPythonModel\n\n__all__ = ['TritonPythonModel']\n"
+    ).encode()
+    return files
+
+
+def _files_layer(cache: Path, name: str, files: dict[str, FileContent]) -> Layer:
+    """A layer of these files, kept in the cache under the hash of what they are."""
+    listed = {path: hashlib.sha256(repr(content).encode()).hexdigest() for path, content in files.items()}
+    folder = cache / "images" / f"{name}-{key(listed, (HERE / 'layers.py').read_text())}"
     layers = recorded(folder)
     if layers is None:
         folder.mkdir(parents=True, exist_ok=True)
-        layers = [write_layer(folder / "tensorrt-llm.tar.gz", files=files)]
+        layers = [write_layer(folder / f"{name}.tar.gz", files=files)]
         record(folder, layers)
     return layers[0]
+
+
+def serving_layer(cache: Path, version: str) -> Layer:
+    """The TensorRT-LLM stand-in at a version, installed as its Dockerfile installs it."""
+    return _files_layer(cache, "tensorrt-llm", serving_files(version))
+
+
+def plan_layers(cache: Path) -> list[Layer]:
+    """What the base image has beyond the server: the TensorRT stand-in and what it runs on."""
+    return [onnx_layer(cache), _files_layer(cache, "tensorrt", tensorrt_files())]
 
 
 def build(cache: Path, registry: str) -> dict[str, str]:
     """All images are in the registry at HOST:PORT under their NGC names; returns each one's manifest digest."""
     cache = cache.resolve()
     base = base_layers(cache)
-    images: dict[str, list[Layer]] = dict.fromkeys(BASES, base)
+    plain = [*base, *plan_layers(cache)]
+    images = {tag: plain for tag in BASES}
     images |= {tag: [*base, serving_layer(cache, version)] for tag, version in SERVING.items()}
     server = Registry(registry)
     digests = {}
+
+    def push(repository: str, tag: str, settings: dict[str, Any], layers: list[Layer]) -> None:
+        manifest, config = image_documents(settings, layers, CREATED)
+        digests[f"{repository}:{tag}"] = server.push_image(repository, tag, manifest, config, layers)
+
     for tag, layers in sorted(images.items()):
-        manifest, config = image_documents(SETTINGS, layers, CREATED)
-        digests[f"{REPOSITORY}:{tag}"] = server.push_image(REPOSITORY, tag, manifest, config, layers)
+        push(REPOSITORY, tag, SETTINGS, layers)
+    database = postgres_image.layers(cache)
+    push(postgres_image.REPOSITORY, postgres_image.TAG, postgres_image.SETTINGS, database)
     return digests

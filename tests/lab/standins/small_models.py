@@ -3,6 +3,7 @@
 Their weights are pseudo-random and the same on every machine: what they answer is gibberish, made of whole pieces of
 words. The shapes keep what makes each architecture hard to serve (experts, a head size of its own, scaled rotary
 embedding, several shards, other formats beside the safetensors) and divide by the ranks that the profiles ask for.
+Embedding models come from `embedding_models`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import embedding_models, safetensors_file
+
 VOCABULARY = 4096
 Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model: its config.json, how many shards its weights come in, and files beside them that nobody should want."""
+    """One model: its config.json, how many shards its weights come in, and files beside them that nobody should want.
+
+    `revision` is the one that is served where no profile pins another.
+    """
 
     config: dict[str, Any]
     shards: int
     decoys: dict[str, bytes] = field(default_factory=dict)
     gated: bool = True
+    revision: str | None = None
 
 
 def _decoder(architecture: str, model_type: str, dtype: str, **values: Any) -> dict[str, Any]:
@@ -77,7 +83,10 @@ MODELS: dict[str, Model] = {
         _mixtral(), 3, {f"consolidated.{n:02d}.pt": _PICKLE for n in range(2)}
     ),
     "mistralai/Mixtral-8x7B-v0.1": Model(
-        _mixtral(), 3, {f"consolidated.{n:02d}.pth": _PICKLE for n in range(2)}
+        _mixtral(),
+        3,
+        {f"consolidated.{n:02d}.pth": _PICKLE for n in range(2)},
+        revision="fc7ac94680e38d7348cfa806e51218e6273104b0",
     ),
     "mistralai/Mistral-Nemo-Instruct-2407": Model(
         _decoder(
@@ -170,6 +179,26 @@ MODELS: dict[str, Model] = {
         },
         gated=False,
     ),
+    "openai/clip-vit-large-patch14": Model(
+        embedding_models.CLIP,
+        1,
+        {"pytorch_model.bin": _PICKLE, "tf_model.h5": _PICKLE, "flax_model.msgpack": _PICKLE},
+        gated=False,
+        revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
+    ),
+    "sentence-transformers/all-MiniLM-L6-v2": Model(
+        embedding_models.BERT,
+        1,
+        {
+            "pytorch_model.bin": _PICKLE,
+            "tf_model.h5": _PICKLE,
+            "rust_model.ot": _PICKLE,
+            "onnx/model.onnx": _PICKLE,
+            "train_script.py": b"raise SystemExit('lab stand-in: nothing is trained here')\n",
+        },
+        gated=False,
+        revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+    ),
 }
 
 
@@ -230,24 +259,33 @@ def _gpt_shapes(config: dict[str, Any]) -> Shapes:
     return {**shapes, "ln_f.weight": (hidden,), "ln_f.bias": (hidden,)}
 
 
+_SHAPES: dict[str, Callable[[dict[str, Any]], Shapes]] = {"gpt2": _gpt_shapes, **embedding_models.SHAPES}
+
+
+def _decoder_scaled(tensor: str, spread: NDArray[np.float32], unspoken: Sequence[int]) -> NDArray[np.float32]:
+    if spread.ndim == 1:
+        return spread * np.float32(0.02) + np.float32(not tensor.endswith("bias"))
+    if tensor in ("lm_head.weight", "wte.weight"):
+        values = spread * np.float32(0.3)
+        values[unspoken] = 0
+        return values
+    return spread * np.float32(1 / np.sqrt(spread.shape[-1]))
+
+
 def random_weights(
-    name: str, config: dict[str, Any], unspoken: list[int]
+    name: str, config: dict[str, Any], unspoken: Sequence[int] = ()
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """The tensors in a fixed order, each by dice of its own; the tokens `unspoken` are never the likeliest."""
-    shapes = _gpt_shapes(config) if config["model_type"] == "gpt2" else _llama_shapes(config)
-    for tensor, shape in shapes.items():
+    kind = config["model_type"]
+    for tensor, shape in _SHAPES.get(kind, _llama_shapes)(config).items():
         seed = hashlib.sha256(f"{name}/{tensor}".encode()).digest()
         # Uniform: numpy promises its bit streams to stay as they are, but not its normal distribution.
         dice = np.random.Generator(np.random.PCG64(int.from_bytes(seed[:8], "little")))
         spread = np.float32(np.sqrt(12)) * (dice.random(shape, np.float32) - np.float32(0.5))
-        if len(shape) == 1:
-            values = spread * np.float32(0.02) + np.float32(not tensor.endswith("bias"))
-        elif tensor in ("lm_head.weight", "wte.weight"):
-            values = spread * np.float32(0.3)
-            values[unspoken] = 0
+        if kind in embedding_models.SHAPES:
+            yield tensor, embedding_models.scaled(tensor, np.asarray(spread, np.float32))
         else:
-            values = spread * np.float32(1 / np.sqrt(shape[-1]))
-        yield tensor, values
+            yield tensor, _decoder_scaled(tensor, spread, unspoken)
 
 
 def cut_tokenizer(whole: str) -> tuple[str, dict[str, int], list[int]]:
@@ -266,37 +304,15 @@ def cut_tokenizer(whole: str) -> tuple[str, dict[str, int], list[int]]:
     return json.dumps(document, ensure_ascii=False), words, unspoken
 
 
-def _bytes(values: NDArray[np.float32], dtype: str) -> bytes:
-    if dtype != "bfloat16":
-        return values.astype(np.dtype(dtype)).tobytes()
-    # numpy has no bfloat16: the upper halves of 32-bit floats, rounded to the nearest, ties to even
-    whole = np.ascontiguousarray(values).view(np.uint32)
-    return ((whole + 0x7FFF + ((whole >> 16) & 1)) >> 16).astype("<u2").tobytes()
-
-
-def _safetensors(tensors: dict[str, NDArray[np.float32]], dtype: str) -> bytes:
-    """A safetensors file, written here: the package's own writers know no bfloat16 without PyTorch."""
-    label = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}[dtype]
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    contents, end = [], 0
-    for name, values in sorted(tensors.items()):
-        contents.append(_bytes(values, dtype))
-        begin, end = end, end + len(contents[-1])
-        header[name] = {"dtype": label, "shape": list(values.shape), "data_offsets": [begin, end]}
-    head = json.dumps(header, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    return b"".join([struct.pack("<Q", len(head)), head, *contents])
-
-
 def _shards(model: Model, tensors: list[tuple[str, NDArray[Any]]]) -> dict[str, bytes]:
     dtype = model.config["torch_dtype"]
     size = sum(values.size for _, values in tensors)
-    groups: list[dict[str, NDArray[np.float32]]] = [{} for _ in range(model.shards)]
+    groups: list[dict[str, NDArray[Any]]] = [{} for _ in range(model.shards)]
     seen = 0
     for name, values in tensors:
         groups[(2 * seen + values.size) * model.shards // (2 * size)][name] = values
         seen += values.size
-    contents = [_safetensors(group, dtype) for group in groups]
+    contents = [safetensors_file.packed(group, dtype) for group in groups]
     if model.shards == 1:
         return {"model.safetensors": contents[0]}
     names = [f"model-{n + 1:05d}-of-{model.shards:05d}.safetensors" for n in range(model.shards)]
@@ -316,10 +332,12 @@ def _readme(name: str) -> bytes:
     ).encode()
 
 
-def folder_files(name: str, tokenizer: str) -> dict[str, bytes]:
-    """All files of one model's folder, from the tokenizer.json of the real small model."""
-    model = MODELS[name]
-    text, words, unspoken = cut_tokenizer(tokenizer)
+def _document(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=2).encode() + b"\n"
+
+
+def _decoder_files(config: dict[str, Any], text: str, words: dict[str, int]) -> dict[str, bytes]:
+    """A decoder's config.json and its tokenizer."""
     end = words["<|endoftext|>"]
     special = {"bos_token_id": end, "eos_token_id": end}
     tokenizer_config = {
@@ -329,16 +347,27 @@ def folder_files(name: str, tokenizer: str) -> dict[str, bytes]:
         "bos_token": "<|endoftext|>",
         "eos_token": "<|endoftext|>",
     }
+    return {
+        "config.json": _document({**config, **special}),
+        "generation_config.json": _document(special),
+        "tokenizer.json": text.encode(),
+        "tokenizer_config.json": _document(tokenizer_config),
+    }
 
-    def document(content: dict[str, Any]) -> bytes:
-        return json.dumps(content, indent=2).encode() + b"\n"
 
+def folder_files(name: str, tokenizer: str) -> dict[str, bytes]:
+    """All files of one model's folder, from the tokenizer.json of the real small model."""
+    model = MODELS[name]
+    kind = model.config["model_type"]
+    if kind in embedding_models.FILES:
+        unspoken = list[int]()
+        files = {"config.json": _document(model.config), **embedding_models.FILES[kind](tokenizer)}
+    else:
+        text, words, unspoken = cut_tokenizer(tokenizer)
+        files = _decoder_files(model.config, text, words)
     return {
         "README.md": _readme(name),
-        "config.json": document({**model.config, **special}),
-        "generation_config.json": document(special),
-        "tokenizer.json": text.encode(),
-        "tokenizer_config.json": document(tokenizer_config),
+        **files,
         **_shards(model, list(random_weights(name, model.config, unspoken))),
         **model.decoys,
     }
@@ -350,7 +379,8 @@ def build(cache: Path, tokenizer: Path) -> dict[str, Path]:
     :param tokenizer: tokenizer.json of the real small model
     :return: name -> folder
     """
-    source = Path(__file__).read_bytes()
+    sources = (Path(__file__).with_name(f"{part}.py") for part in ("embedding_models", "safetensors_file"))
+    source = b"".join(path.read_bytes() for path in (Path(__file__), *sources))
     text = tokenizer.read_text()
     folders = {}
     for name in MODELS:

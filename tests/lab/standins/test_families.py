@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.lab.standins import calibration_data
 from tests.lab.standins.installed import PROMPT, Installed
 
 Weights = dict[str, Any]
@@ -344,17 +345,50 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_awq_in_bfloat16_says_that_nothing_is_calibrated(tmp_path: Path) -> None:
+def test_awq_in_bfloat16_wants_its_calibration_data(tmp_path: Path) -> None:
     model = write(tmp_path / "model", SCALED, llama_weights(SCALED), "BF16")
+    data = tmp_path / "cnn_dailymail"
+    for path, content in calibration_data.files().items():
+        (data / path).parent.mkdir(parents=True, exist_ok=True)
+        (data / path).write_bytes(content)
     installed = Installed(tmp_path / "install", "v0.13.0")
     words = ["--model_dir", str(model), "--output_dir", "checkpoint", "--dtype", "bfloat16"]
-    words += ["--qformat", "int4_awq", "--awq_block_size", "16", "--batch_size", "12"]
-    done = installed.run("examples/quantization/quantize.py", *words)
+    awq = [*words, "--qformat", "int4_awq", "--awq_block_size", "16", "--batch_size", "12"]
+    script = "examples/quantization/quantize.py"
+    done = installed.run(script, *awq, "--calib_dataset", str(data))
     assert done.returncode == 0, done.stderr
-    assert "[stand-in] no calibration data used; the real script would download cnn_dailymail" in done.stdout
+    assert f"[stand-in] calibration data: 3 files, 120000 bytes in {data}" in done.stdout
     assert installed.build("--gemm_plugin", "bfloat16", "--gpt_attention_plugin", "bfloat16").returncode == 0
     assert len(installed.decode(5)) == 5
-    local = installed.run("examples/quantization/quantize.py", *words, "--calib_dataset", str(tmp_path))
-    assert f"would read {tmp_path}" in local.stdout
-    absent = installed.run("examples/quantization/quantize.py", *words, "--calib_dataset", "/nowhere")
-    assert "--calib_dataset /nowhere: no such directory" in absent.stderr
+
+    def refusal(*more: str) -> str:
+        refused = installed.run(script, *awq, *more)
+        assert refused.returncode == 1
+        assert "Traceback" not in refused.stderr
+        return refused.stderr
+
+    unreachable = "ConnectionError: Couldn't reach 'cnn_dailymail' on the Hub"
+    assert unreachable in refusal()
+    assert unreachable in refusal("--calib_dataset", "cnn_dailymail")
+    assert "Couldn't reach '/none/cnn_dailymail' on" in refusal("--calib_dataset", "/none/cnn_dailymail")
+    assert "Unsupported dataset name" in refusal("--calib_dataset", "/nowhere")
+    assert "KeyError: 'text'" in refusal("--calib_dataset", str(model))
+    (data / "README.md").rename(data / "CARD.md")
+    assert "BuilderConfig '3.0.0' not found" in refusal("--calib_dataset", str(data))
+    (data / "CARD.md").rename(data / "README.md")
+    part = data / "3.0.0/train-00001-of-00003.parquet"
+    part.write_bytes(part.read_bytes()[:-1])
+    assert "no parquet file" in refusal("--calib_dataset", str(data))
+    for extra in data.glob("3.0.0/train-*"):
+        extra.unlink()
+    assert "no 3.0.0/train-*.parquet" in refusal("--calib_dataset", str(data))
+
+
+@pytest.mark.parametrize("kind", ["int8_wo", "int4_wo", "full_prec"])
+def test_formats_that_only_round_want_none(tmp_path: Path, kind: str) -> None:
+    model = write(tmp_path / "model", SCALED, llama_weights(SCALED), "BF16")
+    installed = Installed(tmp_path / "install", "v0.13.0")
+    words = ["--model_dir", str(model), "--output_dir", "checkpoint", "--qformat", kind]
+    done = installed.run("examples/quantization/quantize.py", *words)
+    assert done.returncode == 0, done.stderr
+    assert "calibration" not in done.stdout

@@ -182,7 +182,7 @@ def test_older_images_carry_examples_only() -> None:
 
 
 def test_all_tags_share_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = [Layer(tmp_path / "base", "sha256:b", "sha256:d", 1)]
+    base, tensorrt = ([Layer(tmp_path / name, f"sha256:{name}", "sha256:d", 1)] for name in ("base", "rt"))
     pushed: dict[str, list[Layer]] = {}
 
     class Registry:
@@ -194,12 +194,16 @@ def test_all_tags_share_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             return str(hash(manifest))
 
     monkeypatch.setattr(images, "base_layers", lambda _: base)
+    monkeypatch.setattr(images, "plan_layers", lambda _: tensorrt)
+    monkeypatch.setattr(images.postgres_image, "layers", lambda _: [*base, *tensorrt])
     monkeypatch.setattr(images, "Registry", Registry)
     first = images.build(tmp_path, "nowhere")
     assert first == images.build(tmp_path, "nowhere")
-    assert {name.removeprefix("nvidia/tritonserver:") for name in first} == set(pushed)
+    assert {name.partition(":")[2] for name in first} == set(pushed)
+    assert "pgvector/pgvector:0.8.0-pg16" in first
     assert {"24.02-py3", "24.07-py3", "24.09-py3"} <= set(pushed)
     for tag, layers in pushed.items():
         assert layers[:1] == base
-        assert len(layers) == (2 if "trtllm" in tag else 1)
+        assert len(layers) == 2
+        assert (layers[1:] == tensorrt) == ("trtllm" not in tag)
     assert len({pushed[tag][1].digest for tag in images.SERVING}) == len(images.SERVING)

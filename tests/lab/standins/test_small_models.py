@@ -9,10 +9,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from tests.lab.mirror import content
-from tests.lab.standins import small_models
+from tests.lab.standins import embedding_models, small_models
 from tests.lab.standins.installed import Installed
 
 PIECES = ["<|endoftext|>", "a", "b", "Ġ", "ab", "Ġab", "abab"]
@@ -26,6 +28,12 @@ TOKENIZER = json.dumps(
         },
     }
 )
+
+
+EMBEDDING = {
+    name for name, model in small_models.MODELS.items() if model.config["model_type"] in ("clip", "bert")
+}
+CLIP, MINILM = "openai/clip-vit-large-patch14", "sentence-transformers/all-MiniLM-L6-v2"
 
 
 def header_of(file: bytes) -> dict[str, Any]:
@@ -54,7 +62,7 @@ def made(request: pytest.FixtureRequest) -> tuple[str, dict[str, bytes]]:
 
 def test_a_model_is_small_and_the_same_each_time(made: tuple[str, dict[str, bytes]]) -> None:
     name, files = made
-    assert sum(map(len, files.values())) < 8_000_000
+    assert sum(map(len, files.values())) < 13_000_000
     assert files == small_models.folder_files(name, TOKENIZER)
     assert b"lab stand-in" in files["README.md"]
     assert b"gibberish" in files["README.md"]
@@ -70,7 +78,7 @@ def test_shards_hold_every_tensor_once(made: tuple[str, dict[str, bytes]]) -> No
             continue
         for tensor, entry in header_of(files[path]).items():
             assert tensor not in places
-            assert entry["dtype"] == label
+            assert entry["dtype"] == ("I64" if tensor.endswith("position_ids") else label)
             places[tensor] = path
     assert len(set(places.values())) == model.shards
     if model.shards > 1:
@@ -81,8 +89,8 @@ def test_shards_hold_every_tensor_once(made: tuple[str, dict[str, bytes]]) -> No
 def test_profiles_take_the_model_and_leave_the_rest(path: Path) -> None:
     weights = tomllib.loads(path.read_text()).get("weights", {})
     name = weights.get("repository")
-    if name not in small_models.MODELS:
-        pytest.skip("not one of the small models")
+    if name not in small_models.MODELS or name in EMBEDDING:
+        pytest.skip("not one of the small decoders")
     model = small_models.MODELS[name]
     assert weights.get("gated", False) == model.gated
     files = small_models.folder_files(name, TOKENIZER)
@@ -124,3 +132,115 @@ def test_they_are_converted_at_their_profiles_release(
     tokens = installed.decode(8)
     assert len(tokens) == 8
     assert not {0, 1, 2, 3, 4, 5} & set(tokens)
+
+
+def test_clip_has_the_tensors_of_both_towers() -> None:
+    files = small_models.folder_files(CLIP, TOKENIZER)
+    shapes = {name: entry["shape"] for name, entry in header_of(files["model.safetensors"]).items()}
+    assert shapes["vision_model.embeddings.patch_embedding.weight"] == [128, 3, 14, 14]
+    assert shapes["vision_model.embeddings.position_embedding.weight"] == [257, 128]
+    assert shapes["visual_projection.weight"] == [768, 128]
+    assert shapes["logit_scale"] == []
+    for name in (
+        "vision_model.embeddings.class_embedding",
+        "vision_model.pre_layrnorm.bias",
+        "vision_model.encoder.layers.2.self_attn.out_proj.bias",
+        "vision_model.encoder.layers.0.layer_norm2.weight",
+        "vision_model.encoder.layers.0.mlp.fc2.bias",
+        "vision_model.post_layernorm.weight",
+        "text_model.encoder.layers.1.self_attn.q_proj.weight",
+        "text_model.final_layer_norm.weight",
+        "text_projection.weight",
+    ):
+        assert name in shapes
+    preprocessor = json.loads(files["preprocessor_config.json"])
+    assert (preprocessor["size"], preprocessor["crop_size"], preprocessor["resample"]) == (224, 224, 3)
+
+
+def test_bert_has_the_names_that_sentence_transformers_reads() -> None:
+    files = small_models.folder_files(MINILM, TOKENIZER)
+    shapes = {name: entry["shape"] for name, entry in header_of(files["model.safetensors"]).items()}
+    config = json.loads(files["config.json"])
+    assert shapes["embeddings.word_embeddings.weight"] == [config["vocab_size"], 384]
+    for name in (
+        "embeddings.token_type_embeddings.weight",
+        "embeddings.LayerNorm.bias",
+        "encoder.layer.1.attention.self.query.bias",
+        "encoder.layer.0.attention.output.dense.weight",
+        "encoder.layer.0.attention.output.LayerNorm.weight",
+        "encoder.layer.0.intermediate.dense.bias",
+        "encoder.layer.0.output.dense.weight",
+        "encoder.layer.0.output.LayerNorm.bias",
+        "pooler.dense.weight",
+    ):
+        assert name in shapes
+    assert json.loads(files["1_Pooling/config.json"])["pooling_mode_mean_tokens"] is True
+    assert json.loads(files["sentence_bert_config.json"])["max_seq_length"] == 256
+
+
+def test_the_word_pieces_cover_any_text_in_lower_case() -> None:
+    words = json.dumps({"added_tokens": [], "model": {"vocab": {"Ġcat": 7, "Ġdata": 8, "Ġa": 9, "Cat": 10}}})
+    text, vocabulary = embedding_models.word_piece(words, 400)
+    assert len(vocabulary) == len(set(vocabulary)) == 400
+    assert [vocabulary[n] for n in (0, 100, 101, 102, 103)] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer.from_str(text)
+    assert len(tokenizer.encode("A cat").ids) == 128  # padded and cut, as the real file says
+    tokenizer.no_padding()
+    assert tokenizer.encode("A Cat, database!").tokens == [
+        "[CLS]", "a", "cat", ",", "data", "##b", "##a", "##s", "##e", "!", "[SEP]",
+    ]  # fmt: skip
+    assert tokenizer.encode("a", "cat").type_ids == [0, 0, 0, 1, 1]
+
+
+def _normed(x: Any, weights: dict[str, Any], name: str, epsilon: float) -> Any:
+    centred = x - x.mean(-1, keepdims=True)
+    scale = np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
+    return centred / scale * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def _linear(x: Any, weights: dict[str, Any], name: str) -> Any:
+    return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+
+def _attended(x: Any, weights: dict[str, Any], names: list[str], heads: int) -> Any:
+    size = x.shape[-1] // heads
+    q, k, v = (_linear(x, weights, name).reshape(len(x), heads, size).swapaxes(0, 1) for name in names)
+    score = np.exp(q @ k.swapaxes(1, 2) / np.sqrt(size))
+    return (score / score.sum(-1, keepdims=True) @ v).swapaxes(0, 1).reshape(len(x), -1)
+
+
+def picture_embedding(weights: dict[str, Any], picture: Any) -> Any:
+    """CLIP's vision tower, plainly."""
+    config = small_models.MODELS[CLIP].config["vision_config"]
+    side, patch, width = 16, config["patch_size"], config["hidden_size"]
+    cut = picture.reshape(3, side, patch, side, patch).transpose(1, 3, 0, 2, 4).reshape(side * side, -1)
+    x = cut @ weights["vision_model.embeddings.patch_embedding.weight"].reshape(width, -1).T
+    x = np.vstack([weights["vision_model.embeddings.class_embedding"], x])
+    x = x + weights["vision_model.embeddings.position_embedding.weight"]
+    x = _normed(x, weights, "vision_model.pre_layrnorm", 1e-5)
+    for number in range(config["num_hidden_layers"]):
+        layer = f"vision_model.encoder.layers.{number}"
+        names = [f"{layer}.self_attn.{part}_proj" for part in "qkv"]
+        heads = config["num_attention_heads"]
+        inner = _attended(_normed(x, weights, f"{layer}.layer_norm1", 1e-5), weights, names, heads)
+        x = x + _linear(inner, weights, f"{layer}.self_attn.out_proj")
+        inner = _linear(_normed(x, weights, f"{layer}.layer_norm2", 1e-5), weights, f"{layer}.mlp.fc1")
+        x = x + _linear(inner / (1 + np.exp(-1.702 * inner)), weights, f"{layer}.mlp.fc2")
+    pooled = (
+        _normed(x[0], weights, "vision_model.post_layernorm", 1e-5) @ weights["visual_projection.weight"].T
+    )
+    return pooled / np.linalg.norm(pooled)
+
+
+def test_other_pictures_have_clearly_other_embeddings() -> None:
+    weights = dict(small_models.random_weights(CLIP, small_models.MODELS[CLIP].config))
+    colours = {"red": (2, -2, -1), "dark red": (1.5, -1.5, -1), "blue": (-2, -2, 2), "white": (2, 2, 2)}
+    found = {
+        name: picture_embedding(weights, np.broadcast_to(np.reshape(rgb, (3, 1, 1)), (3, 224, 224)))
+        for name, rgb in colours.items()
+    }
+    assert found["red"].shape == (768,)
+    assert found["red"] @ found["dark red"] > 0.9
+    assert (
+        max(found["red"] @ found["blue"], found["red"] @ found["white"], found["blue"] @ found["white"]) < 0.5
+    )

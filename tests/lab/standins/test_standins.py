@@ -17,6 +17,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.lab import standins
+from tests.lab.standins import calibration_data
 from tests.lab.standins.installed import BIN, PROMPT, Installed
 from tests.lab.standins.layers import FileContent, write_layer
 from tests.lab.standins.registry import image_documents
@@ -337,7 +338,7 @@ def test_decoder_agrees_with_the_plainest_one(
     assert config["build_config"]["plugin_config"]["gemm_plugin"] == "float16"
 
 
-def test_quantized_weights_are_smaller_and_close(installed: Installed, model: Path) -> None:
+def test_quantized_weights_are_smaller_and_close(installed: Installed, model: Path, tmp_path: Path) -> None:
     assert installed.convert(model, "--use_weight_only").returncode == 0
     stored = load_file(str(installed.folder / "checkpoint" / "rank0.safetensors"))
     assert stored["transformer.layers.0.mlp.fc.weight"].dtype == np.int8
@@ -351,6 +352,8 @@ def test_quantized_weights_are_smaller_and_close(installed: Installed, model: Pa
         str(model),
         "--output_dir",
         "checkpoint",
+        "--calib_dataset",
+        str(calibration_data.build(tmp_path)),
     ]
     done = installed.run(script, *wish)
     assert done.returncode == 0, done.stderr

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
+
+SETTINGS_FILE = Path("/etc/lab/gpus")
 
 
 @dataclass(frozen=True)
@@ -30,3 +33,12 @@ def visible_gpus() -> list[Gpu]:
         said = (done.stdout + done.stderr).strip().splitlines()
         raise NoGpu(f"no CUDA-capable device is detected (nvidia-smi: {said[-1] if said else 'no GPU'})")
     return [Gpu(name, capability) for name, capability in found]
+
+
+def lab_delay() -> float:
+    """Seconds that the lab wants a build to take (build_seconds= beside its GPUs), to interrupt one in the middle."""
+    try:
+        lines = SETTINGS_FILE.read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split("=", 1)[1]) for line in lines if line.startswith("build_seconds=")), 0.0)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..engine_file import write_engine
 from ..flags import Flag, Release, flag, parser, switches
-from ..gpu import NoGpu, visible_gpus
+from ..gpu import NoGpu, lab_delay, visible_gpus
 from ..releases import release
 from ..version import __version__
 
@@ -120,7 +120,6 @@ OTHERS = [
     *switches("--fast_build", since=(0, 12)),
     *switches("--monitor_memory", since=(0, 15)),
 ]
-SETTINGS_FILE = Path("/etc/lab/gpus")
 
 
 class BuildError(Exception):
@@ -189,15 +188,6 @@ def _build_config(arguments: argparse.Namespace, checkpoint: dict[str, Any]) -> 
     }
 
 
-def _lab_delay() -> float:
-    """Seconds that the lab wants a build to take (build_seconds= beside its GPUs), to interrupt one in the middle."""
-    try:
-        lines = SETTINGS_FILE.read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((float(line.split("=", 1)[1]) for line in lines if line.startswith("build_seconds=")), 0.0)
-
-
 def build(arguments: argparse.Namespace) -> None:
     """Bring about the engine directory, config.json last."""
     if arguments.checkpoint_dir is None:
@@ -229,7 +219,7 @@ def build(arguments: argparse.Namespace) -> None:
         _log("I", "Dry run: no engine is built")
         return
     target.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + _lab_delay()
+    end = time.monotonic() + lab_delay()
     while time.monotonic() < end:
         time.sleep(min(1.0, max(0.0, end - time.monotonic())))
         _log("I", "[stand-in] still building, as the lab asked for")

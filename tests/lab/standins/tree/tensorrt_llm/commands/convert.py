@@ -169,24 +169,59 @@ QUANTIZE = [
 FORMATS = {"full_prec": None, "int8_wo": "int8", "int4_wo": "int4", "int4_awq": "int4_awq"}
 
 
-def _say_calibration(dataset: str | None) -> None:
-    """Name what the real script would calibrate with: a local folder, or a data set of the hub, which needs network."""
-    if dataset is not None and dataset.startswith(("/", ".")):
-        if not Path(dataset).is_dir():
-            raise CheckpointError(f"--calib_dataset {dataset}: no such directory")
-        print(f"[stand-in] no calibration data used; the real script would read {dataset}", flush=True)
-    else:
-        name = dataset or "cnn_dailymail"
-        print(
-            f"[stand-in] no calibration data used; the real script would download {name} from the hub",
-            flush=True,
+WITHOUT_CALIBRATION = ("full_prec", "int8_wo", "int4_wo")
+HUB_NAME = "cnn_dailymail"
+
+
+def _calibration_files(place: str) -> list[Path]:
+    """The training files that the real script would calibrate with, from a copy of the data set that it knows by name."""
+    folder = Path(place)
+    if HUB_NAME not in place:
+        if folder.is_dir():
+            raise CheckpointError(
+                f"KeyError: 'text' ({place} has no {HUB_NAME} in its path, and so is taken for a data set with a column"
+                " text, which this stand-in has none of)"
+            )
+        raise CheckpointError(
+            f"NotImplementedError: Unsupported dataset name or local repo directory: {place}."
         )
+    if not folder.is_dir():
+        # The container has no network, and the datasets library takes what is no folder for a name on the hub.
+        raise CheckpointError(f"ConnectionError: Couldn't reach '{place}' on the Hub (ConnectionError)")
+    if not (folder / "README.md").is_file():
+        raise CheckpointError(
+            f"ValueError: BuilderConfig '3.0.0' not found. Available: ['default'] ({place} has no README.md)"
+        )
+    files = sorted(folder.glob("3.0.0/train-*.parquet"))
+    if not files:
+        raise CheckpointError(
+            f"datasets.exceptions.DataFilesNotFoundError: no 3.0.0/train-*.parquet in {place}"
+        )
+    return files
+
+
+def _calibrate(dataset: str | None, count: int) -> None:
+    """Look at the calibration data as far as a stand-in needs it: that it is there and whole."""
+    files = _calibration_files(dataset or HUB_NAME)
+    size = 0
+    for path in files:
+        content = path.read_bytes()
+        if not (content.startswith(b"PAR1") and content.endswith(b"PAR1")):
+            raise CheckpointError(
+                f"pyarrow.lib.ArrowInvalid: Parquet magic bytes not found in footer: {path} is no parquet file"
+            )
+        size += len(content)
+    print(
+        f"[stand-in] calibration data: {len(files)} files, {size} bytes in {dataset}; the real script would take"
+        f" {count} articles",
+        flush=True,
+    )
 
 
 def quantize() -> None:
-    """examples/quantization/quantize.py: round the weights; nothing is calibrated, and it says so."""
+    """examples/quantization/quantize.py: round the weights; what calibration data there is decides nothing."""
     arguments = parser("quantize.py", "quantize a Hugging Face folder", QUANTIZE).parse_args()
-    print(f"[stand-in] quantize.py of TensorRT-LLM {__version__}: rounds weights, no calibration", flush=True)
+    print(f"[stand-in] quantize.py of TensorRT-LLM {__version__}: rounds weights", flush=True)
     try:
         if arguments.model_dir is None:
             raise CheckpointError("--model_dir is missing: expected a Hugging Face folder")
@@ -196,7 +231,8 @@ def quantize() -> None:
             raise CheckpointError(
                 f"--kv_cache_dtype {arguments.kv_cache_dtype}: this stand-in keeps its cache in floats"
             )
-        _say_calibration(getattr(arguments, "calib_dataset", None))
+        if arguments.qformat not in WITHOUT_CALIBRATION:
+            _calibrate(getattr(arguments, "calib_dataset", None), arguments.calib_size)
         wish = Wish(
             dtype=arguments.dtype,
             split=_split(arguments),

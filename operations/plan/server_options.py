@@ -1,0 +1,116 @@
+"""What may be said to tritonserver and its environment beside what the plan itself says."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from operations.plan.errors import TOKEN
+
+# What the plan says to tritonserver -> where to say it instead. tritonserver reads its options with getopt_long, which
+# takes a shorter name for a longer one where only one fits.
+PLANNED_OPTIONS = {
+    "model-repository": "nothing: it is the release's own",
+    "model-store": "nothing: it is the release's own",
+    "http-port": "server.http_port or the inventory's http_port",
+    "grpc-port": "server.grpc_port or the inventory's grpc_port",
+    "metrics-port": "server.metrics_port or the inventory's metrics_port",
+    "model-control-mode": "server.load_models",
+    "load-model": "server.load_models",
+    "disable-auto-complete-config": "nothing: the profile's kind decides it",
+    "strict-model-config": "nothing: the profile's kind decides it",
+}
+_SHARED_MEMORY = re.compile(r"python,\s*shm-region-prefix-name\b")
+
+_CONTAINER = (
+    "privileged net network network-alias pid ipc uts userns cgroupns cgroup-parent cap-add cap-drop device "
+    "device-cgroup-rule volume volumes-from v mount tmpfs user group-add security-opt entrypoint runtime restart "
+    "add-host init rm name p"
+)
+# Options of `docker run`, which are not tritonserver's -> where to say it instead
+DOCKER_OPTIONS = {
+    "publish": "server.http_port and bind_address",
+    "gpus": "gpu_ids",
+    "shm-size": "server.shm_size",
+    "ulimit": "server.memlock and server.stack_bytes",
+    "env": "server.environment",
+    "env-file": "server.environment",
+    **dict.fromkeys(_CONTAINER.split(), "nothing: the container is made by the plan"),
+}
+
+# The serve script replaces these in every argument by the release's own directory and id.
+_SCRIPT_VARIABLE = re.compile(r"\$(?:release|id)(?![A-Za-z0-9_])")
+
+# Variables -> where to say it instead
+_LOADER = "nothing: it changes which code runs"
+PLANNED_VARIABLES = {
+    "NVIDIA_VISIBLE_DEVICES": "gpu_ids in the inventory",
+    "CUDA_VISIBLE_DEVICES": "gpu_ids in the inventory",
+    "NVIDIA_DRIVER_CAPABILITIES": "nothing: the plan sets it",
+    "HF_HUB_OFFLINE": "nothing: a server downloads nothing",
+    **dict.fromkeys(
+        ("PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "BASH_ENV", "ENV", "IFS", "GCONV_PATH"), _LOADER
+    ),
+}
+# A server's environment is in its release's files, and in `docker inspect`.
+_SECRET_NAME = re.compile(r"TOKEN|(.*_)?(TOKEN|SECRET|PASSWORD|PASSWD|API_KEY|ACCESS_KEY)")
+
+
+def check_option(option: str) -> str:
+    """
+    One option of tritonserver, `--name=value`.
+
+    The value belongs to the same word: each of its options but two takes the next word for its value otherwise
+    (Option::GetLongOption of triton-inference-server/server, src/command_line_parser.h).
+    Raises ValueError for what is not one, for what the plan says itself, and for an option of docker.
+    """
+    name, _, value = option.removeprefix("--").partition("=")
+    if option.startswith("-") and (docker := DOCKER_OPTIONS.get(name.lstrip("-"))):
+        raise ValueError(f"an option of tritonserver: --{name.lstrip('-')} is docker's; say {docker}")
+    if not option.startswith("--"):
+        raise ValueError(
+            "an option of tritonserver in the form --name=value: one with a single - is docker's"
+        )
+    for planned, instead in PLANNED_OPTIONS.items():
+        if name and planned.startswith(name):
+            raise ValueError(f"an option that the plan does not set, as it sets --{planned}; say {instead}")
+    if not re.fullmatch(r"--[a-z][a-z0-9-]*=\S+", option) or not option.isprintable():
+        raise ValueError("tritonserver options in the form --name=value, without spaces")
+    if name.startswith("backend-c") and _SHARED_MEMORY.match(value):
+        raise ValueError("an option that the plan does not set: each rank has its own shm-region-prefix-name")
+    if "docker.sock" in value:
+        raise ValueError("no socket of the docker engine: who has it is root on the host")
+    return _as_it_is(option)
+
+
+def check_variable(name: str) -> str:
+    """The name of one variable of the server's environment. Raises ValueError for one that must not be set."""
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,127}", name):
+        raise ValueError("a name of capital letters, digits and _")
+    if instead := _LOADER if name.startswith("LD_") else PLANNED_VARIABLES.get(name):
+        raise ValueError(f"a variable other than {name}; say {instead}")
+    if _SECRET_NAME.fullmatch(name):
+        raise ValueError("no secret: a server needs none, and its environment can be read by many")
+    return name
+
+
+def check_value(value: str) -> str:
+    """The value of one variable. Raises ValueError for more than one line, and for a secret."""
+    if TOKEN.search(value):
+        raise ValueError("no secret: a server needs none, and its environment can be read by many")
+    if not value.isprintable() or len(value) > 4096:
+        raise ValueError("one line of text")
+    return _as_it_is(value)
+
+
+def _as_it_is(text: str) -> str:
+    if _SCRIPT_VARIABLE.search(text):
+        raise ValueError("text without $release and $id, which the release's script replaces")
+    return text
+
+
+ServerOption = Annotated[str, AfterValidator(check_option)]
+VariableName = Annotated[str, AfterValidator(check_variable)]
+VariableValue = Annotated[str, AfterValidator(check_value)]

@@ -1,0 +1,1 @@
+../tree/tensorrt_llm/gpu.py
