@@ -23,6 +23,7 @@ from operations import convergence
 from operations.database import psql
 from operations.detached import LOST, log_lost, shell
 from operations.golden import in_a_process
+from operations.plan.difference import running_problems
 from operations.plan.migrations import store
 from operations.plan.release import Database, Release
 from operations.refusal import refuse
@@ -38,9 +39,14 @@ def put(file: str) -> Generator[FunctionCommand, None, None]:
 
     + file: JSON lines on this machine
     """
-    release, _ = convergence.planned()
+    release, observed = convergence.planned()
     if release.database is None:
         yield refuse(f"documents: {release.settings.model} looks nothing up; expected a profile of kind plan")
+        return
+    # another release may serve other encoders, whose vectors would be stored under these names
+    if problem := next(iter(running_problems(release, observed)), None):
+        _, what, found, wanted = problem
+        yield refuse(f"documents: {what}: found {found}, expected {wanted}; deploy first: nothing was stored")
         return
     try:
         text = Path(file).read_text(encoding="utf-8")

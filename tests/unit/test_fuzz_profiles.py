@@ -35,7 +35,7 @@ def everything_known() -> Settings:
     tags = [f"{release}-{kind}py3" for release in RELEASES for kind in ("", "trtllm-python-")]
     digests = {
         **{f"nvidia/tritonserver:{tag}": DIGEST for tag in tags},
-        "pgvector/pgvector:0.8.0-pg16": DIGEST,
+        "pgvector/pgvector:0.8.6-pg16": DIGEST,
     }
     commits = {release.backend_tag: "a" * 40 for release in RELEASES.values() if release.backend_tag}
     return settings(image_digests=digests, backend_commits=commits)

@@ -1020,7 +1020,7 @@ def test_every_profile_at_hand_is_still_planned() -> None:
         count = hardware.count if hardware else 1
         images = [f"nvidia/tritonserver:{loaded.image.release}-trtllm-python-py3", loaded.image.base]
         digests = dict.fromkeys([image for image in images if image], DIGEST)
-        digests["pgvector/pgvector:0.8.0-pg16"] = DIGEST
+        digests["pgvector/pgvector:0.8.6-pg16"] = DIGEST
         wanted = settings(
             image_digests=digests, backend_commits={f"v0.{n}.0": "a" * 40 for n in range(9, 20)}
         )

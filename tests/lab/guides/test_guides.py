@@ -6,41 +6,16 @@ answers are gibberish, smollm2-135m's is English. At the end a table is printed:
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 
 import pytest
 
 from operations.plan.profiles import load_profile, profile_names
-from tests.lab import machine
 from tests.lab.e2e.one_host import DEPLOY, OneHost
 from tests.lab.mirror.content import GATED_TOKEN
-from tests.lab.settings import from_environment
 
 pytestmark = pytest.mark.lab
-
-NET = os.environ.get("LAB_GUIDES_NET", "10.93.0")
-GPUS = "NVIDIA A100-SXM4-40GB:8"
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[OneHost]:
-    """A bare host with eight GPUs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAB_NET", NET)
-        patch.setenv("LAB_GPUS", GPUS)
-        for name in ("LAB_STATE", "LAB_OS"):
-            patch.delenv(name, raising=False)
-        settings = from_environment()
-    if lacking := machine.missing(settings):
-        pytest.fail("; ".join(lacking))
-    ours = OneHost(settings)
-    ours.environment |= {"LAB_GPUS": GPUS}
-    ours.lab("down")
-    ours.lab("up", "1")
-    yield ours
-    ours.lab("down")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from .base_image import ImageError, base_layers, key, record, recorded
 from .layers import Layer, write_layer
 
 REPOSITORY = "pgvector/pgvector"
-TAG = "0.8.0-pg16"
+TAG = "0.8.6-pg16"
 VERSION = "16.14"
 HOME = "usr/lib/postgresql/16"
 USER = 999

@@ -200,7 +200,7 @@ def test_all_tags_share_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     first = images.build(tmp_path, "nowhere")
     assert first == images.build(tmp_path, "nowhere")
     assert {name.partition(":")[2] for name in first} == set(pushed)
-    assert "pgvector/pgvector:0.8.0-pg16" in first
+    assert "pgvector/pgvector:0.8.6-pg16" in first
     assert {"24.02-py3", "24.07-py3", "24.09-py3"} <= set(pushed)
     for tag, layers in pushed.items():
         assert layers[:1] == base
