@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # A token of the Hugging Face hub, wherever it stands
 TOKEN = re.compile(r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{8,}")
+_NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
 _SHOWN, _LONGEST_KEY, _LONGEST_MESSAGE = 80, 200, 4000  # characters
 # Looking for the nearest known word takes long where a word is long.
 _LONGEST_WORD = 80
@@ -46,7 +47,8 @@ def shown(value: object) -> str:
 
 def one_line(text: str) -> str:
     """Without line breaks, control characters, tokens, and what stands before an @ of a URL."""
-    printable = "".join(character if character.isprintable() else " " for character in text)
+    # plain ASCII is left to the pattern, which is quick: a value may be a megabyte
+    printable = _NOT_PLAIN.sub(lambda found: found[0] if found[0].isprintable() else " ", text)
     return TOKEN.sub("(not shown)", " ".join(_without_userinfo(word) for word in printable.split()))
 
 
