@@ -14,6 +14,7 @@ from operations.plan.packages import CONFLICTING_PACKAGES, check_os, wanted_pack
 from operations.plan.profiles import PlanProfile, Profile, load_profile
 from operations.plan.release import ready_urls
 from operations.plan.settings import from_host_data
+from operations.plan.shortages import shortages
 
 
 def look() -> Release | None:
@@ -86,7 +87,8 @@ def _report(release: Release, observed: Observed, rows: list[Difference]) -> str
     widths = [min(max(len(getattr(r, f)) for r in (header, *rows)), 58) for f in ("stage", "what", "found")]
     count = f"{len(rows)} difference{'s' if len(rows) > 1 else ''}"
     lines = [f"{prefix}release {release.id} ({release.settings.model}): {count}"]
-    lines += [f"{prefix}  warning: {warning}" for warning in release.warnings]
+    warnings = (*release.warnings, *shortages(release, observed))
+    lines += [f"{prefix}  warning: {warning}" for warning in warnings]
     if observed.detached_units:
         lines.append(f"{prefix}  at work on the host: {', '.join(observed.detached_units)}")
     for row in (header, *rows):

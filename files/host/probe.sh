@@ -73,6 +73,13 @@ section root
 findmnt --bytes --noheadings --raw --output SOURCE,FSTYPE,SIZE / 2>/dev/null
 lsblk --bytes --noheadings --raw --inverse --output NAME,TYPE,SIZE "$(findmnt --noheadings --output SOURCE /)" 2>/dev/null
 
+section resources
+sed -n 's/^MemTotal: *\([0-9]*\) kB$/memory\t\1/p' /proc/meminfo 2>/dev/null
+# of the nearest directory that is there already
+place=$DATA_ROOT
+while [ ! -e "$place" ] && [ -n "$place" ]; do place=${place%/*}; done
+df --block-size=1024 --output=avail "${place:-/}" 2>/dev/null | sed -n 's/^ *\([0-9][0-9]*\)$/free\t\1/p'
+
 section gpus
 has nvidia-smi && nvidia-smi --query-gpu="$GPU_FIELDS" --format=csv,noheader,nounits 2>&1
 

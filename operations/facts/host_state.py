@@ -87,6 +87,7 @@ def observed(output: list[str]) -> Observed:
     links = _tabbed(part["links"])
     current = links.get("current", "").rsplit("/", 1)[-1]
     gpus, gpu_problem = _gpus(part["gpus"])
+    resources = _tabbed(part["resources"])
     return Observed(
         os_release=_assignments(part["os-release"]),
         architecture="".join(part["architecture"]).strip(),
@@ -106,6 +107,8 @@ def observed(output: list[str]) -> Observed:
         release_manifest=release_manifests.get(current, {}),
         inodes=_tabbed(part["inodes"]),
         root=root_file_system(part["root"]),
+        memory=1024 * int(resources.get("memory", 0)),
+        data_free=1024 * int(resources.get("free", 0)),
         gpus=gpus,
         gpu_problem=gpu_problem,
         database=_tabbed(part["database"]),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 
-QUERY_FIELDS = ("index", "name", "uuid", "compute_cap", "memory.total", "memory.free", "driver_version")
+QUERY_FIELDS = (
+    *("index", "name", "uuid", "compute_cap"),
+    *("memory.total", "memory.free", "driver_version", "mig.mode.current"),
+)
 QUERY = f"nvidia-smi --query-gpu={','.join(QUERY_FIELDS)} --format=csv,noheader,nounits"
 
 
@@ -20,6 +23,7 @@ class Gpu:
     memory_total_mib: int
     memory_free_mib: int
     driver: str
+    mig: bool = False  # partitioned: what sees it sees a part of it, or nothing
 
 
 def parse_query(text: str) -> tuple[Gpu, ...]:
@@ -34,8 +38,8 @@ def parse_query(text: str) -> tuple[Gpu, ...]:
             continue
         if len(row) != len(QUERY_FIELDS) or not row[0].strip().isdigit():
             raise ValueError(f"nvidia-smi printed {', '.join(row)!r} instead of a GPU")
-        index, name, uuid, capability, total, free, driver = (field.strip() for field in row)
+        index, name, uuid, capability, total, free, driver, mig = (field.strip() for field in row)
         # Memory reads "[N/A]" or "[Insufficient Permissions]" on some platforms.
         memory = [int(field) if field.isdigit() else 0 for field in (total, free)]
-        gpus.append(Gpu(int(index), name, uuid, capability, memory[0], memory[1], driver))
+        gpus.append(Gpu(int(index), name, uuid, capability, memory[0], memory[1], driver, mig == "Enabled"))
     return tuple(gpus)

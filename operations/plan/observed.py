@@ -59,6 +59,8 @@ class Observed:
     release_manifest: Mapping[str, str] = field(default_factory=dict)  # the same, as its manifest records it
     inodes: Mapping[str, str] = field(default_factory=dict)
     root: RootFileSystem = RootFileSystem("", "", 0, 0)
+    memory: int = 0  # of the host, in bytes; 0 where it could not be read, as for the next
+    data_free: int = 0  # of the file system that holds the data root
     gpus: tuple[Gpu, ...] = ()
     gpu_problem: str = ""
     database: Mapping[str, str] = field(default_factory=dict)  # version -> number, vectors:<encoder> -> count

@@ -335,6 +335,13 @@ def _chosen_gpus(settings: Settings, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
                 "gpu_ids", missing, f"indices from 0 to {len(gpus) - 1} of this host's {len(gpus)} GPUs"
             )
         chosen = tuple(by_index[index] for index in settings.gpu_ids)
+    if partitioned := [gpu.index for gpu in chosen if gpu.mig]:
+        raise PlanError(
+            f"GPU {', '.join(map(str, partitioned))}",
+            "MIG enabled",
+            "GPUs that are not partitioned",
+            "choose others with gpu_ids, or disable it: nvidia-smi -mig 0, and reboot",
+        )
     kinds = {(gpu.name, gpu.compute_capability) for gpu in chosen}
     if len(kinds) > 1:
         names = ", ".join(sorted(name for name, _ in kinds))

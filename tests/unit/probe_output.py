@@ -26,6 +26,7 @@ NAMES = (
     "release-files",
     "inodes",
     "root",
+    "resources",
     "gpus",
     "database",
     "ready",
@@ -33,7 +34,7 @@ NAMES = (
 )
 
 OS_RELEASE = ['NAME="Oracle Linux Server"', 'ID="ol"', 'VERSION_ID="9.6"', "# a comment", ""]
-GPU = "0, NVIDIA A10, GPU-0, 8.6, 23028, 22515, 580.95.05"
+GPU = "0, NVIDIA A10, GPU-0, 8.6, 23028, 22515, 580.95.05, Disabled"
 
 
 def lines(sections: Mapping[str, list[str]]) -> list[str]:

@@ -23,6 +23,12 @@ def test_four_gpus() -> None:
     assert len({gpu.uuid for gpu in found}) == 4
 
 
+def test_a_partitioned_gpu_is_known() -> None:
+    fields = "NVIDIA H200, GPU-0, 9.0, 143771, 143156, 580.159.04"
+    found = parse_query(f"0, {fields}, Disabled\n1, {fields}, Enabled\n2, {fields}, [N/A]\n")
+    assert [gpu.mig for gpu in found] == [False, True, False]
+
+
 @pytest.mark.parametrize("text", ["", "\n", "\n\n"])
 def test_no_output_is_no_gpu(text: str) -> None:
     assert parse_query(text) == ()
@@ -30,7 +36,7 @@ def test_no_output_is_no_gpu(text: str) -> None:
 
 @pytest.mark.parametrize("memory", ["[N/A]", "[Insufficient Permissions]"])
 def test_memory_that_is_not_told_is_none(memory: str) -> None:
-    (found,) = parse_query(f"0, NVIDIA GB10, GPU-0, 12.1, {memory}, {memory}, 580.95.05")
+    (found,) = parse_query(f"0, NVIDIA GB10, GPU-0, 12.1, {memory}, {memory}, 580.95.05, [N/A]")
     assert (found.memory_total_mib, found.memory_free_mib) == (0, 0)
 
 
@@ -41,7 +47,7 @@ def test_memory_that_is_not_told_is_none(memory: str) -> None:
         "No devices were found",
         "Failed to initialize NVML: Driver/library version mismatch",
         "Unable to determine the device handle for GPU0000:65:00.0: Unknown Error",
-        "index, name, uuid, compute_cap, memory.total [MiB], memory.free [MiB], driver_version",
+        "index, name, uuid, compute_cap, memory.total [MiB], memory.free [MiB], driver_version, mig.mode.current",
         "0, NVIDIA A10",
     ],
 )

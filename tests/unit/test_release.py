@@ -190,6 +190,7 @@ def test_the_document_names_what_an_auditor_asks_for() -> None:
             [gpu(0), gpu(1, name="NVIDIA H200")],
             "expected GPUs of one model; choose them with gpu_ids",
         ),
+        ({}, {}, [gpu(mig=True)], "GPU 0: found MIG enabled, expected GPUs that are not partitioned"),
         ({}, {"checkpoint": {"tensor_parallel": 2}}, [gpu()], "found 2, expected at most 1"),
         (
             {"gpu_ids": [0]},

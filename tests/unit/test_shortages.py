@@ -1,0 +1,49 @@
+"""What a host may lack: said before hours of work, and only of what has still to be made."""
+
+from dataclasses import replace
+
+from operations.plan.profiles import load_profile
+from operations.plan.release import Release, plan_release
+from operations.plan.shortages import shortages
+from tests.unit.builders import DIGEST, converged, gpu, release, settings
+
+GIB = 2**30
+
+
+def nemo() -> Release:
+    image = {"nvidia/tritonserver:24.08-trtllm-python-py3": DIGEST}
+    big = gpu(name="NVIDIA A100-SXM4-40GB", compute_capability="8.0", memory_total_mib=40960)
+    return plan_release(settings(image_digests=image), [big], "9", load_profile("mistral-nemo"))
+
+
+def test_a_small_disk_is_said_with_what_needs_it() -> None:
+    wanted = nemo()
+    bare = replace(converged(wanted), artifacts={}, images={}, data_free=30 * GIB, memory=240 * GIB)
+    [warning] = shortages(wanted, bare)
+    assert warning.startswith(
+        "disk: found 30.0 GiB free under /var/lib/tritonhost, expected about 110.4 GiB ("
+    )
+    assert "weights 22.8 GiB" in warning
+
+
+def test_little_memory_is_said_with_the_exit_code_it_ends_in() -> None:
+    wanted = nemo()
+    bare = replace(converged(wanted), artifacts={}, data_free=900 * GIB, memory=15 * GIB)
+    [warning] = shortages(wanted, bare)
+    assert "host memory: found 15.0 GiB, expected about 61.0 GiB" in warning
+    assert "137" in warning
+
+
+def test_what_is_there_needs_nothing() -> None:
+    wanted = nemo()
+    assert shortages(wanted, replace(converged(wanted), data_free=1, memory=1)) == ()
+
+
+def test_what_could_not_be_read_is_no_shortage() -> None:
+    wanted = nemo()
+    assert shortages(wanted, replace(converged(wanted), artifacts={}, images={})) == ()
+
+
+def test_a_model_whose_numbers_are_not_known_is_not_forecast() -> None:
+    wanted = release()
+    assert shortages(wanted, replace(converged(wanted), artifacts={}, data_free=1, memory=1)) == ()
