@@ -45,3 +45,4 @@ if wanted:
     triton_service.install(release=wanted)
     release.switch(release=wanted)
     triton_service.run(release=wanted)
+    release.collect(release=wanted)

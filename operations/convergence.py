@@ -28,6 +28,12 @@ def look() -> Release | None:
     rendered = host_files.rendered(release.settings, release.os_major, release.database)
     rows = difference(release, observed, host_files.digests(rendered))
     logger.info(_report(release, observed, rows))
+    verdict = observed.verdicts.get(release.id, "")
+    if rows and verdict.startswith("failed") and not release.settings.retry_failed:
+        raise PyinfraError(
+            f"{host.name}: release {release.id}: found {verdict}; expected another release or a mended cause; change "
+            "the inventory, or try it again with --data retry_failed=true; what serves was left as it is"
+        )
     return release if rows else None
 
 

@@ -13,6 +13,7 @@ from pyinfra.api.operation import operation
 from operations.facts.releases import ReleaseFiles, TemplateFiles
 from operations.plan import PlanError, commands
 from operations.plan import model_repository as plan_model_repository
+from operations.plan.profile_tables import Golden
 from operations.plan.release import Release
 from operations.refusal import refuse
 from operations.scripts import archive, host_script
@@ -59,6 +60,8 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
         **{f"model_repository/{model}/config.pbtxt": text for model, text in configs.items()},
         **{f"model_repository/{path}": text for path, text in own.items()},
         **release.files,
+        # what a rollback asks: not one of the planned files, so that another expectation makes no other release
+        "golden.json": json.dumps(golden_requests(release), indent=2, sort_keys=True) + "\n",
         "release.json": json.dumps(release.document(), indent=2, sort_keys=True) + "\n",
     }
     head = json.dumps({"kind": "release", "key": release.id, "inputs": {"image": release.image.key}})
@@ -77,3 +80,9 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
         _stdin=archive(files),
         _timeout=300,
     )
+
+
+def golden_requests(release: Release) -> dict[str, object]:
+    """The golden requests that need nothing but themselves, and where to ask them."""
+    asked = [g.model_dump() for g in release.profile.golden if isinstance(g, Golden)]
+    return {"golden": asked, "address": release.address, "grpc_port": release.ports[1]}

@@ -1,17 +1,33 @@
-"""Releases: `current` points to the one that serves, `previous` to the one before it."""
+"""Releases: `current` points to the one that serves, `previous` to the one before it.
+
+pyinfra -y inventories/oci.py operations.release.status      # what is there
+pyinfra -y inventories/oci.py operations.release.rollback    # serve the previous one; needs nothing but SSH
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Generator
 
-from pyinfra import host
-from pyinfra.api.command import StringCommand
+from pyinfra import host, logger
+from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.deploy import deploy
+from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
+from pyinfra.api.state import State
 
-from operations.facts.releases import ReleaseLinks
+from operations.detached import LOST, log_lost, shell
+from operations.facts.releases import ReleaseLinks, Stored, StoredNames, StoredReleases
+from operations.golden import proven
+from operations.plan import PlanError
+from operations.plan.garbage import garbage
+from operations.plan.profile_tables import Golden
 from operations.plan.release import Release
+from operations.plan.settings import Settings, from_host_data
+from operations.refusal import refuse
 from operations.scripts import host_script
+from operations.server import judged, start
+from operations.tunnel import forwarded
 
 
 @deploy("Release")
@@ -38,3 +54,106 @@ def current(data_root: str, release_id: str) -> Generator[StringCommand, None, N
 def switch_script(data_root: str, release_id: str) -> str:
     """The shell text that switches, for this operation and for a rollback."""
     return host_script("switch_release.sh", {"DATA_ROOT": data_root, "RELEASE": release_id})
+
+
+@deploy("Release")
+def collect(release: Release) -> None:
+    """After the release was proven: a failing one still needs what was there before."""
+    settings = release.settings
+    collected(
+        name="Remove what no kept release needs", data_root=settings.data_root, keep=settings.keep_releases
+    )
+
+
+@operation()
+def collected(data_root: str, keep: int) -> Generator[StringCommand, None, None]:
+    """
+    Of the releases, `current`, `previous` and the newest proven ones are there, and what they are made of; no others.
+
+    + data_root: where `releases` is
+    + keep: how many releases stay, those two among them
+    """
+    links = host.get_fact(ReleaseLinks, data_root=data_root)
+    stored = host.get_fact(StoredReleases, data_root=data_root)
+    names = host.get_fact(StoredNames, data_root=data_root)
+    directories, images = garbage(stored, links, names, keep)
+    if not directories and not images:
+        host.noop("nothing to remove")
+        return
+    parts = [f"rm -rf -- {shlex.join(f'{data_root}/{name}' for name in directories)}"] if directories else []
+    # an image that a container still uses stays, and is looked at again next time
+    parts += [f"docker rmi --no-prune {shlex.quote(tag)} >/dev/null 2>&1 || :" for tag in images]
+    # what another run is making now may need artifacts that no release names yet
+    idle = "[ -z \"$(systemctl list-units --plain --no-legend 'tritonhost-*')\" ] || exit 0"
+    yield StringCommand("; ".join((idle, *parts)), _timeout=600)
+
+
+@operation()
+def status() -> Generator[FunctionCommand, None, None]:
+    """Changes nothing: prints every release of the host, and what became of it."""
+    try:
+        settings = _settings()
+    except PlanError as error:
+        yield refuse(str(error))
+        return
+    links = host.get_fact(ReleaseLinks, data_root=settings.data_root)
+    stored = host.get_fact(StoredReleases, data_root=settings.data_root)
+    lines = [f"{'release':18}{'':10}{'model':24}{'image':8}verdict"]
+    for release in sorted(stored, key=lambda release: -release.made):
+        role = next((name for name in ("current", "previous") if links.get(name) == release.id), "")
+        verdict = release.verdict or "not judged"
+        lines.append(f"{release.id:18}{role:10}{release.model:24}{release.stack:8}{verdict}")
+    logger.info("\n".join(f"{host.print_prefix}{line}" for line in lines))
+    host.noop(f"{len(stored)} releases")
+
+
+@operation()
+def rollback() -> Generator[FunctionCommand, None, None]:
+    """
+    The previous release serves, and gives its own golden answer; the one before this is not tried again by itself.
+
+    Reaches nothing but the host: everything a kept release needs is on it.
+    """
+    try:
+        settings = _settings()
+    except PlanError as error:
+        yield refuse(str(error))
+        return
+    links = host.get_fact(ReleaseLinks, data_root=settings.data_root)
+    stored = {release.id: release for release in host.get_fact(StoredReleases, data_root=settings.data_root)}
+    previous = stored.get(links.get("previous", ""))
+    if previous is None:
+        yield refuse("rollback: found no previous release, expected one that was proven; see release.status")
+        return
+    yield FunctionCommand(_roll_back, (settings, links.get("current", ""), previous), {})
+
+
+def _roll_back(state: State, host: Host, settings: Settings, current: str, previous: Stored) -> bool:
+    try:
+        ok, output = shell(host, switch_script(settings.data_root, previous.id))
+        problem = start(host, settings.service_name) if ok else " ".join(output[-3:])
+        if not problem:
+            with forwarded(host, previous.address, previous.grpc_port) as endpoint:
+                for request in previous.golden:
+                    answer, problem = proven(endpoint, Golden.model_validate(request))
+                    if problem:
+                        break
+                    logger.info(
+                        f"{host.print_prefix}{request['model']} gives the golden answer: {answer[:90]}"
+                    )
+    except LOST as error:
+        log_lost(host, f"rollback to {previous.id}", settings.service_name, error)
+        return False
+    if problem:
+        logger.error(
+            f"{host.print_prefix}release {previous.id}: {problem}; current points to it all the same"
+        )
+        return False
+    logger.info(f"{host.print_prefix}release {previous.id} serves again, in the place of {current}")
+    judged(host, settings.data_root, current, "failed", "rolled back by hand")
+    return True
+
+
+def _settings() -> Settings:
+    """The host's own: a rollback plans nothing, and so needs no profile."""
+    return from_host_data(host.data.dict(), host.name)  # type: ignore[no-untyped-call]

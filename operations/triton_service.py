@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Generator
 
 from pyinfra import host, logger
@@ -15,18 +14,15 @@ from pyinfra.api.state import State
 from pyinfra.operations import files, systemd
 
 from operations import convergence, documents, host_files
-from operations.detached import LOST, follow, log_lost, printed, shell
+from operations.detached import LOST, log_lost, shell
 from operations.facts.releases import ReleaseLinks
 from operations.golden import proven
 from operations.plan.difference import empty_encoders, running_problems
 from operations.plan.release import Release
 from operations.release import switch_script
+from operations.server import judged, start
 from operations.systemd_units import reloaded
 from operations.tunnel import forwarded
-
-# A start is over when it succeeded, or failed once: systemd would try again three times, a quarter of a minute apart,
-# which is right at boot and only a delay where someone watches.
-STARTED = ("running", "dead", "failed", "exited", "auto-restart")
 
 
 @deploy("Triton service")
@@ -84,44 +80,16 @@ def _restart_and_prove(
         problem = ""
         if problems:
             logger.info(f"{host.print_prefix}starting release {release.id}: {'; '.join(problems)}")
-            problem = _start(host, release)
+            problem = start(host, release.settings.service_name)
         problem = problem or _prove(host, release, bool(empty))
         if not problem:
+            judged(host, release.data_root, release.id, "proven")
             return True
         logger.error(f"{host.print_prefix}release {release.id}: {problem}")
-        _put_previous_back(host, release)
+        _put_previous_back(host, release, problem)
     except LOST as error:
         log_lost(host, f"release {release.id}", unit_of(release).removesuffix(".service"), error)
     return False
-
-
-def _start(host: Host, release: Release) -> str:
-    """Restart the unit and wait for it; what went wrong, or nothing."""
-    unit = unit_of(release)
-    began = time.monotonic()
-    ok, output = shell(
-        host,
-        f"systemctl reset-failed {unit} 2>/dev/null; "
-        "echo started: $(date +%s); "
-        "journalctl --quiet --no-pager --lines=1 --output=cat --show-cursor | sed -n 's/^-- cursor: /cursor: /p'; "
-        f"systemctl restart --no-block {unit}",
-    )
-    if not ok:
-        return f"{unit} did not start: {' '.join(output[-3:])}"
-    started = printed(output, "started")
-    ended = follow(host, unit, unit.removesuffix(".service"), printed(output, "cursor"), STARTED, began)
-    if ended.properties.get("SubState") == "running":
-        return ""
-    shell(host, f"systemctl stop {unit}")
-    # The reason is among the first lines: a refused option is followed by pages of usage text.
-    _, written = shell(
-        host,
-        f"journalctl --quiet --no-pager --output=cat --unit={unit} --since=@{started} "
-        "| grep -i -E -m 12 '^E[0-9]{4} |error|unrecognized|invalid|failed|expected|found' || :",
-    )
-    for line in written:
-        logger.error(f"{host.print_prefix}    {line[:300]}")
-    return f"{unit} did not get ready, expected its models to answer; see: journalctl --unit {unit}"
 
 
 def _prove(host: Host, release: Release, empty: bool) -> str:
@@ -139,14 +107,16 @@ def _prove(host: Host, release: Release, empty: bool) -> str:
     return ""
 
 
-def _put_previous_back(host: Host, release: Release) -> None:
+def _put_previous_back(host: Host, release: Release, reason: str) -> None:
     previous = host.get_fact(ReleaseLinks, data_root=release.data_root).get("previous")
     if not previous or previous == release.id:
         logger.error(f"{host.print_prefix}no previous release to put back; the service is down")
         return
     ok, output = shell(host, switch_script(release.data_root, previous))
-    problem = _start(host, release) if ok else " ".join(output[-3:])
+    problem = start(host, release.settings.service_name) if ok else " ".join(output[-3:])
     if problem:
         logger.error(f"{host.print_prefix}previous release {previous} could not be put back: {problem}")
-    else:
-        logger.error(f"{host.print_prefix}previous release {previous} was put back and serves")
+        return
+    logger.error(f"{host.print_prefix}previous release {previous} was put back and serves")
+    # only what was taken back: without a release before it, the same command is the repair
+    judged(host, release.data_root, release.id, "failed", reason)

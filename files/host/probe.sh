@@ -61,6 +61,9 @@ for link in current previous; do
     printf '%s\t%s\n' "$link" "$(readlink "$DATA_ROOT/$link" 2>/dev/null)"
 done
 
+section verdicts
+find "$DATA_ROOT/verdicts" -type f ! -name '.*' -printf '%f\t' -exec cat {} \; 2>/dev/null
+
 section release-files
 release=$(readlink -f "$DATA_ROOT/current" 2>/dev/null)
 [ -n "$release" ] && [ -d "$release" ] && (cd "$release" && find . -type f ! -name manifest.json -exec sha256sum {} + 2>/dev/null)

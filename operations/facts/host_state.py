@@ -101,6 +101,7 @@ def observed(output: list[str]) -> Observed:
         artifacts=artifacts,
         current=current,
         previous=links.get("previous", "").rsplit("/", 1)[-1],
+        verdicts=_tabbed(part["verdicts"]),
         release_digests={
             path.removeprefix("./"): digest for digest, path in digest_pairs(part["release-files"])
         },

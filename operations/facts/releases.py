@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 
 from pyinfra.api.facts import FactBase
 
 from operations.facts.artifacts import Artifact
 from operations.facts.host_state import digest_pairs, read_manifest
+from operations.plan.artifacts import DIRECTORIES
+from operations.plan.garbage import Stored
 
 _PART = "\x1f"
 
@@ -85,3 +88,72 @@ class ReleaseLinks(FactBase[dict[str, str]]):
     def process(self, output: list[str]) -> dict[str, str]:
         pairs = (line.split("\t", 1) for line in output if "\t" in line)
         return {link: target.rsplit("/", 1)[-1] for link, target in pairs}
+
+
+class StoredReleases(FactBase[list[Stored]]):
+    """
+    Every complete release: when it was made, what became of it, what its release.json and golden.json say.
+
+    + data_root: where `releases` is
+    """
+
+    default = list
+
+    def command(self, data_root: str) -> str:
+        return (
+            f"cd {shlex.quote(data_root)}/releases 2>/dev/null && for id in *; do "
+            '! test -e "$id/manifest.json" || { printf \'\\037%s\\t%s\\t%s\\n\' "$id" '
+            '"$(stat --format %Y "$id/manifest.json")" "$(cat "../verdicts/$id" 2>/dev/null)"; '
+            'cat "$id/release.json"; printf \'\\036\\n\'; cat "$id/golden.json" 2>/dev/null; echo; }; done || :'
+        )
+
+    def process(self, output: list[str]) -> list[Stored]:
+        found = []
+        for chunk in "\n".join(output).split(_PART)[1:]:
+            head, _, text = chunk.partition("\n")
+            identity, made, verdict = head.split("\t", 2)
+            document, _, golden = text.partition("\x1e")
+            try:
+                found.append(stored(identity, int(made), verdict.strip(), document, golden))
+            except (ValueError, LookupError, TypeError, AttributeError):
+                continue  # not one of ours, or of a version before: it is neither counted nor touched
+        return found
+
+
+def stored(identity: str, made: int, verdict: str, document: str, golden: str) -> Stored:
+    """A release as its own files describe it."""
+    release = json.loads(document)
+    asked = json.loads(golden) if golden.strip() else {}
+    return Stored(
+        id=identity,
+        made=made,
+        verdict=verdict,
+        model=release["model"],
+        stack=release["stack"]["release"],
+        artifacts=tuple((name.split("-")[0], a["key"]) for name, a in release["artifacts"].items()),
+        images=tuple(release["images"]),
+        golden=tuple(asked.get("golden", ())),
+        address=asked.get("address", "127.0.0.1"),
+        grpc_port=int(asked.get("grpc_port", 8001)),
+    )
+
+
+class StoredNames(FactBase[list[str]]):
+    """
+    What garbage may be among: kind/key of complete artifacts, and tags of our images.
+
+    + data_root: where they are
+    """
+
+    default = list
+
+    def command(self, data_root: str) -> str:
+        directories = shlex.join(DIRECTORIES.values())
+        return (
+            f"cd {shlex.quote(data_root)} 2>/dev/null && find {directories} -mindepth 2 -maxdepth 2 "
+            "-name manifest.json ! -path '*/.*' -printf '%h\\n' 2>/dev/null; "
+            "docker image ls --format '{{.Repository}}:{{.Tag}}' --filter 'reference=tritonhost/*' 2>/dev/null || :"
+        )
+
+    def process(self, output: list[str]) -> list[str]:
+        return [line.strip() for line in output if line.strip()]

@@ -135,6 +135,8 @@ class Settings(BaseModel):
     start_timeout_s: Annotated[int, _whole(10, 7200, "seconds")] = 1800
     stop_timeout_s: Annotated[int, _whole(5, 600, "seconds")] = 60
     # two at least: the one that serves, and the one to roll back to
+    # a release that was taken back is not tried again by itself
+    retry_failed: bool = False
     keep_releases: Annotated[int, _whole(2, 50, "releases, one of them to roll back to,")] = 3
 
     @field_validator("bind_address")

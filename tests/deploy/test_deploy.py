@@ -98,6 +98,7 @@ STEPS = [
     "Triton service | Start the service at boot",
     "Release | Point current to the release",
     "Triton service | Serve the release",
+    "Release | Remove what no kept release needs",
 ]
 
 

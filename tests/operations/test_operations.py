@@ -354,7 +354,7 @@ def test_a_release_is_laid_out_in_one_command_from_filled_templates() -> None:
         assert document and json.loads(document.read())["release"] == WANTED.id
         assert set(tar.getnames()) == {
             *(f"model_repository/{model}/config.pbtxt" for model in WANTED.models),
-            *("serve", "wait-ready", "release.json"),
+            *("serve", "wait-ready", "release.json", "golden.json"),
         }
 
 

@@ -23,6 +23,7 @@ NAMES = (
     "manifests",
     "sizes",
     "links",
+    "verdicts",
     "release-files",
     "inodes",
     "root",

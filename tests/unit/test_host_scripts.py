@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -198,7 +199,16 @@ def data_root(tmp_path: Path) -> Path:
     for name in ("one", "two", "three"):
         (root / "releases" / name).mkdir(parents=True)
         (root / "releases" / name / "manifest.json").write_text("{}", "utf-8")
+    (root / "verdicts").mkdir()
     return root
+
+
+def judge(stubs: Stubs, root: Path, name: str, verdict: str, reason: str = "") -> str:
+    """What is remembered of a release after another verdict."""
+    variables = {"DATA_ROOT": str(root), "RELEASE": name, "VERDICT": verdict, "REASON": reason}
+    done = stubs.run(host_script("judge.sh", variables))
+    assert (done.returncode, done.stderr) == (0, "")
+    return (root / "verdicts" / name).read_text("utf-8")
 
 
 def links(root: Path) -> dict[str, str]:
@@ -217,13 +227,47 @@ def test_the_first_switch_has_no_previous(stubs: Stubs, data_root: Path) -> None
 def test_a_switch_remembers_the_release_before_it(stubs: Stubs, data_root: Path) -> None:
     for name in ("one", "two", "two", "three"):
         assert switch(stubs, data_root, name).returncode == 0
+        judge(stubs, data_root, name, "proven")
     assert links(data_root) == {"current": "releases/three", "previous": "releases/two"}
 
 
 def test_a_rollback_is_a_switch(stubs: Stubs, data_root: Path) -> None:
     for name in ("one", "two", "one"):
         switch(stubs, data_root, name)
+        judge(stubs, data_root, name, "proven")
     assert links(data_root) == {"current": "releases/one", "previous": "releases/two"}
+
+
+def test_a_release_that_was_not_proven_never_becomes_the_previous_one(stubs: Stubs, data_root: Path) -> None:
+    switch(stubs, data_root, "one")
+    judge(stubs, data_root, "one", "proven")
+    switch(stubs, data_root, "two")
+    judge(stubs, data_root, "two", "failed", "no answer")
+    switch(stubs, data_root, "three")
+    assert links(data_root) == {"current": "releases/three", "previous": "releases/one"}
+
+
+def test_taken_back_there_is_nothing_before_the_release_that_serves_again(
+    stubs: Stubs, data_root: Path
+) -> None:
+    switch(stubs, data_root, "one")
+    judge(stubs, data_root, "one", "proven")
+    switch(stubs, data_root, "two")
+    switch(stubs, data_root, "one")
+    assert links(data_root) == {"current": "releases/one"}
+
+
+def test_a_verdict_is_one_line_with_its_time_and_reason(stubs: Stubs, data_root: Path) -> None:
+    assert re.fullmatch(
+        r"failed \d{4}-\d\d-\d\dT[\d:]{8}Z it's \$HOME\n",
+        judge(stubs, data_root, "one", "failed", "it's $HOME"),
+    )
+    assert judge(stubs, data_root, "one", "proven").startswith("proven ")
+
+
+def test_what_was_proven_once_stays_so(stubs: Stubs, data_root: Path) -> None:
+    judge(stubs, data_root, "one", "proven")
+    assert judge(stubs, data_root, "one", "failed", "its host").startswith("proven ")
 
 
 def test_an_incomplete_release_is_never_pointed_to(stubs: Stubs, data_root: Path) -> None:

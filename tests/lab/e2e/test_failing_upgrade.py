@@ -1,13 +1,14 @@
-"""An upgrade whose server does not start ends with an error, and the release before it serves again."""
+"""An upgrade whose server does not start is taken back and not tried again; a person may go back, and look."""
 
 from __future__ import annotations
 
-from tests.lab.e2e.one_host import OneHost
+from tests.lab.e2e.one_host import INVENTORY, PYINFRA, OneHost
 
 BROKEN = {"server": {"arguments": ["--no-such-option=1"]}}
+OTHER = {"repository": {"parameters": {"max_queue_delay_microseconds": 200}}}
 
 
-def test_release_that_does_not_start_is_taken_back(converged: OneHost) -> None:
+def test_release_that_does_not_start_is_taken_back_and_remembered(converged: OneHost) -> None:
     before = converged.running_release()
     done = converged.deploy(overrides=BROKEN)
     assert done.code != 0
@@ -15,5 +16,43 @@ def test_release_that_does_not_start_is_taken_back(converged: OneHost) -> None:
     assert f"previous release {before} was put back and serves" in done.output
     assert "Traceback" not in done.output
     assert converged.running_release() == before
+    started = converged.container()["State"]["StartedAt"]
+    again = converged.deploy(overrides=BROKEN)
+    assert again.code != 0
+    assert "found failed" in again.output
+    assert "retry_failed" in again.output
+    assert converged.container()["State"]["StartedAt"] == started, "what serves was left alone"
+    retried = converged.deploy("--data", "retry_failed=true", overrides=BROKEN)
+    assert f"previous release {before} was put back and serves" in retried.output
     assert f"converged: release {before}" in converged.converge().output
     converged.verified("test_release or test_service")
+
+
+def test_a_person_goes_back_and_looks(converged: OneHost) -> None:
+    first = converged.running_release()
+    converged.converge(OTHER)
+    second = converged.running_release()
+    assert second != first
+    status = converged.run(*PYINFRA, "-y", INVENTORY, "operations.release.status")
+    assert status.code == 0, status.output
+    assert f"{second}  current" in status.output
+    assert f"{first}  previous" in status.output
+    done = converged.run(*PYINFRA, "-y", INVENTORY, "operations.release.rollback")
+    assert done.code == 0, done.output
+    assert "ensemble gives the golden answer" in done.output
+    assert converged.running_release() == first
+    assert f"converged: release {first}" in converged.converge().output
+    refused = converged.deploy(overrides=OTHER)
+    assert refused.code != 0
+    assert "rolled back by hand" in refused.output
+
+
+def test_old_releases_are_removed_and_what_nothing_refers_to(converged: OneHost) -> None:
+    for delay in (301, 302, 303, 304):
+        converged.converge({"repository": {"parameters": {"max_queue_delay_microseconds": delay}}})
+    kept = converged.root("ls /var/lib/tritonhost/releases").split()
+    assert len(kept) == 3
+    assert converged.running_release() in kept
+    assert len(converged.root("ls /var/lib/tritonhost/engines").split()) == 1
+    converged.converge()
+    converged.verified()

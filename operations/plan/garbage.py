@@ -1,0 +1,66 @@
+"""Which releases stay, and what of their making nothing refers to any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from operations.plan.artifacts import artifact_path
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A complete release on a host."""
+
+    id: str
+    made: int  # seconds since 1970
+    verdict: str  # proven or failed, when, why; empty: never started
+    model: str
+    stack: str  # YY.MM
+    artifacts: tuple[tuple[str, str], ...]  # kind and key
+    images: tuple[str, ...]  # tags
+    golden: tuple[Mapping[str, Any], ...] = ()
+    address: str = "127.0.0.1"
+    grpc_port: int = 8001
+
+
+def garbage(
+    stored: Sequence[Stored], links: Mapping[str, str], names: Sequence[str], keep: int
+) -> tuple[list[str], list[str]]:
+    """
+    Directories below the data root, and tags of images, that no kept release needs.
+
+    + stored: the host's releases
+    + links: `current` and `previous`, as ids
+    + names: what is there: `<directory>/<key>`, and `tritonhost/…` tags
+    + keep: releases to keep; current and previous are kept besides, whatever their age
+
+    Nothing where `current` is not known: then nothing can be told from what serves.
+    """
+    known = {release.id for release in stored}
+    linked = {links.get("current", ""), links.get("previous", "")} & known
+    if links.get("current") not in known:
+        return [], []
+    proven = sorted(
+        (release for release in stored if release.verdict.startswith("proven")), key=lambda r: (-r.made, r.id)
+    )
+    kept = set(linked)
+    for release in proven:
+        if len(kept) >= keep:
+            break
+        kept.add(release.id)
+    needed = {artifact_path("", "release", identity)[1:] for identity in kept}
+    images = set()
+    for release in stored:
+        if release.id in kept:
+            needed |= {artifact_path("", kind, key)[1:] for kind, key in release.artifacts}
+            images |= set(release.images)
+    # a release that could not be read counts as needed
+    unread = {name for name in names if name.startswith("releases/") and name.split("/")[1] not in known}
+    if unread:
+        return [], []
+    directories = [name for name in names if not name.startswith("tritonhost/") and name not in needed]
+    return sorted(directories), sorted(
+        name for name in names if name.startswith("tritonhost/") and name not in images
+    )

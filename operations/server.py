@@ -1,0 +1,55 @@
+"""The running server: start it, and ask it what is known."""
+
+from __future__ import annotations
+
+import time
+
+from pyinfra import logger
+from pyinfra.api.host import Host
+
+from operations.detached import follow, printed, shell
+from operations.scripts import host_script
+
+# A start is over when it succeeded, or failed once: systemd would try again three times, a quarter of a minute apart,
+# which is right at boot and only a delay where someone watches.
+STARTED = ("running", "dead", "failed", "exited", "auto-restart")
+
+
+def start(host: Host, service: str) -> str:
+    """Restart the unit and wait for it; what went wrong, or nothing."""
+    unit = f"{service}.service"
+    began = time.monotonic()
+    ok, output = shell(
+        host,
+        f"systemctl reset-failed {unit} 2>/dev/null; "
+        "echo started: $(date +%s); "
+        "journalctl --quiet --no-pager --lines=1 --output=cat --show-cursor | sed -n 's/^-- cursor: /cursor: /p'; "
+        f"systemctl restart --no-block {unit}",
+    )
+    if not ok:
+        return f"{unit} did not start: {' '.join(output[-3:])}"
+    started = printed(output, "started")
+    ended = follow(host, unit, service, printed(output, "cursor"), STARTED, began)
+    if ended.properties.get("SubState") == "running":
+        return ""
+    shell(host, f"systemctl stop {unit}")
+    # The reason is among the first lines: a refused option is followed by pages of usage text.
+    _, written = shell(
+        host,
+        f"journalctl --quiet --no-pager --output=cat --unit={unit} --since=@{started} "
+        "| grep -i -E -m 12 '^E[0-9]{4} |error|unrecognized|invalid|failed|expected|found' || :",
+    )
+    for line in written:
+        logger.error(f"{host.print_prefix}    {line[:300]}")
+    return f"{unit} did not get ready, expected its models to answer; see: journalctl --unit {unit}"
+
+
+def judged(host: Host, data_root: str, release_id: str, verdict: str, reason: str = "") -> None:
+    """Remember on the host what became of a release: proven, or failed and why."""
+    variables = {
+        "DATA_ROOT": data_root,
+        "RELEASE": release_id,
+        "VERDICT": verdict,
+        "REASON": " ".join(reason.split())[:300],
+    }
+    shell(host, host_script("judge.sh", variables))
