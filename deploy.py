@@ -14,6 +14,7 @@ from operations import (
     convergence,
     database,
     engine,
+    lock,
     model_repository,
     packages,
     release,
@@ -29,6 +30,8 @@ config.REQUIRE_PYINFRA_VERSION = ">=3.10,<4"
 wanted = convergence.look()
 
 if wanted:
+    lock.take(release=wanted)
+
     # Host
     storage.grow_root_file_system(release=wanted)
     packages.install(release=wanted)

@@ -19,6 +19,7 @@ from pyinfra.api.state import State
 from operations.detached import LOST, log_lost, shell
 from operations.facts.releases import ReleaseLinks, Stored, StoredNames, StoredReleases
 from operations.golden import proven
+from operations.lock import hold
 from operations.plan import PlanError
 from operations.plan.garbage import garbage
 from operations.plan.profile_tables import Golden
@@ -125,6 +126,7 @@ def rollback() -> Generator[FunctionCommand, None, None]:
     if previous is None:
         yield refuse("rollback: found no previous release, expected one that was proven; see release.status")
         return
+    yield FunctionCommand(hold, ("rollback by hand",), {})
     yield FunctionCommand(_roll_back, (settings, links.get("current", ""), previous), {})
 
 

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +68,19 @@ KEYS: Answers = [
 BARE: Answers = [(PROBE, True, probe_output.bare()), *KEYS]
 
 
-def converged_host() -> Answers:
+def converged_host(current: str = "", verdict: str = "proven then") -> Answers:
+    """The host that is the release already; with `current`, one where another is served in its place."""
     wanted = plan_release(settings(**{k: v for k, v in HOST_DATA.items()}), [gpu()], "9")
     digests = host_files.digests(host_files.rendered(wanted.settings, "9"))
-    lines = probe_output.converged(wanted, converged(wanted))
+    host = replace(converged(wanted), verdicts={wanted.id: verdict})
+    lines = probe_output.converged(wanted, replace(host, current=current) if current else host)
     at = lines.index(f"{probe_output.SECTION}files")
     ours = [f"{digest}  {path}" for path, digest in digests.items()]
     return [(PROBE, True, [*lines[: at + 1], *ours, *lines[at + 3 :]])]
 
 
 STEPS = [
+    "Lock | Hold the host's lock",
     "Storage | Grow the root file system to its disk",
     "Packages | Trust Docker's package key",
     "Packages | Trust NVIDIA's package key",
@@ -273,3 +277,20 @@ def test_a_good_inventory_is_taken(project: Path) -> None:
     data: dict[str, Any] = host["data"]
     assert (host["name"], data["ssh_hostname"], data["ssh_user"]) == ("gpu-1", "10.0.0.11", "opc")
     assert data["ssh_strict_host_key_checking"] == "yes"
+
+
+def test_a_release_that_was_taken_back_is_not_tried_again_by_itself(tmp_path: Path) -> None:
+    host = converged_host("another", "failed 2026-11-21T08:00:00Z no answer")
+    run = Run(tmp_path, {A: host}, "-y")
+    assert run.code == 1
+    assert "found failed 2026-11-21T08:00:00Z no answer; expected another release" in run.output
+    assert len(run.on(A)) == 1, "looked at once, and left"
+    again = Run(tmp_path, {A: host}, "-y", "--data", "retry_failed=true")
+    assert "expected another release" not in again.output
+    assert len(again.on(A)) > 2
+
+
+def test_a_release_that_failed_and_serves_all_the_same_is_converged(tmp_path: Path) -> None:
+    run = Run(tmp_path, {A: converged_host(verdict="failed then")}, "-y")
+    assert run.code == 0, run.output
+    assert "converged: release" in run.output

@@ -124,6 +124,7 @@ def converged(wanted: Release, host: Observed) -> list[str]:
                 f"sda disk {host.root.disk_size}",
             ],
             "gpus": [GPU],
+            "verdicts": [f"{name}\t{verdict}" for name, verdict in host.verdicts.items()],
             "ready": [f"{url}\t{status}" for url, status in host.ready.items()],
         }
     )

@@ -292,6 +292,32 @@ def test_links_of_a_switch_that_was_killed_are_cleaned_up(stubs: Stubs, data_roo
     assert links(data_root) == {"current": "releases/two"}
 
 
+# --- hold_lock.sh
+
+
+def lock_script(directory: Path, who: str) -> str:
+    return host_script("hold_lock.sh", {"WHO": who, "DIRECTORY": str(directory)})
+
+
+def test_a_lock_is_held_while_its_input_is_open_and_names_its_holder(tmp_path: Path) -> None:
+    first = subprocess.Popen(
+        ["sh", "-c", lock_script(tmp_path, "ann's run")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdin and first.stdout
+    assert first.stdout.readline() == "held\n"
+    second = ["sh", "-c", lock_script(tmp_path, "bob")]
+    refused = subprocess.run(second, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (1, "refused ann's run\n")
+    first.kill()  # however it ends
+    first.wait()
+    first.stdin.close()
+    held = subprocess.run(second, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (held.returncode, held.stdout) == (0, "held\n")
+
+
 # --- lay_out_release.sh
 
 

@@ -198,7 +198,7 @@ class OneHost:
         """What an interrupted run may leave and a finished one must not."""
         return self.root(
             f"find {DATA_ROOT} -maxdepth 2 \\( -name '*.partial*' -o -name '.*.new*' -o -name '*.replaced' \\); "
-            "find /run/tritonhost -mindepth 1; find /tmp /var/tmp -maxdepth 1 -name 'pyinfra-*'; "
+            "find /run/tritonhost -mindepth 1 ! -name lock ! -name lock.holder; find /tmp /var/tmp -maxdepth 1 -name 'pyinfra-*'; "
             "docker ps --all --format 'container {{.Names}}' | grep -v -x 'container triton'; "
             "docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -e '-building$'; "
             "systemctl list-units --all --plain --no-legend 'tritonhost-*'"

@@ -56,3 +56,20 @@ def test_old_releases_are_removed_and_what_nothing_refers_to(converged: OneHost)
     assert len(converged.root("ls /var/lib/tritonhost/engines").split()) == 1
     converged.converge()
     converged.verified()
+
+
+def test_two_operators_do_not_work_on_one_host_at_a_time(converged: OneHost) -> None:
+    changed = {"repository": {"parameters": {"max_queue_delay_microseconds": 400}}}
+    converged.root("mkdir -p /run/tritonhost; echo somebody else >/run/tritonhost/lock.holder")
+    converged.root("systemd-run --quiet --unit=lab-lock flock /run/tritonhost/lock sleep 300; sleep 1")
+    refused = converged.deploy(overrides=changed)
+    assert refused.code != 0
+    assert "lock: held by somebody else; expected nobody else at work" in refused.output
+    assert "Traceback" not in refused.output
+    # looking needs no lock
+    assert "converged: release" in converged.converge().output
+    converged.root("systemctl stop lab-lock")
+    converged.converge(changed)
+    # freed by the kernel when the run ended
+    converged.root("flock --nonblock /run/tritonhost/lock true")
+    converged.converge()
