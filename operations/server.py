@@ -15,6 +15,9 @@ from operations.scripts import host_script
 STARTED = ("running", "dead", "failed", "exited", "auto-restart")
 
 
+FOLLOWED = 30  # seconds
+
+
 def start(host: Host, service: str) -> str:
     """Restart the unit and wait for it; what went wrong, or nothing."""
     unit = f"{service}.service"
@@ -53,3 +56,19 @@ def judged(host: Host, data_root: str, release_id: str, verdict: str, reason: st
         "REASON": " ".join(reason.split())[:300],
     }
     shell(host, host_script("judge.sh", variables))
+
+
+def soaked(host: Host, service: str, seconds: int) -> str:
+    """Watch the server for a while; how it ended, or nothing."""
+    if seconds:
+        logger.info(f"{host.print_prefix}watching it for {seconds} s")
+    began = 0
+    while began < seconds:
+        # in parts, so that a lost connection is noticed
+        part = min(FOLLOWED, seconds - began)
+        variables = {"SERVICE": service, "SOAK": str(part)}
+        ok, output = shell(host, host_script("soak.sh", variables), timeout=part + 30)
+        if not ok:
+            return " ".join(output[-1:]) or "the host did not answer while the server was watched"
+        began += part
+    return ""

@@ -20,7 +20,7 @@ from operations.golden import proven
 from operations.plan.difference import empty_encoders, running_problems
 from operations.plan.release import Release
 from operations.release import switch_script
-from operations.server import judged, start
+from operations.server import judged, soaked, start
 from operations.systemd_units import reloaded
 from operations.tunnel import forwarded
 
@@ -82,6 +82,8 @@ def _restart_and_prove(
             logger.info(f"{host.print_prefix}starting release {release.id}: {'; '.join(problems)}")
             problem = start(host, release.settings.service_name)
         problem = problem or _prove(host, release, bool(empty))
+        if problems and not problem:
+            problem = soaked(host, release.settings.service_name, release.settings.soak_s)
         if not problem:
             judged(host, release.data_root, release.id, "proven")
             return True

@@ -55,6 +55,7 @@ if _lab_json.exists():
     # tritonserver looks for a GPU for its metrics and its pinned memory, and a lab host has none.
     tritonserver_arguments = ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
     start_timeout_s = 180
+    soak_s = 2
     stop_timeout_s = 40
 
     __all__ = [

@@ -135,6 +135,8 @@ class Settings(BaseModel):
     start_timeout_s: Annotated[int, _whole(10, 7200, "seconds")] = 1800
     stop_timeout_s: Annotated[int, _whole(5, 600, "seconds")] = 60
     # two at least: the one that serves, and the one to roll back to
+    # how long a new release is watched after its golden answer, in which a crash counts
+    soak_s: Annotated[int, Field(ge=0, le=3600, strict=True)] = 30
     # a release that was taken back is not tried again by itself
     retry_failed: bool = False
     keep_releases: Annotated[int, _whole(2, 50, "releases, one of them to roll back to,")] = 3

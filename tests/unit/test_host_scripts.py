@@ -318,6 +318,19 @@ def test_a_lock_is_held_while_its_input_is_open_and_names_its_holder(tmp_path: P
     assert (held.returncode, held.stdout) == (0, "held\n")
 
 
+# --- soak.sh
+
+
+def test_a_server_that_stays_passes_and_another_in_its_place_does_not(stubs: Stubs) -> None:
+    variables = {"SERVICE": "triton", "SOAK": "1"}
+    stubs.add("docker", "case $3 in *Running*) echo abc true ;; *) echo abc ;; esac")
+    assert stubs.run(host_script("soak.sh", variables)).returncode == 0
+    for answer in ("echo def true", "echo abc false", "exit 1"):
+        stubs.add("docker", f"case $3 in *Running*) {answer} ;; *) echo abc ;; esac")
+        done = stubs.run(host_script("soak.sh", variables))
+        assert (done.returncode, done.stdout) == (1, "the server ended 1 s after its golden answer\n")
+
+
 # --- lay_out_release.sh
 
 

@@ -6,7 +6,8 @@ REQUEST.json: architecture (clip_vision or bert), embedding_size, image_size, te
 file documents.jsonl beside it holds what the quantization is calibrated with.
 
 The graph is written node by node from safetensors: torch and transformers, which would trace it, weigh three
-gigabytes and would be in the image for this one step. tests/unit holds embeddings computed by transformers to compare.
+gigabytes and would be in the image for this one step. tests/unit/encoders holds embeddings that transformers
+computed, to compare.
 Architectures: transformers' CLIPVisionModelWithProjection, and BertModel with mean pooling, as sentence-transformers
 uses it; both end in a vector of length 1.
 """

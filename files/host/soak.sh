@@ -1,0 +1,13 @@
+# Watches a server that has just been proven: SERVICE (its container), SOAK (seconds). Fails as soon as it is another
+# container, or none: a supervisor would start it again, and nobody would see that it crashes.
+
+id=$(docker inspect --format '{{.Id}}' "$SERVICE" 2>/dev/null)
+second=0
+while [ "$second" -lt "$SOAK" ]; do
+    sleep 1
+    second=$((second + 1))
+    [ "$(docker inspect --format '{{.Id}} {{.State.Running}}' "$SERVICE" 2>/dev/null)" = "$id true" ] || {
+        echo "the server ended $second s after its golden answer"
+        exit 1
+    }
+done
