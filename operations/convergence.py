@@ -29,7 +29,7 @@ def look() -> Release | None:
     rows = difference(release, observed, host_files.digests(rendered))
     logger.info(_report(release, observed, rows))
     verdict = observed.verdicts.get(release.id, "")
-    if rows and verdict.startswith("failed") and not release.settings.retry_failed:
+    if rows and verdict.startswith(("failed", "withdrawn")) and not release.settings.retry_failed:
         raise PyinfraError(
             f"{host.name}: release {release.id}: found {verdict}; expected another release or a mended cause; change "
             "the inventory, or try it again with --data retry_failed=true; what serves was left as it is"

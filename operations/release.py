@@ -152,7 +152,7 @@ def _roll_back(state: State, host: Host, settings: Settings, current: str, previ
         )
         return False
     logger.info(f"{host.print_prefix}release {previous.id} serves again, in the place of {current}")
-    judged(host, settings.data_root, current, "failed", "rolled back by hand")
+    judged(host, settings.data_root, current, "withdrawn", "rolled back by hand")
     return True
 
 

@@ -48,7 +48,7 @@ def start(host: Host, service: str) -> str:
 
 
 def judged(host: Host, data_root: str, release_id: str, verdict: str, reason: str = "") -> None:
-    """Remember on the host what became of a release: proven, or failed and why."""
+    """Remember on the host what became of a release: proven, failed or withdrawn, and why."""
     variables = {
         "DATA_ROOT": data_root,
         "RELEASE": release_id,

@@ -15,7 +15,7 @@ class Stored:
 
     id: str
     made: int  # seconds since 1970
-    verdict: str  # proven or failed, when, why; empty: never started
+    verdict: str  # proven, failed or withdrawn, when, why; empty: never started
     model: str
     stack: str  # YY.MM
     artifacts: tuple[tuple[str, str], ...]  # kind and key

@@ -55,7 +55,9 @@ class Observed:
     artifacts: Mapping[tuple[str, str], StoredArtifact] = field(default_factory=dict)
     current: str = ""  # release id
     previous: str = ""
-    verdicts: Mapping[str, str] = field(default_factory=dict)  # release id -> proven or failed, when, why
+    verdicts: Mapping[str, str] = field(
+        default_factory=dict
+    )  # release id -> proven, failed or withdrawn, when, why
     release_digests: Mapping[str, str] = field(default_factory=dict)  # of `current`: relative path -> sha256
     release_manifest: Mapping[str, str] = field(default_factory=dict)  # the same, as its manifest records it
     inodes: Mapping[str, str] = field(default_factory=dict)

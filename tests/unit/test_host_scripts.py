@@ -270,6 +270,12 @@ def test_what_was_proven_once_stays_so(stubs: Stubs, data_root: Path) -> None:
     assert judge(stubs, data_root, "one", "failed", "its host").startswith("proven ")
 
 
+def test_a_person_withdraws_what_was_proven_and_proves_it_again(stubs: Stubs, data_root: Path) -> None:
+    judge(stubs, data_root, "one", "proven")
+    assert judge(stubs, data_root, "one", "withdrawn", "by hand").startswith("withdrawn ")
+    assert judge(stubs, data_root, "one", "proven").startswith("proven ")
+
+
 def test_an_incomplete_release_is_never_pointed_to(stubs: Stubs, data_root: Path) -> None:
     switch(stubs, data_root, "one")
     (data_root / "releases/two/manifest.json").unlink()
