@@ -10,8 +10,10 @@ import pytest
 from google.protobuf import text_format  # type: ignore[import-untyped,unused-ignore]
 from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped,unused-ignore]
 
+from operations.plan.model_repository import check_parameters, render
+from operations.plan.profile_tables import Value
 from tests.lab.mirror import templates
-from tests.lab.mirror.versions import IMAGE_TAGS, TAGS
+from tests.lab.mirror.versions import IMAGE_TAGS, TAGS, number
 
 TABLE = Path(__file__).parent / "template_parameters.csv"
 PLACEHOLDER = re.compile(r"\$\{([A-Za-z0-9_]+)\}")
@@ -93,3 +95,16 @@ def test_ensemble_wires_only_tensors_that_exist(tag: str) -> None:
         assert set(step.input_map.values()) <= known
         known |= set(step.output_map.values())
     assert {tensor.name for tensor in ensemble.output} <= known
+
+
+@pytest.mark.parametrize("tag", ALL)
+def test_the_plan_fills_every_template_and_leaves_nothing_bare(tag: str) -> None:
+    """With what a profile may leave unsaid: the plan's own paths and defaults fill all that must be filled."""
+    paths: dict[str, Value] = {"engine_dir": "/engine", "tokenizer_dir": "/weights"}
+    check_parameters(list(templates.MODELS), paths, {}, number(tag))
+    filled = render({model: templates.config(tag, model) for model in templates.MODELS}, paths, {})
+    assert set(filled) == set(templates.MODELS)
+    for model, text in filled.items():
+        for line in text.splitlines():
+            assert "${" not in re.sub(r'"[^"]*"', "", line.partition("#")[0]), f"{model}: {line}"
+    assert '"/engine"' in filled["tensorrt_llm"]
