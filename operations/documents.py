@@ -9,7 +9,7 @@ both. A line replaces what is stored under its id.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,11 @@ from operations.database import psql
 from operations.detached import LOST, log_lost, shell
 from operations.golden import in_a_process
 from operations.plan.difference import running_problems
+from operations.plan.documents import batches
 from operations.plan.migrations import store
 from operations.plan.release import Database, Release
 from operations.refusal import refuse
 from operations.tunnel import forwarded
-
-BATCH = 64  # documents embedded and stored at a time
 
 
 @operation()
@@ -68,32 +67,6 @@ def _put(state: State, host: Host, release: Release, text: str) -> bool:
     if problem:
         logger.error(f"{host.print_prefix}documents: {problem}")
     return not problem
-
-
-def batches(text: str) -> Iterator[list[dict[str, Any]]]:
-    """
-    The documents of JSON lines, some at a time.
-
-    Raises ValueError with the line's number for what is no document.
-    """
-    batch: list[dict[str, Any]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            document = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"line {number}: {error.msg}; expected a JSON document") from None
-        if not isinstance(document, dict) or not isinstance(document.get("id"), str) or not document["id"]:
-            raise ValueError(f"line {number}: found no id; expected a text that names the document")
-        if not (document.get("text") or document.get("image")):
-            raise ValueError(f"line {number}: found neither text nor image of {document['id']}; expected one")
-        batch.append(document)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def stored(host: Host, release: Release, endpoint: str, text: str) -> str:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from operations.plan.documents import batches
 from operations.plan.profile_tables import Golden, SearchGolden
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -97,7 +98,7 @@ def proven(address: str, golden: Golden | SearchGolden, seed: str = "") -> tuple
         answers, problem = in_a_process("golden", address, golden.model_dump_json())
         answer = str(answers[0]["answer"]) if answers else ""
         return answer, f"golden request to {golden.model}: {problem}" if problem else verdict(golden, answer)
-    documents = {line["id"]: line for line in map(json.loads, seed.splitlines())}
+    documents = {document["id"]: document for batch in batches(seed) for document in batch}
     image = documents.get(golden.image_of, {}).get("image") if golden.image_of else None
     request = {"model": golden.model, "text": golden.text, "image": image}
     answers, problem = in_a_process("search", address, json.dumps(request))

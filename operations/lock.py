@@ -49,7 +49,7 @@ def hold(state: State, host: Host, purpose: str) -> bool:
     if transport is None:
         return True  # pyinfra's @local and its test connectors have no connection that could hold it
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    who = f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()}) since {now}: {purpose}"
+    who = f"{_user()}@{socket.gethostname()} (process {os.getpid()}) since {now}: {purpose}"
     variables = {"WHO": who, "DIRECTORY": "/run/tritonhost"}
     command = f"sh -c {shlex.quote(host_script('hold_lock.sh', variables))}"
     try:
@@ -59,17 +59,30 @@ def hold(state: State, host: Host, purpose: str) -> bool:
         answer = _line(channel)
     except LOST as error:
         logger.error(
-            f"{host.print_prefix}lock: {error or 'no answer'}; expected the host to answer; run again"
+            f"{host.print_prefix}lock: {str(error) or 'no answer'}; expected the host to answer; run again"
         )
         return False
     if answer == "held":
         _channels.append(channel)
         return True
+    if not answer.startswith("refused"):
+        said = channel.recv_stderr(400).decode(errors="replace").strip().replace("\n", " ")
+        logger.error(
+            f"{host.print_prefix}lock: found {said or answer or 'no answer'}, expected /run/tritonhost/lock to be made"
+        )
+        return False
     holder = answer.removeprefix("refused").strip() or "another run"
     logger.error(
-        f"{host.print_prefix}lock: held by {holder}; expected nobody else at work on this host; wait for that run, or end it"
+        f"{host.print_prefix}lock: held by {holder}; expected nobody else at work on this host; wait for that run, or end it; where its machine is gone, end that process"
     )
     return False
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
 
 
 def _line(channel: Any) -> str:

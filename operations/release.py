@@ -21,6 +21,7 @@ from operations.facts.releases import ReleaseLinks, Stored, StoredNames, StoredR
 from operations.golden import proven
 from operations.lock import hold
 from operations.plan import PlanError
+from operations.plan.artifacts import DIRECTORIES
 from operations.plan.garbage import garbage
 from operations.plan.profile_tables import Golden
 from operations.plan.release import Release
@@ -61,31 +62,41 @@ def switch_script(data_root: str, release_id: str) -> str:
 def collect(release: Release) -> None:
     """After the release was proven: a failing one still needs what was there before."""
     settings = release.settings
+    artifacts = [f"{DIRECTORIES[a.kind]}/{a.key}" for a in release.artifacts]
     collected(
-        name="Remove what no kept release needs", data_root=settings.data_root, keep=settings.keep_releases
+        name="Remove what no kept release needs",
+        data_root=settings.data_root,
+        keep=settings.keep_releases,
+        in_use=[*artifacts, *(image.tag for image in release.images)],
     )
 
 
 @operation()
-def collected(data_root: str, keep: int) -> Generator[StringCommand, None, None]:
+def collected(data_root: str, keep: int, in_use: list[str]) -> Generator[StringCommand, None, None]:
     """
     Of the releases, `current`, `previous` and the newest proven ones are there, and what they are made of; no others.
 
     + data_root: where `releases` is
     + keep: how many releases stay, those two among them
+    + in_use: directory/key and image tags that stay besides: what this run made
     """
     links = host.get_fact(ReleaseLinks, data_root=data_root)
     stored = host.get_fact(StoredReleases, data_root=data_root)
     names = host.get_fact(StoredNames, data_root=data_root)
-    directories, images = garbage(stored, links, names, keep)
+    directories, images = garbage(stored, links, names, keep, in_use)
     if not directories and not images:
         host.noop("nothing to remove")
         return
     parts = [f"rm -rf -- {shlex.join(f'{data_root}/{name}' for name in directories)}"] if directories else []
-    # an image that a container still uses stays, and is looked at again next time
-    parts += [f"docker rmi --no-prune {shlex.quote(tag)} >/dev/null 2>&1 || :" for tag in images]
+    # An image that a container still uses stays: docker would take a tag away under it, where it has another reference.
+    # The reference it was pulled by goes too, or its layers would stay for ever.
+    parts += [
+        f'[ -n "$(docker ps --all --quiet --filter ancestor={tag})" ] || docker rmi --no-prune {tag} '
+        f"$(docker image inspect --format '{{{{join .RepoDigests \" \"}}}}' {tag}) >/dev/null 2>&1 || :"
+        for tag in images
+    ]
     # what another run is making now may need artifacts that no release names yet
-    idle = "[ -z \"$(systemctl list-units --plain --no-legend 'tritonhost-*')\" ] || exit 0"
+    idle = "[ -z \"$(systemctl list-units --state=active,activating,deactivating --plain --no-legend 'tritonhost-*')\" ] || exit 0"
     yield StringCommand("; ".join((idle, *parts)), _timeout=600)
 
 

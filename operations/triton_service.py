@@ -67,7 +67,7 @@ def serving(release: Release) -> Generator[FunctionCommand, None, None]:
     if not active:
         problems = problems or ["service: not active"]
     empty = [f"{what}: {found}" for _, what, found, _ in empty_encoders(release, observed)]
-    if not problems and not empty:
+    if not problems and not empty and observed.verdicts.get(release.id):
         host.noop(f"release {release.id} serves")
         return
     yield FunctionCommand(_restart_and_prove, (release, problems, empty), {})
@@ -82,7 +82,7 @@ def _restart_and_prove(
             logger.info(f"{host.print_prefix}starting release {release.id}: {'; '.join(problems)}")
             problem = start(host, release.settings.service_name)
         problem = problem or _prove(host, release, bool(empty))
-        if problems and not problem:
+        if not problem:
             problem = soaked(host, release.settings.service_name, release.settings.soak_s)
         if not problem:
             judged(host, release.data_root, release.id, "proven")

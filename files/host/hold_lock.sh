@@ -8,6 +8,6 @@ if ! flock --nonblock 9; then
     echo "refused $(cat "$DIRECTORY/lock.holder" 2>/dev/null)"
     exit 1
 fi
-printf '%s\n' "$WHO" >"$DIRECTORY/lock.holder"
+printf '%s; on this host: process %s\n' "$WHO" "$$" >"$DIRECTORY/lock.holder"
 echo held
 exec cat >/dev/null

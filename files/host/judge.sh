@@ -8,3 +8,5 @@ case "$VERDICT $(cat "$RELEASE" 2>/dev/null)" in "failed proven"*) exit 0 ;; esa
 printf '%s %s %s\n' "$VERDICT" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$REASON" >".$RELEASE.new"
 mv -T ".$RELEASE.new" "$RELEASE"
 sync -f .
+# nothing goes back to it by itself
+if [ "$VERDICT" = withdrawn ] && [ "$(readlink ../previous || :)" = "releases/$RELEASE" ]; then rm -f ../previous; fi

@@ -39,7 +39,7 @@ section units
 systemctl show --property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,NeedDaemonReload $UNITS 2>/dev/null
 
 section detached
-systemctl list-units --all --plain --no-legend 'tritonhost-*' 2>/dev/null
+systemctl list-units --state=active,activating,deactivating --plain --no-legend 'tritonhost-*' 2>/dev/null
 
 section container
 has docker && docker container inspect --format '{{json .}}' "$SERVICE" 2>/dev/null

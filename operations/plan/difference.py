@@ -121,6 +121,9 @@ def _release(release: Release, observed: Observed, _: Mapping[str, str]) -> Rows
             found, wanted = observed.release_digests.get(path), observed.release_manifest.get(path)
             if found != wanted:
                 yield "model repository", path, _digest(found), _digest(wanted)
+    if observed.current == release.id and not observed.verdicts.get(release.id):
+        # a run that lost its connection, or was killed, while it asked: nobody knows yet whether it answers rightly
+        yield "release", "verdict", "not proven yet", "its golden answers"
     if observed.current != release.id:
         yield "release", "current", observed.current or "absent", release.id
 

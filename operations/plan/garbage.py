@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,11 @@ class Stored:
 
 
 def garbage(
-    stored: Sequence[Stored], links: Mapping[str, str], names: Sequence[str], keep: int
+    stored: Sequence[Stored],
+    links: Mapping[str, str],
+    names: Sequence[str],
+    keep: int,
+    in_use: Collection[str] = (),
 ) -> tuple[list[str], list[str]]:
     """
     Directories below the data root, and tags of images, that no kept release needs.
@@ -34,6 +38,7 @@ def garbage(
     + stored: the host's releases
     + links: `current` and `previous`, as ids
     + names: what is there: `<directory>/<key>`, and `tritonhost/…` tags
+    + in_use: names among those that stay whatever a release's own files say: what the plan wants now
     + keep: releases to keep; current and previous are kept besides, whatever their age
 
     Nothing where `current` is not known: then nothing can be told from what serves.
@@ -51,7 +56,8 @@ def garbage(
             break
         kept.add(release.id)
     needed = {artifact_path("", "release", identity)[1:] for identity in kept}
-    images = set()
+    needed |= {name for name in in_use if not name.startswith("tritonhost/")}
+    images = {name for name in in_use if name.startswith("tritonhost/")}
     for release in stored:
         if release.id in kept:
             needed |= {artifact_path("", kind, key)[1:] for kind, key in release.artifacts}

@@ -45,6 +45,9 @@ def store(documents: Sequence[Mapping[str, Any]], encoders: Mapping[str, int]) -
         f"{json.dumps(list(documents))}{quote}::jsonb) AS t(id text, body jsonb, vectors jsonb);",
         "INSERT INTO documents (id, body) SELECT id, body FROM given "
         "ON CONFLICT (id) DO UPDATE SET body = excluded.body, changed_at = now();",
+        # what a document no longer has is not found any more; vectors of other encoders are other releases'
+        "DELETE FROM embeddings e USING given g WHERE e.document_id = g.id AND e.encoder = ANY ("
+        f"ARRAY[{', '.join(repr(name) for name in sorted(encoders))}]::text[]);",
         "INSERT INTO embeddings (document_id, encoder, embedding) SELECT g.id, v.key, v.value::text::vector "
         "FROM given g, jsonb_each(g.vectors) v "
         "ON CONFLICT (document_id, encoder) DO UPDATE SET embedding = excluded.embedding;",

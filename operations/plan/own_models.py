@@ -36,7 +36,7 @@ def _texts(family: str) -> dict[str, str]:
     found = {
         str(path.relative_to(root)): path.read_text("utf-8")
         for path in sorted(root.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.suffix in (".py", ".pbtxt") and not path.name.startswith(".")
     }
     # one text for two places: what prepares a request also prepares the calibration data
     for path in [path for path in found if path.endswith("_preprocessing/1/model.py")]:

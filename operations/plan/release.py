@@ -10,6 +10,7 @@ from typing import Any
 from operations.plan import commands, own_models, recipes, serve
 from operations.plan.artifacts import Artifact, ServingImage, Step, artifact_path, partial_path
 from operations.plan.capacity import check_capacity
+from operations.plan.documents import check_seed
 from operations.plan.driver import driver_warnings
 from operations.plan.errors import PlanError
 from operations.plan.gpu import Gpu
@@ -306,13 +307,15 @@ def plan_release(
 def _database(settings: Settings, profile: Profile) -> Database | None:
     if not isinstance(profile, PlanProfile):
         return None
+    seed = own_models.documents(profile.documents.seed)
+    check_seed(profile.documents.seed, seed, profile.golden)
     return Database(
         service=f"{settings.service_name}-database",
         image=recipes.database_image(settings, profile),
         directory=f"{settings.data_root}/database",
         shm_size=profile.documents.shm_size,
         migrations=own_models.migrations(),
-        seed=own_models.documents(profile.documents.seed),
+        seed=seed,
         encoders={
             "image_embedding": profile.encoders["vision"].name,
             "text_embedding": profile.encoders["text"].name,

@@ -150,6 +150,13 @@ class Settings(BaseModel):
             raise ValueError("an IPv4 address of the host, such as 127.0.0.1") from None
         return value
 
+    @field_validator("service_name")
+    @classmethod
+    def _not_a_transient_unit_s(cls, value: str) -> str:
+        if value == "tritonhost" or value.startswith("tritonhost-"):
+            raise ValueError("a name that does not begin as those of the transient units do, tritonhost-")
+        return value
+
     @field_validator("gpu_ids")
     @classmethod
     def _distinct_gpus(cls, value: list[int] | str) -> list[int] | str:

@@ -392,6 +392,13 @@ def test_a_release_that_serves_is_not_restarted() -> None:
     assert host.noop_description == f"release {WANTED.id} serves"
 
 
+def test_a_release_nobody_proved_is_asked_without_a_restart() -> None:
+    [command] = commands_of(
+        serving, Host({HostState: replace(converged(WANTED), verdicts={})}), release=WANTED
+    )
+    assert command.args == (WANTED, [], [])
+
+
 def test_another_running_release_is_the_reason_of_a_restart() -> None:
     host = converged(WANTED)
     assert host.container

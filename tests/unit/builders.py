@@ -139,6 +139,7 @@ def converged(wanted: Release) -> Observed:
         ),
         artifacts={**stored, ("release", wanted.id): StoredArtifact("release", wanted.id, {})},
         current=wanted.id,
+        verdicts={wanted.id: "proven 2026-11-21T04:00:10Z"},
         release_digests=RELEASE_DIGESTS,
         release_manifest=RELEASE_DIGESTS,
         inodes=inodes,

@@ -285,3 +285,8 @@ def test_a_root_file_system_that_is_not_to_be_grown_is_left() -> None:
     left = release({"grow_root_file_system": False})
     small = replace(converged(left), root=RootFileSystem("/dev/sda3", "xfs", 36, 100))
     assert difference(left, small, FILE_DIGESTS) == []
+
+
+def test_a_release_whose_golden_answers_nobody_waited_for_is_asked_again() -> None:
+    [row] = difference(WANTED, replace(HOST, verdicts={}), FILE_DIGESTS)
+    assert (row.stage, row.what, row.wanted) == ("release", "verdict", "its golden answers")

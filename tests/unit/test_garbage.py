@@ -72,3 +72,10 @@ def test_a_release_is_read_from_its_own_files() -> None:
         "",
     ]
     assert StoredReleases().process(lines) == [found]
+
+
+def test_what_the_plan_wants_now_stays_whatever_a_release_says() -> None:
+    assert garbage(RELEASES, LINKS, NAMES, 3, ["weights/old", "tritonhost/serving:old", "engines/a"]) == (
+        ["engines/b", "releases/a", "releases/b"],
+        [],
+    )

@@ -316,7 +316,8 @@ def test_a_lock_is_held_while_its_input_is_open_and_names_its_holder(tmp_path: P
     assert first.stdout.readline() == "held\n"
     second = ["sh", "-c", lock_script(tmp_path, "bob")]
     refused = subprocess.run(second, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert (refused.returncode, refused.stdout) == (1, "refused ann's run\n")
+    assert refused.returncode == 1
+    assert refused.stdout == f"refused ann's run; on this host: process {first.pid}\n"
     first.kill()  # however it ends
     first.wait()
     first.stdin.close()

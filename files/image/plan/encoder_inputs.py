@@ -29,8 +29,9 @@ class Pictures:
     def one(self, content: bytes) -> Any:
         """A file of any format Pillow reads."""
         picture = Image.open(io.BytesIO(content)).convert("RGB")
-        scale = self.edge / min(picture.size)
-        width, height = (max(round(side * scale), self.size) for side in picture.size)
+        short = min(picture.size)
+        # cut down, as CLIPImageProcessor does it
+        width, height = (max(side * self.edge // short, self.size) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
         left, top = (width - self.size) // 2, (height - self.size) // 2
         pixels = np.asarray(picture, dtype=np.float32)[top : top + self.size, left : left + self.size] / 255

@@ -32,11 +32,9 @@ class TritonPythonModel:
             pixels = self.pictures.none(count) if images is None else self.pictures.all(list(images))
             words = [""] * count if texts is None else [text.decode("utf-8") for text in texts]
             input_ids, attention_mask = self.texts.all(words)
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # Pillow's errors for what is no image, UTF-8's for what is no text
-            return _refused(str(error))
+        # whatever Pillow makes of a file that is no picture: it is that request's fault, and of no other
+        except Exception as error:
+            return _refused(f"{type(error).__name__}: {error}")
         given = np.tile(np.array([[images is not None, texts is not None]]), (count, 1))
         return pb_utils.InferenceResponse(
             [
