@@ -115,8 +115,13 @@ def status() -> Generator[FunctionCommand, None, None]:
         role = next((name for name in ("current", "previous") if links.get(name) == release.id), "")
         verdict = release.verdict or "not judged"
         lines.append(f"{release.id:18}{role:10}{release.model:24}{release.stack:8}{verdict}")
+    # as a command, because an operation itself is run twice: once to plan, once to act
+    yield FunctionCommand(_say, (lines,), {})
+
+
+def _say(state: State, host: Host, lines: list[str]) -> bool:
     logger.info("\n".join(f"{host.print_prefix}{line}" for line in lines))
-    host.noop(f"{len(stored)} releases")
+    return True
 
 
 @operation()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -186,27 +187,33 @@ def _built_image(settings: Settings, profile: Profile, stack: StackRelease, sour
     arguments = [f"--build-arg=BASE_IMAGE={settings.image_registry}/{repository}"]
     if tag:
         arguments.append(f"--build-arg=BASE_TAG={tag}{f'@{digest}' if digest else ''}")
+    file = f"--file={source.path}/tree/dockerfile/Dockerfile.trt_llm_backend"
+
+    def look(building: str) -> list[str]:
+        return _version_check(settings, draft.unit, building, stack.tensorrt_llm)
+
+    return ServingImage(inputs, _build_steps(draft, [*arguments, file], f"{source.path}/tree", look))
+
+
+def _build_steps(
+    draft: ServingImage, arguments: list[str], context: str, look: Callable[[str], list[str]]
+) -> tuple[tuple[str, ...], ...]:
+    """
+    docker build, a look into what came out, and only then the tag that a release asks for.
+
+    + look: tag -> the command that fails where the image is not what it should be
+    """
     building = f"{draft.tag}-building"
-    steps = [
+    build = ["env", "DOCKER_BUILDKIT=1", "docker", "build", "--progress=plain", "--network=host", *arguments]
+    build += [f"--tag={building}", f"--label=tritonhost.image={draft.key}", context]
+    return frozen(
         [
-            "env",
-            "DOCKER_BUILDKIT=1",
-            "docker",
-            "build",
-            "--progress=plain",
-            "--network=host",
-            *arguments,
-            f"--file={source.path}/tree/dockerfile/Dockerfile.trt_llm_backend",
-            f"--tag={building}",
-            f"--label=tritonhost.image={draft.key}",
-            f"{source.path}/tree",
-        ],
-        _version_check(settings, draft.unit, building, stack.tensorrt_llm),
-        # The tag a release asks for appears only on an image that was built to the end and looked into.
-        ["docker", "tag", building, draft.tag],
-        ["docker", "rmi", "--no-prune", building],
-    ]
-    return ServingImage(inputs, frozen(steps))
+            build,
+            look(building),
+            ["docker", "tag", building, draft.tag],
+            ["docker", "rmi", "--no-prune", building],
+        ]
+    )
 
 
 def _own_image(settings: Settings, profile: PlanProfile) -> ServingImage:
@@ -217,35 +224,18 @@ def _own_image(settings: Settings, profile: PlanProfile) -> ServingImage:
     inputs: Inputs = {"source": "build", "base": base, "base_digest": settings.image_digests[base]}
     inputs = {**inputs, "files": {name: digest(text) for name, text in context.items()}}
     draft = ServingImage(inputs, ())
-    building = f"{draft.tag}-building"
-    index = []
+    arguments = [f"--build-arg=BASE={reference}"]
     if url := settings.python_index_url:
-        index.append(f"--build-arg=INDEX_URL={url}")
+        arguments.append(f"--build-arg=INDEX_URL={url}")
         if url.startswith("http://"):
-            index.append(f"--build-arg=TRUSTED_HOST={urlsplit(url).hostname}")
-    steps = [
-        [
-            "env",
-            "DOCKER_BUILDKIT=1",
-            "docker",
-            "build",
-            "--progress=plain",
-            "--network=host",
-            f"--build-arg=BASE={reference}",
-            *index,
-            f"--tag={building}",
-            f"--label=tritonhost.image={draft.key}",
-            f"/run/tritonhost/{draft.unit}",
-        ],
-        commands.container(
-            building,
-            commands.first_of(commands.TRTEXEC, (), interpreter="test -x "),
-            name=draft.unit,
-        ),
-        ["docker", "tag", building, draft.tag],
-        ["docker", "rmi", "--no-prune", building],
-    ]
-    return ServingImage(inputs, frozen(steps), files=context)
+            arguments.append(f"--build-arg=TRUSTED_HOST={urlsplit(url).hostname}")
+
+    def look(building: str) -> list[str]:
+        trtexec = commands.first_of(commands.TRTEXEC, (), interpreter="test -x ")
+        return commands.container(building, trtexec, name=draft.unit)
+
+    steps = _build_steps(draft, arguments, f"/run/tritonhost/{draft.unit}", look)
+    return ServingImage(inputs, steps, files=context)
 
 
 def pinned(settings: Settings, registry: str, image: str) -> str:
