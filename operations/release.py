@@ -18,7 +18,6 @@ from pyinfra.api.state import State
 
 from operations.detached import LOST, log_lost, shell
 from operations.facts.releases import ReleaseLinks, Stored, StoredNames, StoredReleases
-from operations.golden import proven
 from operations.lock import hold
 from operations.plan import PlanError
 from operations.plan.artifacts import DIRECTORIES
@@ -28,8 +27,7 @@ from operations.plan.release import Release
 from operations.plan.settings import Settings, from_host_data
 from operations.refusal import refuse
 from operations.scripts import host_script
-from operations.server import judged, start
-from operations.tunnel import forwarded
+from operations.server import answered, judged, start
 
 
 @deploy("Release")
@@ -151,14 +149,8 @@ def _roll_back(state: State, host: Host, settings: Settings, current: str, previ
         ok, output = shell(host, switch_script(settings.data_root, previous.id))
         problem = start(host, settings.service_name) if ok else " ".join(output[-3:])
         if not problem:
-            with forwarded(host, previous.address, previous.grpc_port) as endpoint:
-                for request in previous.golden:
-                    answer, problem = proven(endpoint, Golden.model_validate(request))
-                    if problem:
-                        break
-                    logger.info(
-                        f"{host.print_prefix}{request['model']} gives the golden answer: {answer[:90]}"
-                    )
+            requests = [Golden.model_validate(request) for request in previous.golden]
+            problem = answered(host, previous.address, previous.grpc_port, requests)
     except LOST as error:
         log_lost(host, f"rollback to {previous.id}", settings.service_name, error)
         return False

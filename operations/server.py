@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from pyinfra import logger
 from pyinfra.api.host import Host
 
 from operations.detached import follow, printed, shell
+from operations.golden import proven
+from operations.plan.profile_tables import Golden, SearchGolden
 from operations.scripts import host_script
+from operations.tunnel import forwarded
 
 # A start is over when it succeeded, or failed once: systemd would try again three times, a quarter of a minute apart,
 # which is right at boot and only a delay where someone watches.
 STARTED = ("running", "dead", "failed", "exited", "auto-restart")
-
-
-FOLLOWED = 30  # seconds
+FOLLOWED = 30  # seconds of a soak that one command watches
 
 
 def start(host: Host, service: str) -> str:
@@ -45,6 +47,25 @@ def start(host: Host, service: str) -> str:
     for line in written:
         logger.error(f"{host.print_prefix}    {line[:300]}")
     return f"{unit} did not get ready, expected its models to answer; see: journalctl --unit {unit}"
+
+
+def answered(
+    host: Host, address: str, port: int, requests: Iterable[Golden | SearchGolden], seed: str = ""
+) -> str:
+    """
+    Ask golden requests, one after the other; what is wrong with the first answer that is not the known one, or nothing.
+
+    + address, port: Triton's gRPC endpoint as the host reaches it
+    + seed: the documents among which a search finds its picture
+    """
+    with forwarded(host, address, port) as endpoint:
+        for golden in requests:
+            answer, problem = proven(endpoint, golden, seed)
+            if problem:
+                return problem
+            shown = " ".join(answer.split())[:90]
+            logger.info(f"{host.print_prefix}{golden.model} gives the golden answer: {shown}")
+    return ""
 
 
 def judged(host: Host, data_root: str, release_id: str, verdict: str, reason: str = "") -> None:

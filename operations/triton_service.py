@@ -16,11 +16,10 @@ from pyinfra.operations import files, systemd
 from operations import convergence, documents, host_files
 from operations.detached import LOST, log_lost, shell
 from operations.facts.releases import ReleaseLinks
-from operations.golden import proven
 from operations.plan.difference import empty_encoders, running_problems
 from operations.plan.release import Release
 from operations.release import switch_script
-from operations.server import judged, soaked, start
+from operations.server import answered, judged, soaked, start
 from operations.systemd_units import reloaded
 from operations.tunnel import forwarded
 
@@ -96,17 +95,12 @@ def _restart_and_prove(
 
 def _prove(host: Host, release: Release, empty: bool) -> str:
     """The golden requests, where need be after the first documents; what is wrong with an answer, or nothing."""
-    seed = release.database.seed if release.database else ""
-    with forwarded(host, release.address, release.ports[1]) as endpoint:
-        if empty and (problem := documents.stored(host, release, endpoint, seed)):
-            return f"documents: {problem}"
-        for golden in release.profile.golden:
-            answer, problem = proven(endpoint, golden, seed)
-            if problem:
-                return problem
-            answered = " ".join(answer.split())[:90]
-            logger.info(f"{host.print_prefix}{golden.model} gives the golden answer: {answered}")
-    return ""
+    seed, port = release.database.seed if release.database else "", release.ports[1]
+    if empty:
+        with forwarded(host, release.address, port) as endpoint:
+            if problem := documents.stored(host, release, endpoint, seed):
+                return f"documents: {problem}"
+    return answered(host, release.address, port, release.profile.golden, seed)
 
 
 def _put_previous_back(host: Host, release: Release, reason: str) -> None:

@@ -10,6 +10,12 @@ from operations.plan.gpu import Gpu
 from operations.plan.profiles import EngineProfile, Profile
 from operations.plan.support_matrix import StackRelease
 
+# trtllm-build's flags that the forecast reckons with
+_ENGINE = (
+    *("max_batch_size", "max_input_len", "max_seq_len", "max_num_tokens", "max_beam_width"),
+    *("tokens_per_block", "workers"),
+)
+
 
 def deployment(
     profile: Profile, stack: StackRelease, gpu: Gpu, architecture: Architecture | None = None
@@ -33,12 +39,7 @@ def deployment(
     }
     quantization, paged = recipe.quantization, str(engine.get("kv_cache_type", "paged")) == "paged"
     given: dict[str, Any] = {
-        **{
-            name: engine[name]
-            for name in ("max_batch_size", "max_input_len", "max_seq_len", "max_num_tokens", "max_beam_width")
-            if name in engine
-        },
-        **{name: engine[name] for name in ("tokens_per_block", "workers") if name in engine},
+        **{name: engine[name] for name in _ENGINE if name in engine},
         **{
             name: serving[name]
             for name in ("kv_cache_free_gpu_mem_fraction", "max_attention_window_size")
