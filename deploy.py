@@ -14,12 +14,15 @@ from operations import (
     convergence,
     database,
     engine,
+    front,
     lock,
     model_repository,
     packages,
     release,
+    rollout,
     serving_image,
     storage,
+    swap,
     triton_service,
     weights,
 )
@@ -34,18 +37,29 @@ if wanted:
 
     # Host
     storage.grow_root_file_system(release=wanted)
-    packages.install(release=wanted)
-    container_runtime.configure(release=wanted)
+    packages.install_tools(release=wanted)
+    # what may restart docker: at once where nobody is served, else in the host's turn
+    rollout.unless_serving(release=wanted, steps=[packages.install_runtime, container_runtime.configure])
 
-    # Artifacts, each named by what it is made from, so that an unchanged one is never made again
+    # Artifacts, on all hosts at once, each named by what it is made from, so that an unchanged one is never made again
     serving_image.build(release=wanted)
     weights.download(release=wanted)
     engine.build(release=wanted)
 
-    # Release: complete before anything points to it, proven before the run succeeds
+    # Release: complete before anything points to it
     model_repository.lay_out(release=wanted)
-    database.run(release=wanted)
-    triton_service.install(release=wanted)
-    release.switch(release=wanted)
-    triton_service.run(release=wanted)
+
+    # Whatever people could notice: one serving host after another, each proven before the next one begins
+    rollout.host_by_host(
+        release=wanted,
+        steps=[
+            packages.install_runtime,
+            container_runtime.configure,
+            database.run,
+            triton_service.install,
+            front.install,
+            swap.serve,
+            front.lead,
+        ],
+    )
     release.collect(release=wanted)

@@ -34,7 +34,7 @@ def run(release: Release) -> None:
     path = host_files.database_unit_path(release.settings)
     files.put(
         name="Install the database's unit",
-        src=io.StringIO(host_files.rendered(release.settings, release.os_major, database)[path]),
+        src=io.StringIO(host_files.rendered(release)[path]),
         dest=path,
         mode="644",
     )

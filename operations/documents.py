@@ -23,6 +23,7 @@ from operations import convergence
 from operations.database import psql
 from operations.detached import LOST, log_lost, shell
 from operations.golden import in_a_process
+from operations.plan import PlanError
 from operations.plan.difference import running_problems
 from operations.plan.documents import batches
 from operations.plan.migrations import store
@@ -38,7 +39,11 @@ def put(file: str) -> Generator[FunctionCommand, None, None]:
 
     + file: JSON lines on this machine
     """
-    release, observed = convergence.planned()
+    try:
+        release, observed = convergence.planned()
+    except PlanError as error:
+        yield refuse(str(error))
+        return
     if release.database is None:
         yield refuse(f"documents: {release.settings.model} looks nothing up; expected a profile of kind plan")
         return

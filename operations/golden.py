@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import json
 import queue
+import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from operations.plan.documents import batches
 from operations.plan.profile_tables import Golden, SearchGolden
 
+# What a release's speed is measured by: so many golden requests, or as many as there is time for
+TIMED, TIMED_SECONDS = 5, 3.0
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -109,13 +114,21 @@ def proven(address: str, golden: Golden | SearchGolden, seed: str = "") -> tuple
     return f"{found}{score}", f"golden request to {golden.model}: {problem}" if problem else ""
 
 
+def seconds_of(address: str, golden: Golden) -> float | None:
+    """The median time of a request that is asked some times, in seconds; None where it gets no answer."""
+    request = golden.model_dump_json()
+    requests = "\n".join([request] * TIMED)
+    answers, problem = in_a_process("golden", address, requests, arguments=(str(TIMED_SECONDS),))
+    return None if problem else statistics.median(float(answer["seconds"]) for answer in answers)
+
+
 def in_a_process(
-    module: str, address: str, requests: str, timeout_s: float = 150
+    module: str, address: str, requests: str, timeout_s: float = 150, arguments: Sequence[str] = ()
 ) -> tuple[list[dict[str, Any]], str]:
     """One of the asking modules in a Python process of its own: its answers, and why there are none or too few."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", f"operations.{module}", address],
+            [sys.executable, "-m", f"operations.{module}", address, *arguments],
             input=requests,
             capture_output=True,
             text=True,
@@ -131,13 +144,23 @@ def in_a_process(
 
 
 def main() -> int:
-    """One request from standard input, its answer as JSON on standard output."""
-    golden = Golden.model_validate_json(sys.stdin.read())
-    try:
-        print(json.dumps({"answer": ask(sys.argv[1], golden)}))
-    except Exception as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+    """
+    Requests from standard input, one a line; their answers, with the seconds they took, on standard output.
+
+    A second argument ends it after so many seconds, once one request was answered.
+    """
+    enough = time.monotonic() + float(sys.argv[2]) if len(sys.argv) > 2 else None
+    for line in sys.stdin:
+        golden = Golden.model_validate_json(line)
+        began = time.monotonic()
+        try:
+            answer = ask(sys.argv[1], golden)
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            return 1
+        print(json.dumps({"answer": answer, "seconds": time.monotonic() - began}), flush=True)
+        if enough is not None and time.monotonic() > enough:
+            break
     return 0
 
 

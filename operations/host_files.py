@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from operations.plan import commands
 from operations.plan.packages import for_os
-from operations.plan.release import Database
+from operations.plan.release import Release, Server
 from operations.plan.settings import Settings
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
@@ -44,18 +44,26 @@ def database_unit_path(settings: Settings) -> str:
     return f"/etc/systemd/system/{settings.service_name}-database.service"
 
 
-def rendered(settings: Settings, os_major: str, database: Database | None = None) -> dict[str, str]:
+def front_config_path(settings: Settings) -> str:
+    """Where the front's configuration is, for sites that have one."""
+    return f"/etc/{settings.service_name}-front.cfg"
+
+
+def front_unit_path(settings: Settings) -> str:
+    """Where the front's unit is."""
+    return f"/etc/systemd/system/{settings.service_name}-front.service"
+
+
+def next_unit_path(settings: Settings) -> str:
+    """Where the unit is that runs a release beside the one that serves."""
+    return f"/etc/systemd/system/{settings.service_name}-next.service"
+
+
+def rendered(release: Release) -> dict[str, str]:
     """Every such file as it should be: path -> text."""
-    units = {}
-    if database:
-        asked = shlex.join(commands.psql(database.service, "--list"))
-        units[database_unit_path(settings)] = (
-            _environment()
-            .get_template("database.service.j2")
-            .render(database=database, socket=commands.POSTGRES_SOCKET, asked=asked)
-        )
+    settings, os_major, database = release.settings, release.os_major, release.database
     repository = _environment().get_template("dnf.repo.j2")
-    return {
+    files = {
         DOCKER_REPOSITORY: repository.render(
             id="docker-ce-stable",
             title="Docker CE Stable",
@@ -70,9 +78,50 @@ def rendered(settings: Settings, os_major: str, database: Database | None = None
             key=f"file://{TOOLKIT_KEY}",
             signed_metadata=True,
         ),
-        **units,
-        unit_path(settings): _environment().get_template("triton.service.j2").render(settings=settings),
     }
+    if database:
+        asked = shlex.join(commands.psql(database.service, "--list"))
+        template = _environment().get_template("database.service.j2")
+        files[database_unit_path(settings)] = template.render(
+            database=database, socket=commands.POSTGRES_SOCKET, asked=asked
+        )
+    for server in release.servers:
+        path = unit_path(settings) if server.link == "current" else next_unit_path(settings)
+        template = _environment().get_template("triton.service.j2")
+        files[path] = template.render(settings=settings, server=server)
+    if release.fronted:
+        files[front_config_path(settings)] = front_config(release, release.servers[0])
+        files[front_unit_path(settings)] = (
+            _environment()
+            .get_template("front.service.j2")
+            .render(settings=settings, configuration=front_config_path(settings))
+        )
+    return files
+
+
+def front_config(release: Release, first: Server) -> str:
+    """
+    haproxy's configuration.
+
+    + first: the server that people are taken to; the other one is, where that one does not answer
+    """
+    others = [server for server in release.servers if server != first]
+    listeners = [
+        {"name": name, "port": port, "mode": mode, "number": number}
+        for number, (name, port, mode) in enumerate(
+            zip(("http", "grpc", "metrics"), release.ports, ("http", "tcp", "http"), strict=True)
+        )
+    ]
+    return (
+        _environment()
+        .get_template("front.cfg.j2")
+        .render(
+            settings=release.settings,
+            listeners=listeners,
+            servers=[first, *others],
+            socket=f"/run/{release.settings.service_name}-front.sock",
+        )
+    )
 
 
 def digests(files: dict[str, str]) -> dict[str, str]:

@@ -64,7 +64,13 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
         "golden.json": json.dumps(golden_requests(release), indent=2, sort_keys=True) + "\n",
         "release.json": json.dumps(release.document(), indent=2, sort_keys=True) + "\n",
     }
-    head = json.dumps({"kind": "release", "key": release.id, "inputs": {"image": release.image.key}})
+    head = json.dumps(
+        {
+            "kind": "release",
+            "key": release.id,
+            "inputs": {"image": release.image.key, "model": release.settings.model},
+        }
+    )
     yield StringCommand(
         host_script(
             "lay_out_release.sh",
@@ -84,5 +90,6 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
 
 def golden_requests(release: Release) -> dict[str, object]:
     """The golden requests that need nothing but themselves, and where to ask them."""
+    server = release.servers[0]
     asked = [g.model_dump() for g in release.profile.golden if isinstance(g, Golden)]
-    return {"golden": asked, "address": release.address, "grpc_port": release.ports[1]}
+    return {"golden": asked, "address": server.address, "grpc_port": server.ports[1]}

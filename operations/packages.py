@@ -12,9 +12,16 @@ from pyinfra.api.operation import operation
 from pyinfra.operations import files
 
 from operations import host_files
+from operations.detached import run_and_follow
 from operations.facts.packages import InstalledVersions, RemoteText, TrustedKeys
 from operations.plan.openpgp import fingerprints
-from operations.plan.packages import CONFLICTING_PACKAGES, same_version, wanted_packages
+from operations.plan.packages import (
+    CONFLICTING_PACKAGES,
+    install,
+    runtime_packages,
+    same_version,
+    tool_packages,
+)
 from operations.plan.release import Release
 from operations.refusal import refuse
 from operations.scripts import host_script
@@ -23,10 +30,10 @@ DNF_TIMEOUT = 1800  # seconds for one dnf command: a slow mirror is slow, a stuc
 
 
 @deploy("Packages")
-def install(release: Release) -> None:
-    """docker-ce, NVIDIA's container toolkit, git and git-lfs, and none of what conflicts with them."""
+def install_tools(release: Release) -> None:
+    """The repositories and their keys, git and git-lfs: nothing that a running service would notice."""
     settings = release.settings
-    for_release = host_files.rendered(settings, release.os_major)
+    for_release = host_files.rendered(release)
     trusted_key(
         name="Trust Docker's package key",
         url=settings.docker_gpg_key_url,
@@ -51,13 +58,22 @@ def install(release: Release) -> None:
         dest=host_files.TOOLKIT_REPOSITORY,
         mode="644",
     )
+    pinned(name="Install tools at their versions", versions=tool_packages(settings, release.os_major))
+
+
+@deploy("Packages")
+def install_runtime(release: Release) -> None:
+    """docker-ce and NVIDIA's container toolkit, and none of what conflicts with them; docker may be restarted by it."""
     # Before docker-ce: containerd.io conflicts with the distribution's runc.
     absent(name="Remove runc, podman and buildah", packages=CONFLICTING_PACKAGES)
-    pinned(name="Install packages at their versions", versions=wanted_packages(settings, release.os_major))
+    pinned(
+        name="Install docker and the toolkit at their versions",
+        versions=runtime_packages(release.settings, release.os_major),
+    )
 
 
 @operation()
-def pinned(versions: Mapping[str, str | None]) -> Generator[StringCommand, None, None]:
+def pinned(versions: Mapping[str, str | None]) -> Generator[FunctionCommand, None, None]:
     """
     Packages are installed at exactly these versions, upgraded or downgraded as needed.
 
@@ -65,20 +81,18 @@ def pinned(versions: Mapping[str, str | None]) -> Generator[StringCommand, None,
 
     `dnf.packages` of pyinfra 3.10 ignores the version once any is installed
     (https://github.com/pyinfra-dev/pyinfra/issues/1910) and asks the repositories once per package. This stays
-    after the fix for downgrades and for its one query.
+    after the fix for downgrades, for its one query, and because dnf is not to be ended in the middle by a lost connection.
     """
     installed = host.get_fact(InstalledVersions, names=sorted(versions))
     drifted = [
-        f"{name}-{version}" if version else name
+        name
         for name, version in sorted(versions.items())
         if not any(version is None or same_version(version, found) for found in installed.get(name, ()))
     ]
     if not drifted:
         host.noop("packages are at their versions")
         return
-    specs = [QuoteString(spec) for spec in drifted]
-    # An exact version is installed whichever one is there: https://dnf.readthedocs.io/en/latest/command_ref.html
-    yield StringCommand("dnf", "install", "--assumeyes", *specs, _timeout=DNF_TIMEOUT)
+    yield FunctionCommand(run_and_follow, (install(versions, drifted),), {})
 
 
 @operation()

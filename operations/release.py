@@ -23,37 +23,36 @@ from operations.plan import PlanError
 from operations.plan.artifacts import DIRECTORIES
 from operations.plan.garbage import garbage
 from operations.plan.profile_tables import Golden
-from operations.plan.release import Release
+from operations.plan.release import Release, Server
 from operations.plan.settings import Settings, from_host_data
 from operations.refusal import refuse
 from operations.scripts import host_script
 from operations.server import answered, judged, start
 
 
-@deploy("Release")
-def switch(release: Release) -> None:
-    """One rename: a reader of `current` sees the old release or the new one, never none."""
-    current(name="Point current to the release", data_root=release.data_root, release_id=release.id)
-
-
-@operation()
-def current(data_root: str, release_id: str) -> Generator[StringCommand, None, None]:
-    """
-    `<data_root>/current` points to the release, and `previous` to the one it pointed to before.
-
-    + data_root: where `releases` is
-    + release_id: a release that is complete
-    """
-    links = host.get_fact(ReleaseLinks, data_root=data_root)
-    if links.get("current") == release_id:
-        host.noop(f"current is {release_id}")
-        return
-    yield StringCommand(switch_script(data_root, release_id))
-
-
 def switch_script(data_root: str, release_id: str) -> str:
     """The shell text that switches, for this operation and for a rollback."""
     return host_script("switch_release.sh", {"DATA_ROOT": data_root, "RELEASE": release_id})
+
+
+def link_script(data_root: str, link: str, release_id: str) -> str:
+    """The shell text that points another link to a release: that of a server beside the one that stays."""
+    place = shlex.quote(data_root)
+    return f"cd {place} && ln -sfn releases/{release_id} .{link}.new && mv -T .{link}.new {link}"
+
+
+def put_back(host: Host, settings: Settings, release_id: str) -> str:
+    """A release that is on the host is current again and serves; what went wrong, or nothing."""
+    ok, output = shell(host, switch_script(settings.data_root, release_id))
+    problem = start(host, settings) if ok else " ".join(output[-3:])
+    if not problem:
+        # with the front that it was started with; start_server.sh has stopped it for one that had none
+        front = f"{settings.service_name}-front.service"
+        shell(
+            host,
+            f"! [ -e {settings.data_root}/current/serve-next ] || systemctl enable --quiet --now {front}",
+        )
+    return problem
 
 
 @deploy("Release")
@@ -146,11 +145,11 @@ def rollback() -> Generator[FunctionCommand, None, None]:
 
 def _roll_back(state: State, host: Host, settings: Settings, current: str, previous: Stored) -> bool:
     try:
-        ok, output = shell(host, switch_script(settings.data_root, previous.id))
-        problem = start(host, settings.service_name) if ok else " ".join(output[-3:])
+        problem = put_back(host, settings, previous.id)
         if not problem:
             requests = [Golden.model_validate(request) for request in previous.golden]
-            problem = answered(host, previous.address, previous.grpc_port, requests)
+            server = Server(settings.service_name, "current", previous.address, (0, previous.grpc_port, 0))
+            problem = answered(host, server, requests)
     except LOST as error:
         log_lost(host, f"rollback to {previous.id}", settings.service_name, error)
         return False

@@ -1,16 +1,18 @@
-"""The running server: start it, and ask it what is known."""
+"""A running server: start it, ask it what is known, watch it, and remember what was found."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pyinfra import logger
 from pyinfra.api.host import Host
 
 from operations.detached import follow, printed, shell
-from operations.golden import proven
+from operations.golden import proven, seconds_of
 from operations.plan.profile_tables import Golden, SearchGolden
+from operations.plan.release import Server
+from operations.plan.settings import Settings
 from operations.scripts import host_script
 from operations.tunnel import forwarded
 
@@ -20,17 +22,21 @@ STARTED = ("running", "dead", "failed", "exited", "auto-restart")
 FOLLOWED = 30  # seconds of a soak that one command watches
 
 
-def start(host: Host, service: str) -> str:
-    """Restart the unit and wait for it; what went wrong, or nothing."""
+def start(host: Host, settings: Settings, service: str = "", link: str = "current") -> str:
+    """
+    Restart a server's unit and wait for it; what went wrong, or nothing.
+
+    + service, link: which server, as `operations.plan.release.Server` has them; the one that stays by default
+    """
+    service = service or settings.service_name
     unit = f"{service}.service"
     began = time.monotonic()
-    ok, output = shell(
-        host,
-        f"systemctl reset-failed {unit} 2>/dev/null; "
-        "echo started: $(date +%s); "
-        "journalctl --quiet --no-pager --lines=1 --output=cat --show-cursor | sed -n 's/^-- cursor: /cursor: /p'; "
-        f"systemctl restart --no-block {unit}",
-    )
+    variables = {
+        "SERVICE": service,
+        "FRONT": f"{settings.service_name}-front",
+        "RELEASE": f"{settings.data_root}/{link}",
+    }
+    ok, output = shell(host, host_script("start_server.sh", variables))
     if not ok:
         return f"{unit} did not start: {' '.join(output[-3:])}"
     started = printed(output, "started")
@@ -49,16 +55,14 @@ def start(host: Host, service: str) -> str:
     return f"{unit} did not get ready, expected its models to answer; see: journalctl --unit {unit}"
 
 
-def answered(
-    host: Host, address: str, port: int, requests: Iterable[Golden | SearchGolden], seed: str = ""
-) -> str:
+def answered(host: Host, server: Server, requests: Iterable[Golden | SearchGolden], seed: str = "") -> str:
     """
     Ask golden requests, one after the other; what is wrong with the first answer that is not the known one, or nothing.
 
-    + address, port: Triton's gRPC endpoint as the host reaches it
+    + server: the address and the ports as the host reaches them
     + seed: the documents among which a search finds its picture
     """
-    with forwarded(host, address, port) as endpoint:
+    with forwarded(host, server.address, server.ports[1]) as endpoint:
         for golden in requests:
             answer, problem = proven(endpoint, golden, seed)
             if problem:
@@ -66,6 +70,15 @@ def answered(
             shown = " ".join(answer.split())[:90]
             logger.info(f"{host.print_prefix}{golden.model} gives the golden answer: {shown}")
     return ""
+
+
+def answer_seconds(host: Host, server: Server, requests: Iterable[Golden | SearchGolden]) -> float | None:
+    """The median time of the first golden request of a language model, in seconds; None where it gives no answer."""
+    golden = next((request for request in requests if isinstance(request, Golden)), None)
+    if golden is None:
+        return None
+    with forwarded(host, server.address, server.ports[1]) as endpoint:
+        return seconds_of(endpoint, golden)
 
 
 def judged(host: Host, data_root: str, release_id: str, verdict: str, reason: str = "") -> None:
@@ -77,6 +90,27 @@ def judged(host: Host, data_root: str, release_id: str, verdict: str, reason: st
         "REASON": " ".join(reason.split())[:300],
     }
     shell(host, host_script("judge.sh", variables))
+
+
+def measured(
+    host: Host, settings: Settings, release_id: str, figures: Mapping[str, float | None], alone: bool
+) -> None:
+    """
+    Remember on the host what was measured of a release; the next swap is planned with it.
+
+    + figures: load_s, answer_s, in seconds; None leaves what was known before
+    + alone: whether no other server of ours was running: then the GPUs' memory in use is this one's
+    """
+    known = [f"{name}={value:.3f}" for name, value in figures.items() if value is not None]
+    gpus = settings.gpu_ids if isinstance(settings.gpu_ids, str) else ",".join(map(str, settings.gpu_ids))
+    variables = {
+        "DATA_ROOT": settings.data_root,
+        "RELEASE": release_id,
+        "MEASURED": " ".join(known),
+        "GPUS": gpus,
+        "ALONE": "1" if alone else "",
+    }
+    shell(host, host_script("measure.sh", variables))
 
 
 def soaked(host: Host, service: str, seconds: int) -> str:

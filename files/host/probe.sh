@@ -64,6 +64,13 @@ done
 section verdicts
 find "$DATA_ROOT/verdicts" -type f ! -name '.*' -printf '%f\t' -exec cat {} \; 2>/dev/null
 
+section measurements
+find "$DATA_ROOT/measurements" -type f ! -name '.*' -printf '%f\t' -exec cat {} \; 2>/dev/null
+
+section listening
+# address:port in hexadecimal; 0A: LISTEN. A busy host has thousands of others.
+awk '$4 == "0A" { print $2 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
+
 section release-files
 release=$(readlink -f "$DATA_ROOT/current" 2>/dev/null)
 [ -n "$release" ] && [ -d "$release" ] && (cd "$release" && find . -type f ! -name manifest.json -exec sha256sum {} + 2>/dev/null)

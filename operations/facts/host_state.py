@@ -114,6 +114,8 @@ def observed(output: list[str]) -> Observed:
         gpu_problem=gpu_problem,
         database=_tabbed(part["database"]),
         ready=_tabbed(part["ready"]),
+        measurements={name: measured(line) for name, line in _tabbed(part["measurements"]).items()},
+        listening=listening_ports(part["listening"]),
     )
 
 
@@ -150,6 +152,16 @@ def _tabbed(lines: list[str]) -> dict[str, str]:
     return dict(line.split("\t", 1) for line in lines if "\t" in line)
 
 
+def measured(line: str) -> dict[str, str]:
+    """`load_s=12.5 gpu_mib=4096` as a table; files/host/measure.sh writes it."""
+    return dict(pair.split("=", 1) for pair in line.split() if "=" in pair)
+
+
+def listening_ports(lines: list[str]) -> frozenset[int]:
+    """The ports of `<address>:<port in hexadecimal>`, as /proc/net/tcp has them."""
+    return frozenset(int(line.rpartition(":")[2], 16) for line in lines if ":" in line)
+
+
 def _container(lines: list[str]) -> Container | None:
     """docker inspect's JSON of one container."""
     text = "".join(lines).strip()
@@ -162,6 +174,7 @@ def _container(lines: list[str]) -> Container | None:
         started_at=value["State"]["StartedAt"],
         image_id=value["Image"],
         labels=value["Config"]["Labels"] or {},
+        sources=frozenset(bind.split(":")[0] for bind in value.get("HostConfig", {}).get("Binds") or ()),
     )
 
 

@@ -3,8 +3,38 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 
 from pyinfra.api.facts import FactBase
+
+
+@dataclass(frozen=True)
+class Front:
+    """Whether the front runs, its configuration, and whether a server runs beside the one that stays."""
+
+    active: bool = False
+    beside: bool = False
+    configuration: str = ""
+
+
+class FrontState(FactBase[Front]):
+    """
+    + service: the serving unit's name
+    + path: of the front's configuration
+    """
+
+    default = Front
+
+    def command(self, service: str, path: str) -> str:
+        return (
+            f"echo front=$(systemctl is-active {shlex.quote(service)}-front.service); "
+            f"echo beside=$(systemctl is-active {shlex.quote(service)}-next.service); "
+            f"cat {shlex.quote(path)} 2>/dev/null || :"
+        )
+
+    def process(self, output: list[str]) -> Front:
+        text = "\n".join(output[2:])
+        return Front(output[0] == "front=active", output[1] == "beside=active", f"{text}\n" if text else "")
 
 
 class ReloadNeeded(FactBase[bool]):

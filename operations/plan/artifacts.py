@@ -155,12 +155,58 @@ class ServingImage:
 
     def variables(self) -> dict[str, str]:
         """The input of files/host/work.sh."""
-        empty = dict.fromkeys(("FINAL", "PARTIAL", "HEAD"), "")
-        return {**empty, "RESUMABLE": "0", "CHECKSUMS": "0", "CONTAINER": self.unit}
+        return _without_directory(self.unit)
 
     def body(self) -> str:
         """The shell function `make_it`."""
         return _make_it(self.commands)
+
+
+@dataclass(frozen=True)
+class HostCommand:
+    """
+    A long command on the host itself, such as one of dnf's: it goes on to its end when the connection is lost.
+
+    + name: what the unit is called after
+    + identity: what the wanted state is made of: two runs that want the same share the unit
+    + done: what is so when it has succeeded
+    """
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    done: str
+    identity: Inputs
+    files: Mapping[str, str] = field(default_factory=dict)
+    needs_token: bool = False
+
+    @property
+    def unit(self) -> str:
+        """The transient unit that runs it."""
+        return f"tritonhost-{self.name}-{key_of({'kind': self.name, **self.identity})}"
+
+    @property
+    def title(self) -> str:
+        """For the operator."""
+        return self.name
+
+    @property
+    def result(self) -> str:
+        """For the error."""
+        return self.done
+
+    def variables(self) -> dict[str, str]:
+        """The input of files/host/work.sh."""
+        return _without_directory(self.unit)
+
+    def body(self) -> str:
+        """The shell function `make_it`."""
+        return _make_it(self.commands)
+
+
+def _without_directory(unit: str) -> dict[str, str]:
+    """The input of files/host/work.sh for what ends in no directory."""
+    empty = dict.fromkeys(("FINAL", "PARTIAL", "HEAD"), "")
+    return {**empty, "RESUMABLE": "0", "CHECKSUMS": "0", "CONTAINER": unit}
 
 
 # The directory of each kind of artifact under the data root.

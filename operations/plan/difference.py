@@ -137,6 +137,21 @@ def _service(release: Release, observed: Observed, digests: Mapping[str, str]) -
         yield "service", unit, "changed on disk", "reloaded by systemd"
     yield from _unit("service", unit, observed)
     yield from running_problems(release, observed)
+    yield from _front(release, observed, digests)
+
+
+def _front(release: Release, observed: Observed, digests: Mapping[str, str]) -> Rows:
+    name = release.settings.service_name
+    front, beside = f"{name}-front.service", f"{name}-next.service"
+    for path, digest in digests.items():
+        if path.endswith("-front.cfg"):
+            yield from _file("front", path, digest, observed)
+    if release.fronted:
+        yield from _unit("front", front, observed)
+    elif observed.units.get(front, {}).get("ActiveState") == "active":
+        yield "front", front, "active", "stopped: the inventory has no front"
+    if observed.units.get(beside, {}).get("ActiveState") in ("active", "activating"):
+        yield "front", beside, "left by a swap that was interrupted", "stopped"
 
 
 def running_problems(release: Release, observed: Observed) -> Rows:

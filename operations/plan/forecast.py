@@ -291,6 +291,12 @@ class Forecast:
     ram_build: int
 
     @property
+    def gpu_needed(self) -> int:
+        """On each GPU, once the server is loaded alone."""
+        cache = (self.kv_tokens or 0) * self.kv_bytes_per_token
+        return self.weights_per_rank + self.activations + self.cuda_context + cache
+
+    @property
     def disk(self) -> int:
         """All that lies on the disk at the worst moment."""
         return self.disk_weights + self.disk_checkpoint + self.disk_engine + self.disk_image
@@ -543,9 +549,7 @@ def check_memory_free(seen: Forecast, gpus: Sequence[Gpu]) -> tuple[str, ...]:
     For a host whose own server is not running: a running one holds this memory itself. Up to 1 GiB in use is what
     the driver keeps for itself.
     """
-    needed = seen.weights_per_rank + seen.activations + seen.cuda_context
-    if seen.kv_tokens is not None:
-        needed += seen.kv_tokens * seen.kv_bytes_per_token
+    needed = seen.gpu_needed
     warnings = []
     for gpu in gpus:
         total, free = gpu.memory_total_mib * MIB, gpu.memory_free_mib * MIB

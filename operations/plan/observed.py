@@ -27,6 +27,7 @@ class Container:
     started_at: str
     image_id: str
     labels: Mapping[str, str]
+    sources: frozenset[str] = frozenset()  # the host's paths that are mounted into it
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class Observed:
     root: RootFileSystem = RootFileSystem("", "", 0, 0)
     memory: int = 0  # of the host, in bytes; 0 where it could not be read, as for the next
     data_free: int = 0  # of the file system that holds the data root
+    # release id -> what was measured when it was proven: load_s, answer_s, gpu_mib
+    measurements: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    listening: frozenset[int] = frozenset()  # TCP ports
     gpus: tuple[Gpu, ...] = ()
     gpu_problem: str = ""
     database: Mapping[str, str] = field(default_factory=dict)  # version -> number, vectors:<encoder> -> count

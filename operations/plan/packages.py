@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from operations.plan.artifacts import HostCommand
 from operations.plan.errors import PlanError
 from operations.plan.settings import Settings
 
@@ -13,12 +16,40 @@ SUPPORTED_OS_MAJORS = ("8", "9")
 
 def wanted_packages(settings: Settings, os_major: str) -> dict[str, str | None]:
     """Package name -> [epoch:]version-release; None for whatever version the repositories hold."""
-    packages: dict[str, str | None] = {
-        **settings.docker_packages,
-        **settings.nvidia_container_toolkit_packages,
-        **settings.git_packages,
-    }
+    return {**runtime_packages(settings, os_major), **tool_packages(settings, os_major)}
+
+
+def runtime_packages(settings: Settings, os_major: str) -> dict[str, str | None]:
+    """Those whose installation restarts docker, or changes what running containers rest on."""
+    return _for_os({**settings.docker_packages, **settings.nvidia_container_toolkit_packages}, os_major)
+
+
+def tool_packages(settings: Settings, os_major: str) -> dict[str, str | None]:
+    """The others: no service notices them."""
+    front = settings.haproxy_packages if settings.front != "none" else {}
+    return _for_os({**settings.git_packages, **front}, os_major)
+
+
+def _for_os(packages: Mapping[str, str | None], os_major: str) -> dict[str, str | None]:
     return {name: for_os(version, os_major) if version else None for name, version in packages.items()}
+
+
+def install(versions: Mapping[str, str | None], drifted: Sequence[str]) -> HostCommand:
+    """
+    dnf's installation of the packages that are not at their version, as detached work.
+
+    + versions: every package of the set with its version, which the work is named after
+    + drifted: of those, the names that need it
+
+    An exact version is installed whichever one is there: https://dnf.readthedocs.io/en/latest/command_ref.html
+    """
+    specs = [f"{name}-{versions[name]}" if versions[name] else name for name in drifted]
+    return HostCommand(
+        name="packages",
+        commands=(("dnf", "install", "--assumeyes", *specs),),
+        done=f"{', '.join(specs)} to be installed from the repositories of /etc/yum.repos.d",
+        identity={"versions": dict(versions)},
+    )
 
 
 def for_os(text: str, os_major: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from operations.plan import commands, own_models, recipes, serve
+from operations.plan import commands, own_models, packages, recipes, serve
 from operations.plan.artifacts import Artifact, ServingImage, Step, artifact_path, partial_path
 from operations.plan.capacity import check_capacity
 from operations.plan.documents import check_seed
@@ -26,6 +26,31 @@ from operations.plan.support_matrix import StackRelease, stack_release, template
 LAST_ENGINE_VERSION = (1, 2)
 # Triton's LLM-API model came with 0.19; the LLM API and its PyTorch backend are stable from 1.0 (release notes).
 FIRST_LLMAPI_VERSION = (1, 0)
+
+
+LOOPBACK = "127.0.0.1"
+# Behind a front, the ports that people use are its own, and the servers' are this much higher, or twice that.
+BEHIND_FRONT = 10000
+
+
+@dataclass(frozen=True)
+class Server:
+    """One place a release can run in. `service`: its unit and container; `link`: what names its release."""
+
+    service: str
+    link: str
+    address: str
+    ports: tuple[int, int, int]  # HTTP, gRPC, metrics
+
+    @property
+    def serve(self) -> str:
+        """The release's file that runs it."""
+        return "serve" if self.link == "current" else f"serve-{self.link}"
+
+    @property
+    def wait_ready(self) -> str:
+        """The release's file that waits for it."""
+        return "wait-ready" if self.link == "current" else f"wait-ready-{self.link}"
 
 
 @dataclass(frozen=True)
@@ -97,6 +122,17 @@ class Release:
         return (self.image, self.database.image) if self.database else (self.image,)
 
     @property
+    def units(self) -> tuple[str, ...]:
+        """The transient units of its making: what a run for it starts, or takes up where one was left on the host."""
+        chosen = (packages.runtime_packages, packages.tool_packages)
+        installs = [packages.install(versions(self.settings, self.os_major), ()) for versions in chosen]
+        return tuple(
+            unit
+            for works in (self.artifacts, self.images, installs)
+            for unit in (work.unit for work in works)
+        )
+
+    @property
     def mounts(self) -> dict[str, str]:
         """What the server reads beside the release itself: path on the host -> path in the container."""
         return self.recipe.mounts
@@ -139,36 +175,50 @@ class Release:
         root = "templates" if self.image_first else template_root(self.stack.version, self.profile.templates)
         return f"{self.source.path}/tree/{root}"
 
+    @property
+    def fronted(self) -> bool:
+        """Whether people reach the servers through a front."""
+        return self.settings.front != "none"
+
+    @cached_property
+    def servers(self) -> tuple[Server, ...]:
+        """Where the release may run: in the place of the one that serves, and with a front also beside it."""
+        return servers(self.settings, self.ports)
+
     @cached_property
     def files(self) -> dict[str, str]:
         """The release's own files, but for the model repository and release.json: path -> content."""
-        return {
-            "serve": serve.serve_script(
-                service=self.settings.service_name,
-                container=commands.container(
-                    self.image.tag,
-                    commands.tritonserver(
-                        ports=self.ports,
-                        world_size=self.profile.ranks,
-                        complete_configs=isinstance(self.profile, LlmApiProfile),
-                        load_models=self.profile.server.load_models,
-                        arguments=[*self.profile.server.arguments, *self.settings.tritonserver_arguments],
-                    ),
-                    name=self.settings.service_name,
-                    gpus=recipes.gpu_selection(self.settings),
-                    network="bridge",
-                    mounts={"$release": commands.RELEASE, **self.mounts},
-                    options=self._container_options(),
-                    environment={"HF_HUB_OFFLINE": "1", **self.profile.server.environment},
-                ),
-                mounted=list(self.mounts),
-            ),
-            "wait-ready": serve.wait_ready_script(
-                service=self.settings.service_name,
-                urls=list(self.ready_urls.values()),
+        files = {}
+        for server in self.servers:
+            files[server.serve] = self._serve_script(server)
+            files[server.wait_ready] = serve.wait_ready_script(
+                service=server.service,
+                urls=[_ready_url(server.address, server.ports[0], m) for m in self.profile.asked_models],
                 timeout_s=self.settings.start_timeout_s,
+            )
+        return files
+
+    def _serve_script(self, server: Server) -> str:
+        return serve.serve_script(
+            service=server.service,
+            container=commands.container(
+                self.image.tag,
+                commands.tritonserver(
+                    ports=self.ports,
+                    world_size=self.profile.ranks,
+                    complete_configs=isinstance(self.profile, LlmApiProfile),
+                    load_models=self.profile.server.load_models,
+                    arguments=[*self.profile.server.arguments, *self.settings.tritonserver_arguments],
+                ),
+                name=server.service,
+                gpus=recipes.gpu_selection(self.settings),
+                network="bridge",
+                mounts={"$release": commands.RELEASE, **self.mounts},
+                options=self._container_options(server),
+                environment={"HF_HUB_OFFLINE": "1", **self.profile.server.environment},
             ),
-        }
+            mounted=list(self.mounts),
+        )
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -213,13 +263,17 @@ class Release:
             "images": {image.tag: dict(image.inputs) for image in self.images},
             "artifacts": artifacts,
             "parameters": dict(self.parameters),
-            "packages": {**self.settings.docker_packages, **self.settings.nvidia_container_toolkit_packages},
+            "packages": packages.wanted_packages(self.settings, self.os_major),
         }
 
-    def _container_options(self) -> list[str]:
+    def _container_options(self, place: Server) -> list[str]:
         server = self.profile.server
         # Published on one address of the host, from a network of the container's own: no other port can be reached.
-        published = [f"--publish={self.settings.bind_address}:{port}:{port}" for port in self.ports]
+        bound = LOOPBACK if self.fronted else self.settings.bind_address
+        published = [
+            f"--publish={bound}:{outside}:{inside}"
+            for outside, inside in zip(place.ports, self.ports, strict=True)
+        ]
         # a socket directory, which docker must not make where it is missing
         socket = (
             ["--mount", f"type=bind,source={self.database.socket},target={commands.DATABASE},readonly"]
@@ -250,17 +304,32 @@ def local_address(settings: Settings) -> str:
     return "127.0.0.1" if settings.bind_address == "0.0.0.0" else settings.bind_address
 
 
+def servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[Server, ...]:
+    """Where a release may run on a host: the first is where it stays. `ports`: those that people use."""
+    if settings.front == "none":
+        return (Server(settings.service_name, "current", local_address(settings), ports),)
+    current, beside = (
+        (ports[0] + by, ports[1] + by, ports[2] + by) for by in (BEHIND_FRONT, 2 * BEHIND_FRONT)
+    )
+    return (
+        Server(settings.service_name, "current", LOOPBACK, current),
+        Server(f"{settings.service_name}-next", "next", LOOPBACK, beside),
+    )
+
+
+def _ready_url(address: str, port: int, model: str) -> str:
+    return f"http://{address}:{port}/v2/models/{model}/ready"
+
+
 def ready_urls(settings: Settings, profile: Profile) -> dict[str, str]:
     """
     Where the host asks its own server whether a model is ready, for each model that takes a person's request.
 
     The models are asked and not the server, whose own readiness stays 200 when an unload takes the ensemble down.
+    With a front, it is asked: what counts is what people reach.
     """
     port = settings.http_port or profile.server.http_port
-    return {
-        model: f"http://{local_address(settings)}:{port}/v2/models/{model}/ready"
-        for model in profile.asked_models
-    }
+    return {model: _ready_url(local_address(settings), port, model) for model in profile.asked_models}
 
 
 def plan_release(
@@ -391,5 +460,12 @@ def _ports(settings: Settings, profile: Profile) -> tuple[int, int, int]:
     if len(set(ports)) != 3:
         raise PlanError(
             "http_port, grpc_port, metrics_port", ", ".join(map(str, ports)), "three different ports"
+        )
+    highest = 65535 - 2 * BEHIND_FRONT
+    if settings.front != "none" and max(ports) > highest:
+        raise PlanError(
+            "http_port, grpc_port, metrics_port",
+            ", ".join(map(str, ports)),
+            f"ports up to {highest} with a front, whose servers use those {BEHIND_FRONT} and {2 * BEHIND_FRONT} higher",
         )
     return ports

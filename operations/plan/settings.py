@@ -134,11 +134,22 @@ class Settings(BaseModel):
     tritonserver_arguments: list[ServerOption] = []
     start_timeout_s: Annotated[int, _whole(10, 7200, "seconds")] = 1800
     stop_timeout_s: Annotated[int, _whole(5, 600, "seconds")] = 60
-    # two at least: the one that serves, and the one to roll back to
+
+    # Upgrades
+    # with haproxy in front, an upgrade that fits beside what serves loses no request; without, it is done in place
+    front: Literal["none", "haproxy"] = "none"
+    haproxy_packages: dict[PackageName, RpmVersion | None] = {"haproxy": None}
+    # how long a server that no new request reaches may take for those it has
+    drain_s: Annotated[int, _whole(1, 3600, "seconds")] = 60
+    # how many serving hosts are changed at a time, once the first of the inventory has succeeded alone
+    max_unavailable: Annotated[int, _whole(1, 1000, "hosts")] = 1
     # how long a new release is watched after its golden answer, in which a crash counts
     soak_s: Annotated[int, Field(ge=0, le=3600, strict=True)] = 30
+    # how much longer its golden answers may take than those of the release before; operations/plan/gates.py
+    latency_factor: Annotated[float, Field(ge=1, le=1000, strict=True)] = 3.0
     # a release that was taken back is not tried again by itself
     retry_failed: bool = False
+    # two at least: the one that serves, and the one to roll back to
     keep_releases: Annotated[int, _whole(2, 50, "releases, one of them to roll back to,")] = 3
 
     @field_validator("bind_address")

@@ -18,14 +18,15 @@ from operations.facts.disks import RootDisk
 from operations.facts.docker import Daemon, DaemonConfiguration
 from operations.facts.host_state import HostState
 from operations.facts.packages import InstalledVersions, Keys, RemoteText, TrustedKeys
-from operations.facts.releases import ReleaseFiles, ReleaseLinks, TemplateFiles
+from operations.facts.releases import ReleaseFiles, TemplateFiles
 from operations.model_repository import laid_out
-from operations.packages import absent, trusted_key
+from operations.packages import absent, pinned, trusted_key
 from operations.plan.observed import RootFileSystem
+from operations.plan.packages import install
 from operations.refusal import _refuse
-from operations.release import current
+from operations.release import switch_script
 from operations.storage import root_grown
-from operations.triton_service import serving
+from operations.swap import _Swap, serving
 from tests.operations.harness import Host, commands_of, refusal_of, text_of
 from tests.unit.builders import converged, release
 from tests.unit.keys_for_tests import ED25519, ED25519_FINGERPRINT, RSA, RSA_FINGERPRINT
@@ -375,12 +376,47 @@ def test_a_template_that_cannot_be_filled_is_refused_with_its_line() -> None:
     assert message.startswith("ensemble/config.pbtxt line 1: something_new: found no value")
 
 
-@pytest.mark.parametrize("links", [{}, {"current": "one"}, {"current": "one", "previous": "two"}])
-def test_current_is_switched_by_renames(links: dict[str, str]) -> None:
-    [command] = commands_of(current, Host({ReleaseLinks: links}), data_root="/data", release_id="two")
-    assert text_of(command).startswith("DATA_ROOT=/data\nRELEASE=two\n")
-    assert "mv -T" in text_of(command)
-    assert "ln -sfn" not in text_of(command)
+def test_current_is_switched_by_renames() -> None:
+    script = switch_script("/data", "two")
+    assert script.startswith("DATA_ROOT=/data\nRELEASE=two\n")
+    assert "mv -T" in script
+    assert "ln -sfn" not in script
+
+
+# --- packages
+
+
+@pytest.mark.parametrize(
+    ("installed", "command"),
+    [
+        ({}, "dnf install --assumeyes docker-ce-3:28.5.2-1.el9 git"),
+        # another version of either direction: https://github.com/pyinfra-dev/pyinfra/issues/1910
+        (
+            {"docker-ce": ("3:27.5.1-1.el9",), "git": ("0:1-1",)},
+            "dnf install --assumeyes docker-ce-3:28.5.2-1.el9",
+        ),
+        (
+            {"docker-ce": ("3:29.0.0-1.el9",), "git": ("0:1-1",)},
+            "dnf install --assumeyes docker-ce-3:28.5.2-1.el9",
+        ),
+        # the epoch counts
+        (
+            {"docker-ce": ("1:28.5.2-1.el9",), "git": ("0:1-1",)},
+            "dnf install --assumeyes docker-ce-3:28.5.2-1.el9",
+        ),
+        ({"docker-ce": ("3:28.5.2-1.el9",)}, "dnf install --assumeyes git"),
+    ],
+)
+def test_packages_that_differ_are_installed_by_one_detached_command(
+    installed: dict[str, tuple[str, ...]], command: str
+) -> None:
+    versions = {"docker-ce": "3:28.5.2-1.el9", "git": None}
+    [found] = commands_of(pinned, Host({InstalledVersions: installed}), versions=versions)
+    assert isinstance(found, FunctionCommand)
+    [work] = found.args
+    assert work.body() == f"make_it() {{\n{command}\n}}\n"
+    # named after what is wanted, so that a run which finds half of it installed takes the same work up
+    assert work.unit == install(versions, []).unit
 
 
 # --- the service
@@ -396,7 +432,7 @@ def test_a_release_nobody_proved_is_asked_without_a_restart() -> None:
     [command] = commands_of(
         serving, Host({HostState: replace(converged(WANTED), verdicts={})}), release=WANTED
     )
-    assert command.args == (WANTED, [], [])
+    assert (swap_of(command).way, swap_of(command).problems) == (None, [])
 
 
 def test_another_running_release_is_the_reason_of_a_restart() -> None:
@@ -404,13 +440,22 @@ def test_another_running_release_is_the_reason_of_a_restart() -> None:
     assert host.container
     other = replace(host, container=replace(host.container, labels={"tritonhost.release": "other"}))
     [command] = commands_of(serving, Host({HostState: other}), release=WANTED)
-    assert command.args == (WANTED, ["running release: other"], [])
+    swap = swap_of(command)
+    assert (swap.running, swap.problems) == ("other", ["running release: other"])
+    assert swap.way is not None
+    assert swap.way.way == "in place"
 
 
 def test_a_unit_that_is_not_active_is_restarted_though_its_container_answers() -> None:
     host = converged(WANTED)
     [command] = commands_of(serving, Host({HostState: replace(host, units={})}), release=WANTED)
-    assert command.args == (WANTED, ["service: not active"], [])
+    assert swap_of(command).problems == ["service: not active"]
+
+
+def swap_of(command: Any) -> _Swap:
+    [swap] = command.args
+    assert isinstance(swap, _Swap)
+    return swap
 
 
 def test_a_refusal_fails_on_its_host_with_one_line(caplog: pytest.LogCaptureFixture) -> None:

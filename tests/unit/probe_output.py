@@ -24,6 +24,8 @@ NAMES = (
     "sizes",
     "links",
     "verdicts",
+    "measurements",
+    "listening",
     "release-files",
     "inodes",
     "root",

@@ -655,8 +655,8 @@ def test_m37_a_data_root_is_plain_and_on_a_disk(root: str) -> None:
 
 @pytest.mark.parametrize("name", ["triton", "a-1"])
 def test_m37_a_unit_has_no_specifier_and_no_variable_of_a_value(name: str) -> None:
-    wanted = settings(service_name=name, data_root="/mnt/nvme-0/a_b.c")
-    unit = host_files.rendered(wanted, "9")[host_files.unit_path(wanted)]
+    wanted = plan_release(settings(service_name=name, data_root="/mnt/nvme-0/a_b.c"), [gpu()])
+    unit = host_files.rendered(wanted)[host_files.unit_path(wanted.settings)]
     assert "%" not in unit.replace("$MAINPID", "")
     assert "ExecStart=/bin/sh /mnt/nvme-0/a_b.c/current/serve" in unit
 

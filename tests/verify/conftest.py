@@ -89,7 +89,7 @@ def release(settings: Settings, host: Any) -> Release:
 @pytest.fixture(scope="session")
 def etc_files(release: Release) -> dict[str, str]:
     """Every file the deploy writes outside its data root, as it should be: path -> text."""
-    return host_files.rendered(release.settings, release.os_major, release.database)
+    return host_files.rendered(release)
 
 
 @pytest.fixture(scope="session")

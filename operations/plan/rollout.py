@@ -1,0 +1,53 @@
+"""Whose turn it is: hosts that serve are changed in inventory order, the first one alone, and a failure stops the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Place:
+    """One host of a rollout. `serves`: people use it now; a host that serves nothing can hurt nobody."""
+
+    name: str
+    serves: bool
+    stage: Literal["waiting", "at work", "done", "failed"] = "waiting"
+
+
+def stopped_by(places: Sequence[Place]) -> str:
+    """The host whose failure keeps those that wait from beginning; empty: none."""
+    return next((place.name for place in places if place.stage == "failed"), "")
+
+
+def may_begin(places: Sequence[Place], name: str, max_unavailable: int) -> bool:
+    """
+    Whether a waiting host may be changed now.
+
+    + places: the hosts of the run, in inventory order
+    + max_unavailable: how many serving hosts are changed at a time, once the first has succeeded
+    """
+    if stopped_by(places):
+        return False
+    own = next(place for place in places if place.name == name)
+    if not own.serves:
+        return True
+    serving = [place for place in places if place.serves]
+    before = serving[: serving.index(own)]
+    if not before:
+        return True
+    if before[0].stage != "done" or any(place.stage == "waiting" for place in before):
+        return False
+    return sum(1 for place in serving if place.stage == "at work") < max_unavailable
+
+
+def report(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """
+    The run's last table: each host of the inventory with its release and what became of it.
+
+    + rows: host, release (empty: not known), status
+    """
+    header = ("host", "release", "status")
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in (0, 1)]
+    return ["  ".join((row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2])) for row in (header, *rows)]

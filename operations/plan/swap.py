@@ -1,0 +1,104 @@
+"""How a release takes the place of the one that serves: beside it or instead of it, and what that costs people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from operations.plan.capacity import deployment
+from operations.plan.forecast import forecast
+from operations.plan.observed import Observed
+from operations.plan.release import Release
+
+MIB = 2**20
+# Free memory moves by some per cent while a model is loaded: CUDA's own context, workspaces, the allocator's rounding.
+MARGIN = 1.05
+
+
+@dataclass(frozen=True)
+class Swap:
+    """The way, why it is that one, and the expected outage in seconds (None: nothing was measured yet)."""
+
+    way: Literal["first start", "in place", "side by side"]
+    why: str
+    outage_s: float | None = None
+
+    def __str__(self) -> str:
+        if self.way == "first start":
+            return "first start: nothing serves yet"
+        if self.way == "side by side":
+            return f"side by side: {self.why}; no outage expected"
+        outage = "of unknown length, nothing was measured yet"
+        if self.outage_s is not None:
+            outage = f"of about {self.outage_s:.0f} s, as measured"
+        return f"in place: {self.why}; an outage {outage}"
+
+
+def swap(release: Release, observed: Observed) -> Swap:
+    """How `release` would be brought to serve on the host as it was seen."""
+    container = observed.container
+    if container is None or not container.running:
+        return Swap("first start", "")
+    running = container.labels.get("tritonhost.release", "")
+    load = _measured(observed, release.id, "load_s")
+    load = _measured(observed, running, "load_s") if load is None else load
+    reason = _not_beside(release, observed, running)
+    if reason:
+        return Swap("in place", reason, load)
+    return Swap("side by side", "both fit on the GPUs", 0.0)
+
+
+def _not_beside(release: Release, observed: Observed, running: str) -> str:
+    """Why the release cannot run beside the one that serves; empty: it can."""
+    if len(release.servers) < 2:
+        return "no front takes people from one server to the other (front)"
+    if running == release.id:
+        return "the same release is started again"
+    front = f"{release.settings.service_name}-front.service"
+    if observed.units.get(front, {}).get("ActiveState") != "active":
+        return "the front does not run yet"
+    beside = release.servers[1]
+    left = observed.units.get(f"{beside.service}.service", {}).get("ActiveState") == "active"
+    if not left and (taken := sorted(set(beside.ports) & observed.listening)):
+        return f"port {taken[0]} is taken by another program"
+    needed = needed_mib(release, observed, running)
+    if needed is None:
+        return "the GPU memory it needs is not known before it was loaded once"
+    free = min((gpu.memory_free_mib for gpu in release.gpus), default=0)
+    if free < needed * MARGIN:
+        return f"it needs {needed} MiB on each GPU, {free} MiB are free beside the one that serves"
+    return ""
+
+
+def comparable(release: Release, observed: Observed) -> bool:
+    """Whether the server that runs can be asked the release's golden request: another release of the same model."""
+    container = observed.container
+    running = container.labels.get("tritonhost.release", "") if container and container.running else ""
+    stored = observed.artifacts.get(("release", running))
+    if running == release.id or stored is None or stored.inputs.get("model") != release.settings.model:
+        return False
+    return release.servers[0].ports[1] in observed.listening
+
+
+def needed_mib(release: Release, observed: Observed, running: str) -> int | None:
+    """
+    The GPU memory that a server of the release takes on each GPU, in MiB; None where nobody knows.
+
+    As measured when it was loaded before; else what the one that serves took, if that is made of the same engine or
+    weights; else as forecast.
+    """
+    same = observed.container is not None and set(release.mounts) <= observed.container.sources
+    for known in (release.id, running if same else ""):
+        measured = _measured(observed, known, "gpu_mib")
+        if measured is not None:
+            return int(measured)
+    wanted = deployment(release.profile, release.stack, release.gpus[0])
+    if wanted is None:
+        return None
+    # what it would take alone: a cache made of what is free beside another server would stay that small
+    return forecast(wanted).gpu_needed // MIB
+
+
+def _measured(observed: Observed, release_id: str, name: str) -> float | None:
+    value = observed.measurements.get(release_id, {}).get(name)
+    return float(value) if value is not None else None

@@ -1,0 +1,199 @@
+"""One host after another: whatever can interrupt a service, in inventory order, and at the end what became of each host.
+
+pyinfra's `--serial` visits hosts in no order and goes on after a failure (`_run_serial_ops` and `_run_single_op` of
+pyinfra/api/operations.py, 3.10), so each host's own step waits here for its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import gevent
+from gevent.pool import Pool
+from pyinfra import host, logger
+from pyinfra import state as current_state
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.deploy import deploy
+from pyinfra.api.exceptions import NestedOperationError, PyinfraError
+from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
+from pyinfra.api.state import BaseStateCallback, State
+from pyinfra.context import ctx_host
+
+from operations import lock
+from operations.plan.observed import Observed
+from operations.plan.release import Release
+from operations.plan.rollout import Place, may_begin, report, stopped_by
+
+TURN = "Serve the release, one host after another"
+POLL_SECONDS = 0.2
+
+Step = Callable[..., Any]
+
+
+class _Run:
+    """What is known of the hosts of this process's one run, by name."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, Place] = {}
+        self.releases: dict[str, str] = {}
+        self.statuses: dict[str, str] = {}
+        self.began = False
+        self.reported = False
+
+
+_run = _Run()
+
+
+def watch() -> None:
+    """Follow the run from here on: who fails where, and the report when it ends."""
+    if not any(isinstance(handler, _Watch) for handler in current_state.callback_handlers):
+        current_state.add_callback_handler(_Watch())  # type: ignore[no-untyped-call]
+
+
+def expect(observed: Observed) -> None:
+    """The host is to be changed; what it serves meanwhile decides whether it has to wait for its turn."""
+    container = observed.container
+    serving = container.labels.get("tritonhost.release", "") if container and container.running else ""
+    _run.places[host.name] = Place(host.name, bool(serving))
+    _run.releases[host.name] = serving
+    _run.statuses[host.name] = "differs, nothing was changed"
+
+
+def note(host: Host, status: str, release: str = "") -> None:
+    """What became of a host, for the report."""
+    _run.statuses[host.name] = status
+    if release:
+        _run.releases[host.name] = release
+
+
+def leave_out(message: str) -> None:
+    """The current host is not changed, because of its own state or inventory; the others are not ended by it."""
+    logger.error(f"{host.print_prefix}{message}")
+    _run.places[host.name] = Place(host.name, True, "failed")
+    _run.statuses[host.name] = f"refused: {message}"
+    left_out = ctx_host.get()  # type: ignore[no-untyped-call]
+    if left_out in current_state.failed_hosts:
+        return  # pyinfra does so itself for a look that failed
+    try:
+        current_state.fail_hosts({left_out})  # type: ignore[no-untyped-call]
+    except PyinfraError:
+        if current_state.active_hosts:
+            raise
+        # none is left: said above already, and the run ends with exit code 1
+
+
+def unless_serving(release: Release, steps: Sequence[Step]) -> None:
+    """
+    The steps are run on hosts that serve nobody, on all of them at once.
+
+    + steps: what `host_by_host` runs again, in the turn of a host that serves
+    """
+    if not _run.places[host.name].serves:
+        for step in steps:
+            step(release=release)
+
+
+@deploy("Rollout")
+def host_by_host(release: Release, steps: Sequence[Step]) -> None:
+    """
+    The steps are run on one serving host after another, in the inventory's order; see operations/plan/rollout.py.
+
+    + steps: deploys or operations that take `release`, in order; all of them have run before the next host begins
+    """
+    turn(name=TURN, release=release, steps=steps)
+
+
+@operation(_set_in_op=False)
+def turn(release: Release, steps: Sequence[Step]) -> Generator[FunctionCommand, None, None]:
+    """
+    The host is the release, and was changed only after the serving hosts before it in the inventory had succeeded.
+
+    + steps: what changes it
+    """
+    yield FunctionCommand(_take_turn, (release, steps), {})
+
+
+def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]) -> bool:
+    if not _run.began and len(_run.places) > 1:
+        logger.error(
+            f"{host.print_prefix}rollout: found --serial or --no-wait, expected neither; hosts are changed one after "
+            "the other by themselves, and max_unavailable says how many at a time"
+        )
+        return False
+    while not may_begin(list(_run.places.values()), host.name, release.settings.max_unavailable):
+        if failed := stopped_by(list(_run.places.values())):
+            note(host, f"untouched: {failed} failed before it")
+            logger.error(
+                f"{host.print_prefix}not changed, because {failed} failed; what serves was left as it is; "
+                f"mend {failed}, or leave it out with --exclude {failed}, and run again"
+            )
+            return False
+        gevent.sleep(POLL_SECONDS)
+    if problem := lock.lost(host):
+        logger.error(f"{host.print_prefix}lock: {problem}; what serves was left as it is; run again")
+        _set(host, "failed")
+        return False
+    _set(host, "at work")
+    succeeded = False
+    try:
+        for step in steps:
+            step(release=release)
+        succeeded = True
+    except NestedOperationError:
+        pass  # said already, by the operation itself
+    finally:
+        # whatever happens: a host that waits must not wait for ever
+        _set(host, "done" if succeeded else "failed")
+    return succeeded
+
+
+def _set(host: Host, stage: Any) -> None:
+    _run.places[host.name] = replace(_run.places[host.name], stage=stage)
+
+
+class _Watch(BaseStateCallback):
+    """pyinfra's callbacks: they are static, so what they know is in `_run`."""
+
+    @staticmethod
+    def operation_start(state: State, op_hash: str) -> None:
+        if not any(TURN in name for name in state.get_op_meta(op_hash).names):
+            return
+        _run.began = True
+        order = {each.name: number for number, each in enumerate(state.inventory)}
+        active = {each.name for each in state.active_hosts}
+        for name in sorted(_run.places, key=lambda name: order[name]):
+            place = _run.places.pop(name)
+            _run.places[name] = place if name in active else replace(place, stage="failed")
+        # A host that waits holds a place in pyinfra's pool, and the one it waits for needs one too.
+        if state.pool.size is not None and state.pool.size < len(_run.places):
+            state.pool = Pool(len(_run.places))
+
+    @staticmethod
+    def operation_host_error(
+        state: State, host: Host, op_hash: str, retry_count: int = 0, max_retries: int = 0
+    ) -> None:
+        names = " ".join(state.get_op_meta(op_hash).names)
+        known = _run.statuses.get(host.name, "")
+        if TURN not in names and (not known or known.startswith("differs")):
+            note(host, f"failed: {names}; what serves was left as it is")
+
+    @staticmethod
+    def host_disconnect(state: State, host: Host) -> None:
+        if _run.reported or not _run.statuses:
+            return
+        _run.reported = True
+        rows = [
+            (
+                each.name,
+                _run.releases.get(each.name, ""),
+                _run.statuses.get(each.name)
+                or ("unreachable" if each in state.failed_hosts else "left out by --limit or --exclude"),
+            )
+            for each in state.inventory
+        ]
+        logger.info("--> Hosts:")
+        for line in report(rows):
+            logger.info(f"    {line}")

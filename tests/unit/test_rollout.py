@@ -1,0 +1,61 @@
+"""Whose turn it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from operations.plan.rollout import Place, may_begin, report, stopped_by
+
+
+def places(*stages: Any, serves: bool = True) -> list[Place]:
+    return [Place(f"h{number}", serves, stage) for number, stage in enumerate(stages, start=1)]
+
+
+def beginners(found: list[Place], max_unavailable: int = 1) -> list[str]:
+    waiting = [place.name for place in found if place.stage == "waiting"]
+    return [name for name in waiting if may_begin(found, name, max_unavailable)]
+
+
+@pytest.mark.parametrize(
+    ("stages", "max_unavailable", "expected"),
+    [
+        (("waiting", "waiting", "waiting"), 3, ["h1"]),  # the canary goes alone, whatever is allowed
+        (("at work", "waiting", "waiting"), 3, []),
+        (("done", "waiting", "waiting", "waiting"), 1, ["h2"]),
+        (("done", "at work", "waiting", "waiting"), 1, []),
+        (("done", "at work", "waiting", "waiting"), 2, ["h3"]),
+        (("done", "at work", "at work", "waiting"), 2, []),
+        (("done", "done", "done", "waiting"), 1, ["h4"]),
+        (("done", "failed", "waiting", "waiting"), 3, []),
+        (("failed", "waiting"), 1, []),
+    ],
+)
+def test_serving_hosts_go_in_order_the_first_alone(
+    stages: tuple[str, ...], max_unavailable: int, expected: list[str]
+) -> None:
+    assert beginners(places(*stages), max_unavailable) == expected
+
+
+def test_hosts_that_serve_nobody_wait_for_nobody_but_a_failure() -> None:
+    bare = places("waiting", "at work", "waiting", serves=False)
+    assert beginners(bare) == ["h1", "h3"]
+    assert beginners([*bare, Place("h4", True, "failed")]) == []
+
+
+def test_a_bare_host_is_no_canary() -> None:
+    assert beginners([Place("new", False, "done"), *places("waiting", "waiting")], 2) == ["h1"]
+
+
+def test_the_failed_host_is_named() -> None:
+    assert stopped_by(places("done", "failed", "waiting")) == "h2"
+    assert stopped_by(places("done", "at work")) == ""
+
+
+def test_the_report_is_a_table() -> None:
+    assert report([("h1", "0123", "serves"), ("gpu-10", "", "unreachable")]) == [
+        "host    release  status",
+        "h1      0123     serves",
+        "gpu-10           unreachable",
+    ]
