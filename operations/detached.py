@@ -82,13 +82,16 @@ def run_and_follow(state: State, host: Host, work: Work) -> bool:
         if attached:
             logger.info(f"{host.print_prefix}{work.title}: already running on the host, re-attached to it")
         ended = follow(host, work.title, work.unit, printed(output, "cursor"), ENDED, began)
+        if not ended.succeeded:
+            # its journal stays; the failed unit itself would stay listed until the host is booted
+            shell(host, f"systemctl reset-failed {work.unit}.service 2>/dev/null || :")
     except SecretMissing as error:
         logger.error(f"{host.print_prefix}{work.title}: {error}")
         return False
     except LOST as error:
         log_lost(host, work.title, work.unit, error)
         return False
-    if ended.properties.get("Result") != "success" or ended.properties.get("ExecMainStatus", "0") != "0":
+    if not ended.succeeded:
         reason = f"{ended.properties.get('Result')}, exit code {ended.properties.get('ExecMainStatus')}"
         return _failed(host, work, reason, ended.recent)
     return True
@@ -100,6 +103,10 @@ class Ended:
 
     properties: dict[str, str]
     recent: list[str]
+
+    @property
+    def succeeded(self) -> bool:
+        return self.properties.get("Result") == "success" and self.properties.get("ExecMainStatus", "0") == "0"
 
 
 def follow(host: Host, title: str, unit: str, cursor: str, ended: Sequence[str], began: float) -> Ended:

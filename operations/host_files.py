@@ -117,6 +117,7 @@ def front_config(release: Release, first: Server) -> str:
         .get_template("front.cfg.j2")
         .render(
             settings=release.settings,
+            os_major=release.os_major,
             listeners=listeners,
             servers=[first, *others],
             socket=f"/run/{release.settings.service_name}-front.sock",

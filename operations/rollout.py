@@ -40,6 +40,7 @@ class _Run:
         self.places: dict[str, Place] = {}
         self.releases: dict[str, str] = {}
         self.statuses: dict[str, str] = {}
+        self.failed: set[str] = set()  # whose status says why already
         self.began = False
         self.reported = False
 
@@ -69,11 +70,17 @@ def note(host: Host, status: str, release: str = "") -> None:
         _run.releases[host.name] = release
 
 
+def failed(host: Host, status: str, release: str = "") -> None:
+    """What a failure led to on a host; nothing said later about its steps replaces it."""
+    note(host, status, release)
+    _run.failed.add(host.name)
+
+
 def leave_out(message: str) -> None:
     """The current host is not changed, because of its own state or inventory; the others are not ended by it."""
     logger.error(f"{host.print_prefix}{message}")
     _run.places[host.name] = Place(host.name, True, "failed")
-    _run.statuses[host.name] = f"refused: {message}"
+    failed(host, f"refused: {message}")
     left_out = ctx_host.get()  # type: ignore[no-untyped-call]
     if left_out in current_state.failed_hosts:
         return  # pyinfra does so itself for a look that failed
@@ -124,11 +131,11 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
         )
         return False
     while not may_begin(list(_run.places.values()), host.name, release.settings.max_unavailable):
-        if failed := stopped_by(list(_run.places.values())):
-            note(host, f"untouched: {failed} failed before it")
+        if other := stopped_by(list(_run.places.values())):
+            failed(host, f"untouched: {other} failed before it")
             logger.error(
-                f"{host.print_prefix}not changed, because {failed} failed; what serves was left as it is; "
-                f"mend {failed}, or leave it out with --exclude {failed}, and run again"
+                f"{host.print_prefix}not changed, because {other} failed; what serves was left as it is; "
+                f"mend {other}, or leave it out with --exclude {other}, and run again"
             )
             return False
         gevent.sleep(POLL_SECONDS)
@@ -176,9 +183,8 @@ class _Watch(BaseStateCallback):
         state: State, host: Host, op_hash: str, retry_count: int = 0, max_retries: int = 0
     ) -> None:
         names = " ".join(state.get_op_meta(op_hash).names)
-        known = _run.statuses.get(host.name, "")
-        if TURN not in names and (not known or known.startswith("differs")):
-            note(host, f"failed: {names}; what serves was left as it is")
+        if TURN not in names and host.name not in _run.failed:
+            failed(host, f"failed: {names}")
 
     @staticmethod
     def host_disconnect(state: State, host: Host) -> None:

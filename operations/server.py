@@ -22,11 +22,14 @@ STARTED = ("running", "dead", "failed", "exited", "auto-restart")
 FOLLOWED = 30  # seconds of a soak that one command watches
 
 
-def start(host: Host, settings: Settings, service: str = "", link: str = "current") -> str:
+def start(
+    host: Host, settings: Settings, service: str = "", link: str = "current", join: bool = False
+) -> str:
     """
     Restart a server's unit and wait for it; what went wrong, or nothing.
 
     + service, link: which server, as `operations.plan.release.Server` has them; the one that stays by default
+    + join: a start that is on its way already is only waited for: docker's restart starts what needs it, too
     """
     service = service or settings.service_name
     unit = f"{service}.service"
@@ -35,6 +38,7 @@ def start(host: Host, settings: Settings, service: str = "", link: str = "curren
         "SERVICE": service,
         "FRONT": f"{settings.service_name}-front",
         "RELEASE": f"{settings.data_root}/{link}",
+        "VERB": "start" if join else "restart",
     }
     ok, output = shell(host, host_script("start_server.sh", variables))
     if not ok:

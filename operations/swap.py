@@ -43,13 +43,14 @@ def serving(release: Release) -> Generator[FunctionCommand, None, None]:
     gives another answer, is too slow or ends while it is watched, the previous one is put back and the run fails.
     """
     observed = convergence.observe(release.settings, release.profile)
+    current = observed.current == release.id
     unit = f"{release.settings.service_name}.service"
     active = observed.units.get(unit, {}).get("ActiveState") == "active"
+    starting = current and observed.units.get(unit, {}).get("ActiveState") == "activating"
     problems = [f"{what}: {found}" for _, what, found, _ in running_problems(release, observed)]
     if not active:
         problems = problems or ["service: not active"]
     empty = [f"{what}: {found}" for _, what, found, _ in empty_encoders(release, observed)]
-    current = observed.current == release.id
     if current and not problems and not empty and observed.verdicts.get(release.id):
         host.noop(f"release {release.id} serves")
         return
@@ -57,7 +58,9 @@ def serving(release: Release) -> Generator[FunctionCommand, None, None]:
     running = container.labels.get("tritonhost.release", "") if container and container.running else ""
     way = plan_swap.swap(release, observed) if problems else None
     comparable = plan_swap.comparable(release, observed)
-    yield FunctionCommand(_serve, (_Swap(release, way, problems, bool(empty), running, comparable),), {})
+    yield FunctionCommand(
+        _serve, (_Swap(release, way, problems, bool(empty), running, starting, comparable),), {}
+    )
 
 
 @dataclass
@@ -69,6 +72,7 @@ class _Swap:
     problems: Sequence[str]
     empty: bool
     running: str
+    starting: bool  # its unit is being started, and will run the release
     comparable: bool  # another release of the same model serves, in the same place
     before_s: float | None = None
     figures: dict[str, float | None] = field(default_factory=dict)
@@ -97,7 +101,7 @@ def _serve(state: State, host: Host, swap: _Swap) -> bool:
             _put_previous_back(host, swap, problem)
     except LOST as error:
         log_lost(host, f"release {release.id}", release.settings.service_name, error)
-        rollout.note(host, "connection lost while the release was brought to serve")
+        rollout.failed(host, "connection lost while the release was brought to serve")
     return False
 
 
@@ -121,7 +125,9 @@ def _in_place(host: Host, swap: _Swap) -> str:
     seconds = time.monotonic() - began
     swap.cost = f"{seconds:.1f} s without service" if swap.running else f"ready after {seconds:.1f} s"
     swap.figures["load_s"] = seconds
-    return _gates(host, swap, swap.stays)
+    # a release that nobody can reach does not serve
+    problem = front.point_to(host, swap.release, swap.stays) if swap.release.fronted else ""
+    return problem or _gates(host, swap, swap.stays)
 
 
 def _start_current(host: Host, swap: _Swap) -> str:
@@ -129,7 +135,7 @@ def _start_current(host: Host, swap: _Swap) -> str:
     ok, output = shell(host, switch_script(release.data_root, release.id))
     if not ok:
         return " ".join(output[-3:])
-    return start(host, release.settings)
+    return start(host, release.settings, join=swap.starting)
 
 
 def _side_by_side(host: Host, swap: _Swap) -> str:
@@ -197,7 +203,7 @@ def _leave(host: Host, swap: _Swap, reason: str) -> None:
     else:
         logger.error(f"{host.print_prefix}release {swap.running} went on serving")
         judged(host, release.data_root, release.id, "failed", reason)
-        rollout.note(host, f"kept {swap.running}: {reason}", swap.running)
+        rollout.failed(host, f"kept {swap.running}: {reason}", swap.running)
     if problem := front.point_to(host, release, swap.stays):
         logger.error(f"{host.print_prefix}{problem}")
     front.stop_server(host, beside.service)
@@ -209,13 +215,13 @@ def _put_previous_back(host: Host, swap: _Swap, reason: str) -> None:
     previous = host.get_fact(ReleaseLinks, data_root=release.data_root).get("previous")
     if not previous or previous == release.id:
         logger.error(f"{host.print_prefix}no previous release to put back; the service is down")
-        rollout.note(host, f"DOWN: {reason}; no previous release to put back", release.id)
+        rollout.failed(host, f"DOWN: {reason}; no previous release to put back", release.id)
         return
     if problem := put_back(host, release.settings, previous):
         logger.error(f"{host.print_prefix}previous release {previous} could not be put back: {problem}")
-        rollout.note(host, f"DOWN: {reason}; {previous} could not be put back", previous)
+        rollout.failed(host, f"DOWN: {reason}; {previous} could not be put back", previous)
         return
     logger.error(f"{host.print_prefix}previous release {previous} was put back and serves")
-    rollout.note(host, f"put back {previous}: {reason}", previous)
+    rollout.failed(host, f"put back {previous}: {reason}", previous)
     # only what was taken back: without a release before it, the same command is the repair
     judged(host, release.data_root, release.id, "failed", reason)

@@ -1,5 +1,5 @@
-# Restarts a server's unit without waiting for it: SERVICE (its unit), FRONT (the front's unit), RELEASE (the directory
-# that the unit will run). Prints when, and the journal's cursor of that moment.
+# Starts a server's unit without waiting for it: SERVICE (its unit), FRONT (the front's unit), RELEASE (the directory
+# that the unit will run), VERB (restart, or start where it is being started already). Prints when, and the journal's cursor of that moment.
 
 # a release that has no front uses the front's ports itself; one that was started with a front wants it afterwards
 if [ "${RELEASE##*/}" = current ] && [ ! -e "$RELEASE/serve-next" ]; then

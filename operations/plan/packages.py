@@ -41,12 +41,14 @@ def install(versions: Mapping[str, str | None], drifted: Sequence[str]) -> HostC
     + versions: every package of the set with its version, which the work is named after
     + drifted: of those, the names that need it
 
-    An exact version is installed whichever one is there: https://dnf.readthedocs.io/en/latest/command_ref.html
+    An exact version is installed whichever one is there: https://dnf.readthedocs.io/en/latest/command_ref.html. With
+    --refresh, because dnf believes for two days what a repository held when it last looked, and a version that was
+    published since then would not be found.
     """
     specs = [f"{name}-{versions[name]}" if versions[name] else name for name in drifted]
     return HostCommand(
         name="packages",
-        commands=(("dnf", "install", "--assumeyes", *specs),),
+        commands=(("dnf", "install", "--refresh", "--assumeyes", *specs),),
         done=f"{', '.join(specs)} to be installed from the repositories of /etc/yum.repos.d",
         identity={"versions": dict(versions)},
     )

@@ -15,7 +15,26 @@ import pytest
 from tests.lab import life, machine, settings
 
 LAB = Path(__file__).parent / "lab"
+ACROSS_RELOADS = Path(__file__).parent / "faults" / "across_reloads.py"
 NETWORK = "10.97.0"
+
+# A new worker takes the old one's listening sockets over the statistics socket: haproxy 1.8 needs to be told so.
+PROXY = """global
+    chroot /var/lib/haproxy
+    user haproxy
+    group haproxy
+    maxconn 200
+    stats socket /var/lib/haproxy/stats mode 600 level admin expose-fd listeners
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 1m
+    timeout server 1m
+listen echo
+    bind 127.0.0.1:9000
+    server one 127.0.0.1:9001
+"""
+RELOADS = 20
 
 pytestmark = pytest.mark.lab
 
@@ -27,13 +46,13 @@ class Lab:
         self.environment = {**os.environ, "LAB_NET": NETWORK, "LAB_STATE": str(state), "LAB_OS": "9"}
         self.state = state
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [LAB, *arguments], env=self.environment, capture_output=True, text=True, check=False
+            [LAB, *arguments], env=self.environment, input=stdin, capture_output=True, text=True, check=False
         )
 
-    def ok(self, *arguments: str) -> str:
-        result = self.run(*arguments)
+    def ok(self, *arguments: str, stdin: str = "") -> str:
+        result = self.run(*arguments, stdin=stdin)
         assert result.returncode == 0, f"lab {' '.join(arguments)}: {result.stderr}"
         return result.stdout.strip()
 
@@ -228,6 +247,40 @@ def test_down_after_an_interrupted_up_leaves_nothing(lab: Lab) -> None:
     process.wait()
     lab.ok("down")
     assert lab.left_behind() == []
+
+
+@pytest.mark.parametrize("os_major", ["8", "9"])
+def test_haproxy_reloads_without_losing_a_connection(
+    lab: Lab, os_major: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.ok("down")
+    monkeypatch.setitem(lab.environment, "LAB_OS", os_major)
+    lab.up(1)
+    try:
+        assert lab.run("ssh", "1", "rpm -q haproxy").returncode != 0, "a bare host has none"
+        lab.ok("ssh", "1", "sudo dnf -q -y install haproxy && rpm --verify haproxy")
+        installed = lab.ok("ssh", "1", "rpm -q --qf '%{VERSION} %{RELEASE}' haproxy").split()
+        assert installed[1] == f"1.el{os_major}"
+        assert f"HAProxy version {installed[0]}-" in lab.ok("ssh", "1", "/usr/sbin/haproxy -v")
+        state = "systemctl is-enabled haproxy; systemctl is-active haproxy; stat -c %U /var/lib/haproxy"
+        assert lab.ok("ssh", "1", f"{state}; id -un haproxy").split() == [
+            "disabled",
+            "inactive",
+            "haproxy",
+            "haproxy",
+        ]
+        lab.ok("ssh", "1", "sudo tee /etc/haproxy/haproxy.cfg >/dev/null", stdin=PROXY)
+        lab.ok("ssh", "1", "sudo systemctl start haproxy")
+        assert "-Ws" in lab.ok("ssh", "1", "ps -o args= $(cat /run/haproxy.pid)")
+        seen = json.loads(lab.ok("ssh", "1", f"sudo python3 - {RELOADS}", stdin=ACROSS_RELOADS.read_text()))
+        print(seen)
+        assert seen["failures"] == []
+        assert seen["answered"] >= 10 * RELOADS, "few connections met a reload"
+        assert seen["workers"] >= RELOADS + 1, "fewer new workers than reloads"
+        assert seen["first_worker_stayed"], "the worker of the open connection ended"
+        assert seen["first_worker_left"], "the first worker stayed after its last connection"
+    finally:
+        lab.ok("down")
 
 
 def test_down_leaves_nothing(lab: Lab) -> None:

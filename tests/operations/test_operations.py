@@ -284,7 +284,7 @@ def test_a_unit_that_runs_already_is_re_attached_to(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize(
     ("answers", "expected"),
     [
-        ([STARTED, FAILED], "exit-code, exit code 65; expected "),
+        ([STARTED, FAILED, (True, [])], "exit-code, exit code 65; expected "),
         ([(False, ["no space"])], "the transient unit did not start"),
         ([STARTED, (False, [])], "connection lost (the host did not answer)"),
         ([STARTED], "connection lost (no answer)"),
@@ -389,22 +389,22 @@ def test_current_is_switched_by_renames() -> None:
 @pytest.mark.parametrize(
     ("installed", "command"),
     [
-        ({}, "dnf install --assumeyes docker-ce-3:28.5.2-1.el9 git"),
+        ({}, "dnf install --refresh --assumeyes docker-ce-3:28.5.2-1.el9 git"),
         # another version of either direction: https://github.com/pyinfra-dev/pyinfra/issues/1910
         (
             {"docker-ce": ("3:27.5.1-1.el9",), "git": ("0:1-1",)},
-            "dnf install --assumeyes docker-ce-3:28.5.2-1.el9",
+            "dnf install --refresh --assumeyes docker-ce-3:28.5.2-1.el9",
         ),
         (
             {"docker-ce": ("3:29.0.0-1.el9",), "git": ("0:1-1",)},
-            "dnf install --assumeyes docker-ce-3:28.5.2-1.el9",
+            "dnf install --refresh --assumeyes docker-ce-3:28.5.2-1.el9",
         ),
         # the epoch counts
         (
             {"docker-ce": ("1:28.5.2-1.el9",), "git": ("0:1-1",)},
-            "dnf install --assumeyes docker-ce-3:28.5.2-1.el9",
+            "dnf install --refresh --assumeyes docker-ce-3:28.5.2-1.el9",
         ),
-        ({"docker-ce": ("3:28.5.2-1.el9",)}, "dnf install --assumeyes git"),
+        ({"docker-ce": ("3:28.5.2-1.el9",)}, "dnf install --refresh --assumeyes git"),
     ],
 )
 def test_packages_that_differ_are_installed_by_one_detached_command(

@@ -39,10 +39,11 @@ class Done:
 
 
 class OneHost:
-    """Host h1 of a lab on a network of its own, and the repository's commands pointed at it."""
+    """A host of a lab on a network of its own, h1 as a rule, and the repository's commands pointed at that lab."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, number: int = 1) -> None:
         self.settings = settings
+        self.number = number
         ours = {"LAB_NET": settings.net, "LAB_STATE": str(settings.state)}
         kept = {k: v for k, v in os.environ.items() if k not in ("HF_TOKEN", "HF_TOKEN_PATH", "LAB_OS")}
         self.environment = {**kept, **ours, "PYINFRA_PROGRESS": "off"}
@@ -148,13 +149,13 @@ class OneHost:
     def target(self) -> Target:
         record = json.loads(self.settings.record.read_text(encoding="utf-8"))
         data = {
-            "ssh_hostname": record["hosts"][0]["address"],
+            "ssh_hostname": record["hosts"][self.number - 1]["address"],
             "ssh_user": record["ssh_user"],
             "ssh_key": record["ssh_key"],
             "ssh_known_hosts_file": record["known_hosts"],
             "ssh_config_file": "/dev/null",
         }
-        return Target("h1", data)
+        return Target(f"h{self.number}", data)
 
     @contextmanager
     def http(self, port: int = 8000) -> Iterator[str]:
@@ -198,7 +199,7 @@ class OneHost:
         """What an interrupted run may leave and a finished one must not."""
         return self.root(
             f"find {DATA_ROOT} -maxdepth 2 \\( -name '*.partial*' -o -name '.*.new*' -o -name '*.replaced' \\); "
-            "find /run/tritonhost -mindepth 1 ! -name lock ! -name lock.holder; find /tmp /var/tmp -maxdepth 1 -name 'pyinfra-*'; "
+            "find /run/tritonhost -mindepth 1 ! -name 'lock*'; find /tmp /var/tmp -maxdepth 1 -name 'pyinfra-*'; "
             "docker ps --all --format 'container {{.Names}}' | grep -v -x 'container triton'; "
             "docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -e '-building$'; "
             "systemctl list-units --all --plain --no-legend 'tritonhost-*'"
@@ -217,7 +218,7 @@ class OneHost:
 
 def difference_rows(output: str) -> list[str]:
     """The lines of a deploy's table of differences, below its heading."""
-    lines = [re.sub(r"^(\s*\[h1\])?\s*", "", line) for line in output.splitlines()]
+    lines = [re.sub(r"^(\s*\[h\d+\])?\s*", "", line) for line in output.splitlines()]
     first = next(
         (n for n, line in enumerate(lines) if re.match(r"stage\s+what\s+found\s+wanted", line)), None
     )

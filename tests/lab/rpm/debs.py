@@ -6,7 +6,18 @@ from pathlib import Path
 
 from tests.lab.shell import attempt, digest, run
 
-NAMES = ("docker.io", "containerd", "runc", "tini", "git", "git-lfs")
+NAMES = (
+    "docker.io",
+    "containerd",
+    "runc",
+    "tini",
+    "git",
+    "git-lfs",
+    "haproxy",
+    # shared libraries that Debian's haproxy is linked to and the hosts' userland lacks
+    "libopentracing-c-wrapper0",
+    "libopentracing1",
+)
 
 
 def unpacked(cache: Path, work: Path) -> Path:

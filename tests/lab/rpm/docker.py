@@ -1,9 +1,8 @@
 """The docker-ce repository: Debian's engine under the names, epochs and conflicts of Docker's own packages."""
 
-from dataclasses import replace
 from pathlib import Path
 
-from tests.lab.rpm.spec import File, Package
+from tests.lab.rpm.spec import File, Package, service
 
 FILES = Path(__file__).parent / "files"
 UNITS = "/usr/lib/systemd/system"
@@ -12,24 +11,10 @@ UNITS = "/usr/lib/systemd/system"
 ENGINE_VERSIONS = ("20.10.24", "20.10.25")
 CONTAINERD_VERSIONS = ("1.6.20", "1.6.21")
 
-RELOAD = "systemctl daemon-reload >/dev/null 2>&1 || :"
-
 
 def _wraps(name: str, version: str, wrapped: str) -> str:
     same = "" if version == wrapped else f" The programs inside are those of {wrapped}, under a later number."
     return f"Lab stand-in for {name} {version}: Debian's build of the same program.{same}"
-
-
-def _service(package: Package, *units: str) -> Package:
-    """What packages of services do on Enterprise Linux: stop on removal, restart what runs after an upgrade."""
-    stop = f"systemctl --no-reload disable --now {' '.join(units)} >/dev/null 2>&1 || :"
-    restart = f"systemctl try-restart {units[0]} >/dev/null 2>&1 || :"
-    return replace(
-        package,
-        post=RELOAD,
-        preun=f"if [ $1 -eq 0 ]; then {stop}; fi",
-        postun=f"{RELOAD}\nif [ $1 -ge 1 ]; then {restart}; fi",
-    )
 
 
 def _containerd(debian: Path, os_major: int, version: str) -> Package:
@@ -55,7 +40,7 @@ def _containerd(debian: Path, os_major: int, version: str) -> Package:
         conflicts=("containerd", "runc"),
         obsoletes=("containerd", "runc"),
     )
-    return _service(package, "containerd.service")
+    return service(package, "containerd.service")
 
 
 def _engine(debian: Path, os_major: int, version: str) -> list[Package]:
@@ -86,7 +71,7 @@ def _engine(debian: Path, os_major: int, version: str) -> list[Package]:
         requires=("docker-ce-cli", "containerd.io >= 1.6.4", "container-selinux", "iptables", "systemd"),
         pre="getent group docker >/dev/null || groupadd --system docker",
     )
-    return [command_line, _service(engine, "docker.service", "docker.socket")]
+    return [command_line, service(engine, "docker.service", "docker.socket")]
 
 
 def _empty_plugin(name: str, version: str, os_major: int) -> Package:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.lab.rpm import haproxy
 from tests.lab.rpm.spec import File, Package
 from tests.lab.settings import OS_RELEASES
 
@@ -131,4 +132,5 @@ def packages(debian: Path, os_major: int) -> list[Package]:
             post="git lfs install --system --skip-repo >/dev/null 2>&1 || :",
             preun="if [ $1 -eq 0 ]; then git lfs uninstall --system --skip-repo >/dev/null 2>&1 || :; fi",
         ),
+        haproxy.package(debian, os_major, _upstream_version(debian, "haproxy")),
     ]

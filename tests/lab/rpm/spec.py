@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.lab.shell import LabError, run
@@ -16,10 +16,18 @@ Content = Path | str | bytes
 
 @dataclass(frozen=True)
 class File:
-    """A file's content (or the Path it is copied from) and mode. A Path to a folder brings the whole folder."""
+    """
+    A file's content (or the Path it is copied from) and mode. A Path to a folder brings the whole folder.
 
-    content: Content
+    + content: None is an empty folder
+    + owner: user and group; a user of the package's own is made in its `pre`
+    + config: what a person changed is kept when the package is upgraded
+    """
+
+    content: Content | None
     mode: int = 0o644
+    owner: str = "root"
+    config: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,13 +51,34 @@ class Package:
     postun: str = ""
 
 
+def service(package: Package, *units: str) -> Package:
+    """What packages of services do on Enterprise Linux: stop on removal, restart what runs after an upgrade."""
+    reload = "systemctl daemon-reload >/dev/null 2>&1 || :"
+    stop = f"systemctl --no-reload disable --now {' '.join(units)} >/dev/null 2>&1 || :"
+    restart = f"systemctl try-restart {units[0]} >/dev/null 2>&1 || :"
+    return replace(
+        package,
+        post=reload,
+        preun=f"if [ $1 -eq 0 ]; then {stop}; fi",
+        postun=f"{reload}\nif [ $1 -ge 1 ]; then {restart}; fi",
+    )
+
+
+def _listed(destination: str, file: File) -> str:
+    """A file's line in the %files section."""
+    kind = "%dir " if file.content is None else "%config(noreplace) " if file.config else ""
+    return f"{kind}%attr({file.mode:o}, {file.owner}, {file.owner}) {destination}"
+
+
 def _stage(package: Package, tree: Path) -> list[str]:
     """Lay the files of a package out under `tree`; returns the lines of its %files section."""
     lines = []
     for destination, file in sorted(package.files.items()):
         target = tree / destination.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(file.content, Path):
+        if file.content is None:
+            target.mkdir(exist_ok=True)
+        elif isinstance(file.content, Path):
             if not file.content.exists():
                 raise LabError(
                     f"package {package.name}: {file.content} is missing; remove the lab's cache and run again"
@@ -64,7 +93,7 @@ def _stage(package: Package, tree: Path) -> list[str]:
         else:
             target.write_bytes(file.content)
         target.chmod(file.mode)
-        lines.append(destination)
+        lines.append(_listed(destination, file))
     return lines
 
 

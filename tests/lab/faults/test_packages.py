@@ -1,0 +1,214 @@
+"""Packages of a host that serves: other versions of docker and the container toolkit, and back again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.lab.e2e.one_host import Done, OneHost, difference_rows
+from tests.lab.rpm import docker, nvidia
+from tests.lab.shell import run
+
+TOOLKIT = (
+    "nvidia-container-toolkit",
+    "nvidia-container-toolkit-base",
+    "libnvidia-container-tools",
+    "libnvidia-container1",
+)
+QUESTION = {"text_input": "What is machine learning?", "max_tokens": 24, "bad_words": "", "stop_words": ""}
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Versions of an inventory, as it writes them: `{os_major}` is for the tool to fill in."""
+
+    engine: str
+    containerd: str
+    toolkit: str
+
+    @property
+    def docker_packages(self) -> dict[str, str]:
+        return {
+            "docker-ce": f"3:{self.engine}-1.el{{os_major}}",
+            "docker-ce-cli": f"1:{self.engine}-1.el{{os_major}}",
+            "containerd.io": f"{self.containerd}-1.el{{os_major}}",
+        }
+
+    @property
+    def toolkit_packages(self) -> dict[str, str]:
+        return dict.fromkeys(TOOLKIT, f"{self.toolkit}-1")
+
+    @property
+    def options(self) -> list[str]:
+        """pyinfra's options that put these in place of the inventory's."""
+        return _data(
+            {
+                "docker_packages": self.docker_packages,
+                "nvidia_container_toolkit_packages": self.toolkit_packages,
+            }
+        )
+
+    def installed(self, os_major: int) -> dict[str, str]:
+        """Name -> epoch:version-release, as rpm says it of a host that has them."""
+        pinned = {**self.docker_packages, **self.toolkit_packages}
+        full = {name: pin.replace("{os_major}", str(os_major)) for name, pin in pinned.items()}
+        return {name: pin if ":" in pin else f"0:{pin}" for name, pin in full.items()}
+
+
+FIRST, SECOND = (
+    Pins(*versions)
+    for versions in zip(docker.ENGINE_VERSIONS, docker.CONTAINERD_VERSIONS, nvidia.VERSIONS, strict=True)
+)
+
+
+def test_upgrade_and_downgrade_keep_the_release_serving(converged: OneHost) -> None:
+    for wanted in (SECOND, FIRST):
+        done = _followed(converged, wanted)
+        # docker's own package restarts it, and the server with it
+        assert "gives the golden answer" in done.output
+    converged.verified()  # knows the inventory's versions alone
+
+
+def test_upgrade_of_the_container_toolkit_alone_does_not_touch_the_container(converged: OneHost) -> None:
+    before = _container(converged)
+    for version in (SECOND.toolkit, FIRST.toolkit):
+        wanted = replace(FIRST, toolkit=version)
+        _followed(converged, wanted)
+        assert _container(converged) == before
+
+
+@pytest.mark.parametrize("name", ["docker-ce", "nvidia-container-toolkit"])
+def test_pin_that_no_repository_holds_changes_nothing(converged: OneHost, name: str) -> None:
+    before, answer = _state(converged), _answer(converged)
+    epoch, release = ("3:", "1.el{os_major}") if name == "docker-ce" else ("", "1")
+    missing = f"{epoch}99.0.0-{release}"
+    # what could be had is not had alone
+    pins = {**SECOND.docker_packages, **SECOND.toolkit_packages, name: missing}
+
+    done = converged.deploy(
+        *_data(
+            {
+                "docker_packages": {known: pins[known] for known in SECOND.docker_packages},
+                "nvidia_container_toolkit_packages": {known: pins[known] for known in TOOLKIT},
+            }
+        )
+    )
+
+    assert done.code == 1, done.output
+    spec = f"{name}-{missing.replace('{os_major}', str(converged.settings.os_major))}"
+    # dnf's own words, which may be shown as they come and once more at the end
+    said = {line.rpartition("Error: ")[2] for line in done.output.splitlines() if "Unable to find" in line}
+    assert said == {f"Unable to find a match: {spec}"}, done.output
+    assert "Traceback" not in done.output
+    assert _state(converged) == before
+    assert _answer(converged) == answer
+    assert converged.litter() == []
+    assert "converged: release" in converged.converge().output
+
+
+def test_version_published_since_the_host_last_looked_is_found(converged: OneHost, tmp_path: Path) -> None:
+    published = converged.settings.cache / "dnf" / "docker-ce" / f"el{converged.settings.os_major}"
+    full, before, served = tmp_path / "full", tmp_path / "before", tmp_path / "served"
+    shutil.copytree(published, full)
+    shutil.copytree(published, before)
+    for rpm in (*before.glob(f"*{SECOND.engine}*"), *before.glob(f"*{SECOND.containerd}*")):
+        rpm.unlink()
+    run("createrepo_c", "--quiet", before)
+    with _web_server(converged.settings.gateway, tmp_path) as address:
+        url = ["--data", f"docker_repository_url={address}/served/"]
+        served.symlink_to(before)
+        known = converged.deploy(*url)
+        assert known.code == 0, known.output
+        converged.root("dnf --quiet --refresh makecache")
+        served.unlink()
+        served.symlink_to(full)
+        wanted = replace(SECOND, toolkit=FIRST.toolkit)
+        done = converged.deploy(*url, *wanted.options)
+        assert done.code == 0, done.output
+        assert _installed(converged) == wanted.installed(converged.settings.os_major)
+
+
+@contextmanager
+def _web_server(address: str, folder: Path) -> Iterator[str]:
+    """A folder's files over HTTP, while the block runs."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer((address, 0), partial(Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://{address}:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _followed(site: OneHost, wanted: Pins) -> Done:
+    """A deploy that changes packages and nothing else, and a second one that changes nothing; the first of them."""
+    release, answer = site.running_release(), _answer(site)
+    done = site.deploy(*wanted.options)
+    assert done.code == 0, done.output
+    assert {row.split("  ")[0] for row in difference_rows(done.output)} == {"packages"}
+    assert _installed(site) == wanted.installed(site.settings.os_major)
+    assert site.root("dnf --quiet check") == ""
+    assert site.running_release() == release
+    assert _answer(site) == answer
+    assert site.litter() == []
+    before = _state(site)
+    again = site.deploy(*wanted.options)
+    assert again.code == 0, again.output
+    assert f"converged: release {release}" in again.output
+    assert "Starting operation" not in again.output
+    assert _state(site) == before
+    return done
+
+
+def _data(settings: Mapping[str, Mapping[str, str]]) -> list[str]:
+    return [part for key, value in settings.items() for part in ("--data", f"{key}={json.dumps(value)}")]
+
+
+def _installed(site: OneHost) -> dict[str, str]:
+    """Every installed version of the pinned packages; a name that is installed twice or not at all is seen."""
+    names = " ".join(FIRST.installed(site.settings.os_major))
+    listed = site.root(f"rpm -q --qf '%{{NAME}} %{{EPOCHNUM}}:%{{VERSION}}-%{{RELEASE}}\\n' {names}")
+    found: dict[str, str] = {}
+    for line in listed.splitlines():
+        name, version = line.split(maxsplit=1)
+        found[name] = f"{found[name]} and {version}" if name in found else version
+    return found
+
+
+def _container(site: OneHost) -> tuple[str, str]:
+    """Which container serves, and since when."""
+    container = site.container()
+    return container["Id"], container["State"]["StartedAt"]
+
+
+def _state(site: OneHost) -> tuple[str, ...]:
+    """What a run that changes nothing leaves as it is: the container that serves, and every package's time."""
+    packages = site.root("rpm -qa --qf '%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE} %{INSTALLTIME}\\n' | sort")
+    return (*_container(site), packages)
+
+
+def _answer(site: OneHost) -> str:
+    with site.http() as endpoint:
+        request = urllib.request.Request(
+            f"{endpoint}/v2/models/ensemble/generate", data=json.dumps(QUESTION).encode()
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = str(json.load(response)["text_output"])
+    assert answer.strip(), "no answer"
+    return answer
