@@ -106,7 +106,9 @@ class Ended:
 
     @property
     def succeeded(self) -> bool:
-        return self.properties.get("Result") == "success" and self.properties.get("ExecMainStatus", "0") == "0"
+        return (
+            self.properties.get("Result") == "success" and self.properties.get("ExecMainStatus", "0") == "0"
+        )
 
 
 def follow(host: Host, title: str, unit: str, cursor: str, ended: Sequence[str], began: float) -> Ended:
