@@ -60,6 +60,7 @@ if wanted:
             front.install,
             swap.serve,
             front.lead,
+            database.leave,
         ],
     )
     release.collect(release=wanted)

@@ -77,7 +77,9 @@ def observe(settings: Settings, profile: Profile) -> Observed:
     packages = [*wanted_packages(settings, ""), *CONFLICTING_PACKAGES]
     database = f"{settings.service_name}-database" if isinstance(profile, PlanProfile) else ""
     name = settings.service_name
-    units = [f"{unit}.service" for unit in ("docker", name, f"{name}-front", f"{name}-next")]
+    units = [
+        f"{unit}.service" for unit in ("docker", name, f"{name}-front", f"{name}-next", f"{name}-database")
+    ]
     state: Observed = host.get_fact(
         HostState,
         data_root=settings.data_root,
@@ -92,7 +94,7 @@ def observe(settings: Settings, profile: Profile) -> Observed:
             host_files.next_unit_path(settings),
             host_files.front_config_path(settings),
         ],
-        units=[*units, f"{database}.service"] if database else units,
+        units=units,
         database=database,
         urls=list(ready_urls(settings, profile).values()),
         _timeout=LOOK_SECONDS,

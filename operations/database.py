@@ -7,16 +7,18 @@ import shlex
 from collections.abc import Generator
 
 from pyinfra import host
-from pyinfra.api.command import StringCommand
+from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 from pyinfra.operations import files, systemd
 
 from operations import detached, host_files
-from operations.facts.database import DatabaseState, RunningImage
+from operations.facts.database import DatabaseState, Majors, RunningKey
+from operations.facts.units import UnitStates
 from operations.plan import commands
 from operations.plan.migrations import script
 from operations.plan.release import Database, Release
+from operations.refusal import refuse
 from operations.systemd_units import reloaded
 
 
@@ -28,6 +30,7 @@ def run(release: Release) -> None:
         return
     unit = f"{database.service}.service"
     detached.image(name="Pull the database's image", wanted=database.image)
+    readable(name="Check that the image reads the database", database=database)
     # root alone may enter: whoever reaches the socket in it may do everything
     files.directory(name="Directory of the database", path=database.directory, mode="700")
     files.directory(name="Directory of its socket", path=database.socket)
@@ -44,14 +47,56 @@ def run(release: Release) -> None:
     migrated(name="Migrate the database", database=database)
 
 
+@deploy("Database")
+def leave(release: Release) -> None:
+    """After a swap to a model that looks nothing up: the database rests, and its documents stay."""
+    if release.database is None:
+        resting(name="Let the database rest", unit=f"{release.settings.service_name}-database.service")
+
+
+@operation()
+def resting(unit: str) -> Generator[str, None, None]:
+    """
+    The unit does not run, now and after a boot; where there is none, nothing is done.
+
+    + unit: its full name
+
+    A rollback to a release that needs it starts it again: the service wants it.
+    """
+    states = host.get_fact(UnitStates, unit=unit)
+    if states.get("UnitFileState") != "enabled" and states.get("ActiveState") != "active":
+        host.noop(f"{unit} rests")
+        return
+    yield f"systemctl disable --quiet --now {unit}"
+
+
+@operation()
+def readable(database: Database) -> Generator[FunctionCommand, None, None]:
+    """
+    The image's PostgreSQL is of the major version that wrote the database, or there is none yet.
+
+    + database: what to run
+
+    Another one would not start, and what serves would have no database: it is refused while the old one runs.
+    """
+    written, image = host.get_fact(Majors, directory=f"{database.directory}/data", image=database.image.tag)
+    if not written or not image or written == image:
+        host.noop(f"PostgreSQL {image} reads {database.directory}")
+        return
+    yield refuse(
+        f"documents.image: found PostgreSQL {image}, expected {written}, which wrote {database.directory}; dump the "
+        "documents and put them into an empty directory, or keep the major version; nothing was stopped"
+    )
+
+
 @operation()
 def running(database: Database) -> Generator[str, None, None]:
     """
-    The running container is of the wanted image.
+    The running container is of the wanted image and options.
 
     + database: what to run
     """
-    if host.get_fact(RunningImage, container=database.service) == database.image.tag:
+    if host.get_fact(RunningKey, container=database.service) == database.key:
         host.noop(f"{database.service} runs {database.image.tag}")
         return
     yield f"systemctl restart {database.service}.service"
@@ -67,7 +112,7 @@ def migrated(database: Database) -> Generator[StringCommand, None, None]:
     Forward only: a migration must leave the release before it working, which a failing upgrade puts back.
     """
     state = host.get_fact(DatabaseState, container=database.service)
-    if state.get("version") == str(max(database.migrations)):
+    if int(state.get("version") or 0) >= max(database.migrations):
         host.noop(f"the database is at version {state['version']}")
         return
     yield StringCommand(psql(database), _stdin=script(database.migrations))

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from operations.plan import commands
 from operations.plan.packages import for_os
-from operations.plan.release import Release, Server
+from operations.plan.release import LOOPBACK, Release, Server
 from operations.plan.settings import Settings
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
@@ -80,7 +80,7 @@ def rendered(release: Release) -> dict[str, str]:
         ),
     }
     if database:
-        asked = shlex.join(commands.psql(database.service, "--list"))
+        asked = shlex.join(commands.psql(database.service, "--list", host=LOOPBACK))
         template = _environment().get_template("database.service.j2")
         files[database_unit_path(settings)] = template.render(
             database=database, socket=commands.POSTGRES_SOCKET, asked=asked

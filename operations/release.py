@@ -21,7 +21,7 @@ from operations.facts.releases import ReleaseLinks, Stored, StoredNames, StoredR
 from operations.lock import hold
 from operations.plan import PlanError
 from operations.plan.artifacts import DIRECTORIES
-from operations.plan.garbage import garbage
+from operations.plan.garbage import garbage, unread
 from operations.plan.profile_tables import Golden
 from operations.plan.release import Release, Server
 from operations.plan.settings import Settings, from_host_data
@@ -81,10 +81,18 @@ def collected(data_root: str, keep: int, in_use: list[str]) -> Generator[StringC
     stored = host.get_fact(StoredReleases, data_root=data_root)
     names = host.get_fact(StoredNames, data_root=data_root)
     directories, images = garbage(stored, links, names, keep, in_use)
+    if unknown := unread(stored, names):
+        logger.warning(
+            f"{host.print_prefix}nothing is removed: {', '.join(unknown)} cannot be read, and may need it"
+        )
     if not directories and not images:
         host.noop("nothing to remove")
         return
-    parts = [f"rm -rf -- {shlex.join(f'{data_root}/{name}' for name in directories)}"] if directories else []
+    parts = (
+        [f"rm -rf -- {shlex.join(f'{data_root}/{name}' for name in directories)} || exit 1"]
+        if directories
+        else []
+    )
     # An image that a container still uses stays: docker would take a tag away under it, where it has another reference.
     # The reference it was pulled by goes too, or its layers would stay for ever.
     parts += [

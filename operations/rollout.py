@@ -28,6 +28,7 @@ from operations.plan.release import Release
 from operations.plan.rollout import Place, may_begin, report, stopped_by
 
 TURN = "Serve the release, one host after another"
+UNCHANGED = "differs, nothing was changed"
 POLL_SECONDS = 0.2
 
 Step = Callable[..., Any]
@@ -60,7 +61,7 @@ def expect(observed: Observed) -> None:
     serving = container.labels.get("tritonhost.release", "") if container and container.running else ""
     _run.places[host.name] = Place(host.name, bool(serving))
     _run.releases[host.name] = serving
-    _run.statuses[host.name] = "differs, nothing was changed"
+    _run.statuses[host.name] = UNCHANGED
 
 
 def note(host: Host, status: str, release: str = "") -> None:
@@ -129,6 +130,8 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
             f"{host.print_prefix}rollout: found --serial or --no-wait, expected neither; hosts are changed one after "
             "the other by themselves, and max_unavailable says how many at a time"
         )
+        # with --no-wait pyinfra ends with 0 whatever happens (_run_no_wait_ops, 3.10)
+        state.failed_hosts.add(host)
         return False
     while not may_begin(list(_run.places.values()), host.name, release.settings.max_unavailable):
         if other := stopped_by(list(_run.places.values())):
@@ -149,6 +152,8 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
         for step in steps:
             step(release=release)
         succeeded = True
+        if _run.statuses[host.name] == UNCHANGED:
+            note(host, "repaired: what differed is as it should be")
     except NestedOperationError:
         pass  # said already, by the operation itself
     finally:

@@ -21,19 +21,43 @@ def state_command(container: str) -> str:
     return shlex.join(commands.psql(container, *options))
 
 
-class RunningImage(FactBase[str]):
+class RunningKey(FactBase[str]):
     """
-    The image a running container was made from, by tag; empty where none runs.
+    The label of a running database's container that says what it was made from; empty where none runs.
 
     + container: its name
     """
 
     def command(self, container: str) -> str:
-        format = "{{if .State.Running}}{{.Config.Image}}{{end}}"
+        format = '{{if .State.Running}}{{index .Config.Labels "tritonhost.database"}}{{end}}'
         return f"docker inspect --format {shlex.quote(format)} {shlex.quote(container)} 2>/dev/null || :"
 
     def process(self, output: list[str]) -> str:
         return "".join(output).strip()
+
+
+class Majors(FactBase[tuple[str, str]]):
+    """
+    PostgreSQL's major version that the data directory is of, and the image's; empty where there is none.
+
+    + directory: the data directory
+    + image: a tag
+    """
+
+    @staticmethod
+    def default() -> tuple[str, str]:
+        return "", ""
+
+    def command(self, directory: str, image: str) -> str:
+        environment = "{{range .Config.Env}}{{println .}}{{end}}"
+        return (
+            f"echo data=$(cat {shlex.quote(directory)}/PG_VERSION 2>/dev/null); "
+            f"docker image inspect --format {shlex.quote(environment)} {shlex.quote(image)} 2>/dev/null || :"
+        )
+
+    def process(self, output: list[str]) -> tuple[str, str]:
+        found = dict(line.split("=", 1) for line in output if "=" in line)
+        return found.get("data", ""), found.get("PG_MAJOR", "")
 
 
 class DatabaseState(FactBase[dict[str, str]]):

@@ -140,7 +140,7 @@ def stored(identity: str, made: int, verdict: str, document: str, golden: str) -
 
 class StoredNames(FactBase[list[str]]):
     """
-    What garbage may be among: kind/key of complete artifacts, and tags of our images.
+    What garbage may be among: kind/key of complete artifacts, kind/.key.partial of unfinished ones, tags of our images.
 
     + data_root: where they are
     """
@@ -152,6 +152,7 @@ class StoredNames(FactBase[list[str]]):
         return (
             f"cd {shlex.quote(data_root)} 2>/dev/null && find {directories} -mindepth 2 -maxdepth 2 "
             "-name manifest.json ! -path '*/.*' -printf '%h\\n' 2>/dev/null; "
+            f"find {directories} -mindepth 1 -maxdepth 1 -name '.*.partial*' 2>/dev/null; "
             "docker image ls --format '{{.Repository}}:{{.Tag}}' --filter 'reference=tritonhost/*' 2>/dev/null || :"
         )
 

@@ -157,9 +157,9 @@ def trtexec(encoder: Encoder) -> Argv:
 POSTGRES_SOCKET = "/var/run/postgresql"
 
 
-def psql(container: str, *options: str) -> Argv:
+def psql(container: str, *options: str, host: str = POSTGRES_SOCKET) -> Argv:
     """psql inside the database's container, as its administrator; SQL comes with --command, or on standard input."""
-    connection = ["--host", POSTGRES_SOCKET, "--username", "postgres", "--dbname", "tritonhost"]
+    connection = ["--host", host, "--username", "postgres", "--dbname", "tritonhost"]
     return ["docker", "exec", "--interactive", container, "psql", *connection, "--no-psqlrc", *options]
 
 

@@ -25,6 +25,15 @@ class Stored:
     grpc_port: int = 8001
 
 
+def unread(stored: Sequence[Stored], names: Sequence[str]) -> list[str]:
+    """Releases that are there and could not be read: what they need is not known, so that nothing is garbage."""
+    known = {release.id for release in stored}
+    releases = (name for name in names if name.startswith("releases/") and not name.endswith(".partial"))
+    return sorted(
+        name for name in releases if not name.startswith("releases/.") and name.split("/")[1] not in known
+    )
+
+
 def garbage(
     stored: Sequence[Stored],
     links: Mapping[str, str],
@@ -62,9 +71,7 @@ def garbage(
         if release.id in kept:
             needed |= {artifact_path("", kind, key)[1:] for kind, key in release.artifacts}
             images |= set(release.images)
-    # a release that could not be read counts as needed
-    unread = {name for name in names if name.startswith("releases/") and name.split("/")[1] not in known}
-    if unread:
+    if unread(stored, names):
         return [], []
     directories = [name for name in names if not name.startswith("tritonhost/") and name not in needed]
     return sorted(directories), sorted(

@@ -66,6 +66,11 @@ class Database:
     encoders: dict[str, str]  # output of the searching model -> what its vectors are stored under
 
     @property
+    def key(self) -> str:
+        """What its container is made from: another one is started anew."""
+        return key_of({"image": self.image.key, "directory": self.directory, "shm_size": self.shm_size})
+
+    @property
     def socket(self) -> str:
         """The directory of its socket, on the host."""
         return f"{self.directory}/socket"

@@ -1,7 +1,7 @@
 """What is removed of a host, and what never is."""
 
 from operations.facts.releases import StoredReleases, stored
-from operations.plan.garbage import Stored, garbage
+from operations.plan.garbage import Stored, garbage, unread
 
 NAMES = [
     *(f"releases/{name}" for name in "abcde"),
@@ -50,6 +50,14 @@ def test_nothing_is_removed_where_it_is_not_known_what_serves() -> None:
 
 def test_nothing_is_removed_beside_a_release_that_cannot_be_read() -> None:
     assert garbage(RELEASES[1:], LINKS, NAMES, 2) == ([], [])
+
+
+def test_a_release_that_cannot_be_read_is_named_and_unfinished_work_is_garbage() -> None:
+    unfinished = ["weights/.x.partial", "releases/.y.partial", "engines/.z.partial.replaced"]
+    assert unread(RELEASES[1:], [*NAMES, *unfinished]) == ["releases/a"]
+    assert unread(RELEASES, [*NAMES, *unfinished]) == []
+    directories, _ = garbage(RELEASES, LINKS, [*NAMES, *unfinished], 5)
+    assert directories == sorted([*unfinished, "weights/old"])
 
 
 def test_a_release_is_read_from_its_own_files() -> None:

@@ -1,0 +1,298 @@
+"""Upgrades that go wrong, and good ones, while people use the host; and the way back without anything but SSH."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.lab.e2e.one_host import DATA_ROOT, DEPLOY, INVENTORY, PYINFRA, OneHost
+from tests.lab.faults.conftest import Table
+from tests.lab.faults.load import Load, keeping_its_connection, load
+from tests.lab.settings import REPOSITORY
+
+ROUNDS = 100  # of two operators at once
+FRONT = ("--data", "front=haproxy")
+# What a lab host's root cannot reach any more: everything but SSH
+OFFLINE = "iptables -I OUTPUT -p tcp -d {gateway} --syn -j REJECT; iptables -I OUTPUT -p udp -j REJECT"
+ONLINE = "iptables -D OUTPUT -p tcp -d {gateway} --syn -j REJECT; iptables -D OUTPUT -p udp -j REJECT"
+
+
+def delay(microseconds: int) -> dict[str, Any]:
+    """Another release of the same engine."""
+    return {"repository": {"parameters": {"max_queue_delay_microseconds": microseconds}}}
+
+
+@dataclass(frozen=True)
+class Bad:
+    """
+    An upgrade that must not stay.
+
+    + overrides, options: what it changes
+    + on_host: a transient unit that breaks the new release, while `current` is not the old one ($old)
+    + said: the reason, in the client's output
+    """
+
+    overrides: Mapping[str, Any]
+    said: str
+    options: tuple[str, ...] = ()
+    on_host: str = ""
+    left_alone: bool = False  # refused before anything is stopped
+
+
+# the new release's container, once there is one
+NEW = (
+    "while :; do id=$(docker inspect --format '{{.Id}} {{index .Config.Labels \"tritonhost.release\"}}' triton "
+    "2>/dev/null); case $id in *$old | '') sleep 0.2 ;; *) break ;; esac; done; "
+)
+READY = "until curl -sf http://127.0.0.1:8000/v2/models/ensemble/ready; do sleep 0.2; done; "
+# a tenth of the processor's time, as long as it is the new one
+SLOW = (
+    "while ! docker inspect --format '{{index .Config.Labels \"tritonhost.release\"}}' triton | grep -q $old; do "
+    "docker pause triton; sleep 3; docker unpause triton; done"
+)
+BAD = {
+    "never ready": Bad(
+        delay(901), "not ready after 12 s", ("--data", "start_timeout_s=12"), f"{NEW} docker pause triton"
+    ),
+    "crashes 20 s after it is ready": Bad(
+        delay(902),
+        "s after its golden answer",
+        ("--data", "soak_s=40"),
+        f"{NEW} {READY} sleep 20; docker kill triton",
+    ),
+    "wrong golden answer": Bad(
+        {
+            **delay(903),
+            "golden": [{"prompt": "Machine learning is", "max_tokens": 4, "expect": "Something else."}],
+        },
+        "golden request to ensemble: found",
+    ),
+    "config.pbtxt that Triton cannot read": Bad(
+        {"repository": {"parameters": {"decoupled_mode": "perhaps"}}}, "decoupled", left_alone=True
+    ),
+    "several times slower": Bad(delay(904), "expected at most 3 times the", on_host=f"{NEW} {READY} {SLOW}"),
+    "server that refuses an option": Bad(
+        {"server": {"arguments": ["--no-such-option=1"]}}, "--no-such-option"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_upgrade_is_taken_back_by_itself(name: str, converged: OneHost, table: Table) -> None:
+    bad = BAD[name]
+    before, container = converged.running_release(), converged.container()["Id"]
+    if bad.on_host:
+        converged.root(
+            f"systemctl stop lab-fault 2>/dev/null; systemctl reset-failed lab-fault 2>/dev/null; systemd-run --quiet --unit=lab-fault sh -c {_quoted(f'old={before}; {bad.on_host}')}"
+        )
+    with converged.http() as url, load([url.removeprefix("http://")]) as people:
+        done = converged.deploy("--data", "retry_failed=true", *bad.options, overrides=bad.overrides)
+        time.sleep(1)
+    assert done.code == 1, done.output
+    assert bad.said in done.output, done.output
+    assert "Traceback" not in done.output
+    assert converged.running_release() == before
+    if bad.left_alone:
+        assert converged.container()["Id"] == container
+        assert people.lost == []
+    else:
+        assert f"previous release {before} was put back and serves" in done.output
+        assert f"put back {before}" in done.output.split("--> Hosts:")[1]
+        # remembered, and not tried again by itself
+        again = converged.deploy(*bad.options, overrides=bad.overrides)
+        assert "found failed" in again.output, again.output
+        assert converged.running_release() == before
+    converged.root("systemctl stop lab-fault 2>/dev/null || :")
+    converged.converge()  # the unit has the inventory's own times again
+    assert f"converged: release {before}" in converged.converge().output
+    table.add(f"bad upgrade: {name}", 1, 1, len(people.lost))
+
+
+def _quoted(script: str) -> str:
+    return "'" + script.replace("'", "'\\''") + "'"
+
+
+def test_six_upgrades_keep_three_and_the_way_back_needs_nothing_but_ssh(
+    converged: OneHost, table: Table
+) -> None:
+    for number in range(1, 7):
+        converged.converge(delay(600 + number))
+    releases = converged.root(f"ls {DATA_ROOT}/releases").split()
+    links = (
+        converged.root(f"readlink {DATA_ROOT}/current {DATA_ROOT}/previous").replace("releases/", "").split()
+    )
+    assert len(releases) == 3
+    assert set(links) <= set(releases)
+    assert len(converged.root(f"ls {DATA_ROOT}/engines").split()) == 1
+    # the third of them is proven, and complete
+    with offline(converged):
+        done = converged.run(*PYINFRA, "-y", INVENTORY, "operations.release.rollback")
+        assert done.code == 0, done.output
+        assert converged.running_release() == links[1]
+    assert "gives the golden answer" in done.output
+    assert f"converged: release {links[1]}" in converged.converge(delay(605)).output
+    table.add("rollback with hub, registry, dnf and git unreachable", 1, 1)
+    converged.converge()
+
+
+@contextmanager
+def offline(host: OneHost) -> Iterator[None]:
+    """Nothing can be fetched by the host while the block runs; it can be reached."""
+    gateway = host.settings.gateway
+    host.root(OFFLINE.format(gateway=gateway))
+    try:
+        code, _ = host.try_root(f"curl --silent --max-time 5 {host.settings.hub}/")
+        assert code != 0, "the hub can still be reached"
+        yield
+    finally:
+        host.root(ONLINE.format(gateway=gateway))
+
+
+@dataclass
+class Watch:
+    """`current`, read without a pause while something goes on."""
+
+    reads: int = 0
+    absent: int = 0
+    targets: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def current_watched(host: OneHost) -> Iterator[Watch]:
+    watch = Watch()
+    host.root(
+        "systemd-run --quiet --unit=lab-watch sh -c 'n=0; m=0; while [ ! -e /run/lab-watch.stop ]; do "
+        f"n=$((n+1)); [ -e {DATA_ROOT}/current/manifest.json ] || m=$((m+1)); done; echo $n $m >/run/lab-watch.found'"
+    )
+    try:
+        yield watch
+    finally:
+        found = host.root(
+            "touch /run/lab-watch.stop; until [ -s /run/lab-watch.found ]; do sleep 0.1; done; cat /run/lab-watch.found; "
+            "rm /run/lab-watch.*"
+        ).split()
+        watch.reads, watch.absent = int(found[0]), int(found[1])
+
+
+def test_in_place_loses_only_what_falls_into_the_announced_window(converged: OneHost, table: Table) -> None:
+    with (
+        current_watched(converged) as watch,
+        converged.http() as url,
+        load([url.removeprefix("http://")]) as people,
+    ):
+        time.sleep(1)
+        done = converged.deploy(overrides=delay(701))
+        time.sleep(1)
+    assert done.code == 0, done.output
+    assert "swap: in place: no front takes people" in done.output
+    announced = float(done.output.split("in place, ")[-1].split(" s without service")[0])
+    assert people.answered > 100
+    assert 0 < people.window <= announced + 1
+    assert watch.reads > 1000
+    assert watch.absent == 0, "`current` was missing for a moment"
+    table.add(
+        "upgrade in place, under load",
+        1,
+        1,
+        f"{len(people.lost)} of {people.asked}, all within {people.window:.1f} s",
+    )
+    converged.converge()
+
+
+def test_side_by_side_loses_nothing(converged: OneHost, table: Table) -> None:
+    done = converged.deploy(*FRONT)
+    assert done.code == 0, done.output
+    kept, ended = Load(), threading.Event()
+    upgrades = (801, 802, 803)
+    with converged.http() as url, load([endpoint := url.removeprefix("http://")]) as people:
+        keeping = threading.Thread(target=keeping_its_connection, args=(endpoint, kept, ended.is_set))
+        keeping.start()
+        for number in upgrades:
+            done = converged.deploy(*FRONT, overrides=delay(number))
+            assert done.code == 0, done.output
+            assert "swap: side by side: both fit on the GPUs; no outage expected" in done.output
+        time.sleep(1)
+        ended.set()
+        keeping.join()
+    assert people.asked > 300
+    assert people.lost == []
+    assert kept.answered > 300
+    assert kept.lost == [], "a client that keeps its connection"
+    again = converged.deploy(*FRONT, overrides=delay(803))
+    assert "converged: release" in again.output, again.output
+    assert converged.litter() == []
+    table.add(
+        "upgrade side by side, under load", len(upgrades), len(upgrades), len(people.lost) + len(kept.lost)
+    )
+
+    # what fails beside the serving release never reaches anybody
+    before = converged.container()["Id"]
+    with converged.http() as url, load([url.removeprefix("http://")]) as people:
+        failed = converged.deploy(
+            *FRONT, overrides={**delay(804), "golden": BAD["wrong golden answer"].overrides["golden"]}
+        )
+    assert failed.code == 1
+    assert "went on serving" in failed.output, failed.output
+    assert converged.container()["Id"] == before
+    assert people.lost == []
+    table.add("bad upgrade side by side, under load", 1, 1, 0)
+
+    # a GPU that has no room for two: what one took when it was alone is more than is free beside it
+    converged.root("echo used_mib=12000 >>/etc/lab/gpus")
+    taken = converged.deploy(*FRONT, overrides=delay(805))
+    assert taken.code == 0, taken.output
+    full = converged.deploy(*FRONT, "--dry", overrides=delay(806))
+    converged.root("sed -i /used_mib/d /etc/lab/gpus")
+    assert "swap: in place: it needs 12000 MiB on each GPU, 10531 MiB are free" in full.output, full.output
+    # back to the inventory, which has no front
+    converged.converge()
+    assert converged.try_root("systemctl is-active triton-front triton-next")[0] != 0
+    converged.verified("test_service or test_release")
+
+
+def test_two_operators_within_a_second_never_work_at_once(converged: OneHost, table: Table) -> None:
+    # a drift that is seen and repaired in a second, so that a hundred rounds take minutes
+    refused = 0
+    for _ in range(ROUNDS):
+        converged.root("systemctl disable --quiet triton")
+        both = [
+            subprocess.Popen(
+                DEPLOY,
+                env=converged.environment,
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        said = [client.communicate()[0] for client in both]
+        codes = [client.returncode for client in both]
+        assert 0 in codes, said
+        for code, output in zip(codes, said, strict=True):
+            if code != 0:
+                refused += 1
+                assert "lock: held by" in output, output
+                assert "(process " in output and "deploy of release" in output, output
+            assert "Traceback" not in output
+    assert refused > 0
+    assert "converged: release" in converged.converge().output
+    assert converged.litter() == []
+    table.add(f"two operators within a second ({refused} refused)", ROUNDS, ROUNDS)
+
+
+def test_the_measurements_of_a_release_are_kept_with_it(converged: OneHost) -> None:
+    found = converged.root(f"cat {DATA_ROOT}/measurements/{converged.running_release()}")
+    figures = dict(pair.split("=") for pair in found.split())
+    assert set(figures) == {"load_s", "answer_s", "gpu_mib"}
+    assert 0 < float(figures["answer_s"]) < float(figures["load_s"])
+    assert json.loads(converged.root(f"cat {DATA_ROOT}/current/release.json"))["packages"]["docker-ce"]
