@@ -5,6 +5,7 @@
 
 set -eu
 umask 022
+trap 'status=$?; [ "$status" = 0 ] || full_disks "$(dirname "$FINAL")" >&2; exit "$status"' EXIT
 CHECKSUMS=1
 rm -rf "$PARTIAL"
 mkdir -p "$PARTIAL/model_repository"

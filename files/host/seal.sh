@@ -2,6 +2,15 @@
 #
 # Input, as shell variables: FINAL, PARTIAL, CHECKSUMS, HEAD, as work.sh explains them.
 
+# After a failure: the file systems that are full, because programs say "No space left on device" and not where.
+full_disks() {
+    for place in "$1" /var/lib/docker /var/cache/dnf /run /tmp; do
+        [ ! -e "$place" ] || df --block-size=1048576 --output=avail,target "$place" 2>/dev/null | tail -n 1
+    done | sort -u | while read -r free mount; do
+        [ "$free" -ge 64 ] || printf '%s\n' "disk: found $free MiB free on $mount, expected more; free some, and run again: what is complete is kept"
+    done
+}
+
 seal() {
     {
         printf '%s, "files": {' "$HEAD"

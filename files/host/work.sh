@@ -18,7 +18,10 @@ clean() {
     status=$?
     trap - EXIT
     docker rm --force "$CONTAINER" >/dev/null 2>&1 || :
-    [ "$status" = 0 ] || say "failed with exit code $status"
+    if [ "$status" != 0 ]; then
+        say "failed with exit code $status"
+        full_disks "$(dirname "$(dirname "${FINAL:-/var/lib/docker/x}")")"
+    fi
     exit "$status"
 }
 trap clean EXIT

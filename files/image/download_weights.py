@@ -8,18 +8,26 @@ files that are complete are not fetched again, and huggingface_hub resumes the o
 itself checks sizes only, so the hashes the hub states are compared here. Python 3.10, huggingface_hub 0.2x and later.
 """
 
+import errno
 import fnmatch
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 ATTEMPTS = 6
+PAUSE_SECONDS = 300  # the longest that a hub may ask for
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# What the host itself refuses: nothing that passes by waiting
+REFUSED_HERE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def main() -> int:
@@ -46,7 +54,7 @@ def main() -> int:
     try:
         info = patiently(lambda: api.repo_info(name, revision=revision, repo_type=kind, files_metadata=True))
     except Exception as error:
-        return refused(name, revision, error, token is not None)
+        return refused(name, revision, error, token is not None, request["endpoint"])
     if info.sha != revision:
         return fail(f"{name}: the hub answers with commit {info.sha}, expected {revision}")
     wanted = [f for f in info.siblings if selected(f.rfilename, request)]
@@ -63,7 +71,9 @@ def main() -> int:
     total = sum(f.size or 0 for f in wanted)
     free = shutil.disk_usage(output).free + size_of(output)
     if free < total * 1.05:
-        return fail(f"{name}: needs {gib(total)}, the file system of the data root has {gib(free)} free")
+        return fail(
+            f"{name}: needs {gib(total)}, the file system of the data root has {gib(free)} free ({device_of(output)})"
+        )
     done = 0
     for number, entry in enumerate(wanted, start=1):
         path = os.path.join(output, entry.rfilename)
@@ -77,12 +87,24 @@ def main() -> int:
             try:
                 fetch(api, kind, name, revision, entry.rfilename, output)
             except Exception as error:
-                return refused(name, revision, error, token is not None)
+                if number_of(error) in FULL:
+                    left = total - done
+                    free = shutil.disk_usage(output).free
+                    return fail(
+                        f"{name}: {entry.rfilename}: needs {gib(left)} more, the file system of the data root has "
+                        f"{gib(free)} free ({device_of(output)}); what was fetched is kept; run again to resume"
+                    )
+                return refused(name, revision, error, token is not None, request["endpoint"])
             if not matches(path, entry):
                 os.unlink(path)
                 return fail(
                     f"{name}: {entry.rfilename} does not have the checksum the hub states; fetched again next run"
                 )
+        if is_pointer(path):
+            os.unlink(path)
+            return fail(
+                f"{name}: {entry.rfilename} is a git-lfs pointer, expected its content; {request['endpoint']} lacks LFS objects"
+            )
         done += entry.size or 0
     keep = {os.path.join(output, f.rfilename) for f in wanted}
     shutil.rmtree(os.path.join(output, ".cache"), ignore_errors=True)
@@ -121,16 +143,45 @@ def patiently(call: Callable[[], Any]) -> Any:
             passing = status in (408, 425, 429) or (status or 500) >= 500
             if type(error).__name__ in ("RevisionNotFoundError", "RepositoryNotFoundError", "GatedRepoError"):
                 passing = False
-            if not passing or attempt == ATTEMPTS:
+            if not passing or attempt == ATTEMPTS or number_of(error) in REFUSED_HERE:
                 raise
-            pause = min(2**attempt, 60)
-            after = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
-            if str(after).isdigit():
-                pause = min(int(after), 300)
-            reason = f"HTTP {status}" if status else type(error).__name__
+            pause = asked_for(getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", ""))
+            if pause is None:
+                pause = min(2**attempt, 60)
+            reason = f"HTTP {status}" if status else reason_of(error)
             say(f"attempt {attempt} of {ATTEMPTS}: {reason}; again in {pause} s")
             time.sleep(pause)
     raise AssertionError("unreachable")
+
+
+def asked_for(retry_after: str) -> int | None:
+    """The seconds that a Retry-After wants, a number of them or a date, or None without one."""
+    if retry_after.isdigit():
+        return min(int(retry_after), PAUSE_SECONDS)
+    try:
+        seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
+    except (ValueError, TypeError):
+        return None
+    return min(max(int(seconds) + 1, 0), PAUSE_SECONDS)
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """What the error was raised from: huggingface_hub wraps what its HTTP library says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def number_of(error: BaseException) -> int | None:
+    """The operating system's number of the error, if it has one."""
+    return getattr(first_cause(error), "errno", None)
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in one line without the query of a URL, which may be signed."""
+    cause = first_cause(error)
+    said = re.sub(r"\?\S*", "", " ".join(str(cause).split()))[:200]
+    return f"{type(cause).__name__}: {said}" if said else type(cause).__name__
 
 
 def matches(path: str, entry: Any) -> bool:
@@ -151,11 +202,29 @@ def digest(path: str, hasher: Any) -> str:
     return str(hasher.hexdigest())
 
 
+def is_pointer(path: str) -> bool:
+    """A mirror that was cloned without git-lfs hands out pointers, and states their hashes."""
+    with open(path, "rb") as file:
+        return file.read(len(POINTER)) == POINTER
+
+
+def device_of(directory: str) -> str:
+    """The device a directory lies on, which the host's df names too: the mount point is another in a container."""
+    place, device = "", ""
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        for line in file:
+            fields, _, source = line.partition(" - ")
+            mounted = fields.split()[4]
+            if os.path.realpath(directory).startswith(mounted) and len(mounted) >= len(place):
+                place, device = mounted, source.split()[1]
+    return device
+
+
 def size_of(directory: str) -> int:
     return sum(os.path.getsize(os.path.join(d, n)) for d, _, names in os.walk(directory) for n in names)
 
 
-def refused(name: str, revision: str, error: Exception, had_token: bool) -> int:
+def refused(name: str, revision: str, error: Exception, had_token: bool, endpoint: str = "the hub") -> int:
     """One line for what the hub said; never its URL with a query, never the token."""
     kind = type(error).__name__
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -172,9 +241,8 @@ def refused(name: str, revision: str, error: Exception, had_token: bool) -> int:
         )
     if kind == "RepositoryNotFoundError":
         return fail(f"{name}: HTTP 404, no such repository for this token; check weights.repository")
-    return fail(
-        f"{name}: {kind}{f' (HTTP {status})' if status else ''}; expected the hub to answer; run again to resume"
-    )
+    found = f"HTTP {status}" if status else reason_of(error)
+    return fail(f"{name}: {endpoint}: {found}; expected the hub to answer; run again to resume")
 
 
 def gib(size: int) -> str:

@@ -533,6 +533,20 @@ def test_too_few_gpus_and_an_uneven_world(installed: Installed, model: Path) -> 
     assert "Number of GPUs per node 1 must be at least as large as TP (2) * PP (1)" in said
 
 
+def test_engine_that_does_not_fit_the_memory_that_is_left_is_refused(
+    installed: Installed, model: Path
+) -> None:
+    installed.see("NVIDIA A10:1")
+    installed.convert(model)
+    installed.build()
+    status, said = ask(installed)
+    assert status == 0, said
+    installed.see("NVIDIA A10:1\nused_mib=22531")
+    status, said = ask(installed)
+    assert status and "[TensorRT-LLM][ERROR] CUDA runtime error in ::cudaMallocAsync(" in said
+    assert "out of memory" in said
+
+
 # ---- mpirun
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,19 @@ def visible_gpus() -> list[Gpu]:
         said = (done.stdout + done.stderr).strip().splitlines()
         raise NoGpu(f"no CUDA-capable device is detected (nvidia-smi: {said[-1] if said else 'no GPU'})")
     return [Gpu(name, capability) for name, capability in found]
+
+
+def free_bytes() -> int | None:
+    """What the fullest visible GPU has left; None where nvidia-smi does not say."""
+    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
+    found = [int(line) for line in done.stdout.split() if line.isdecimal()]
+    return min(found) * 2**20 if found and not done.returncode else None
+
+
+def token_delay() -> float:
+    """Seconds that each token takes longer: LAB_TOKEN_SECONDS in the server's environment, for a release that is slow."""
+    return float(os.environ.get("LAB_TOKEN_SECONDS", "0"))
 
 
 def lab_delay() -> float:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tensorrt_llm.engine_file import EngineRefused
-from tensorrt_llm.gpu import Gpu, NoGpu, visible_gpus
+from tensorrt_llm.gpu import Gpu, NoGpu, free_bytes, token_delay, visible_gpus
 from tensorrt_llm.releases import release
 from tensorrt_llm.runtime.decoder import Decoder, Sampling
 from tensorrt_llm.runtime.engine import load_config, load_engine
@@ -132,6 +132,17 @@ class TritonPythonModel:
         if rank:
             self._stay_in_load(rank)
         decoder = load_engine(Path(place), gpus)
+        built = config["build_config"]
+        needed = sum(file.stat().st_size for file in Path(place).glob("rank0.engine"))
+        # what the runtime keeps for the largest batch it was built for
+        needed += (
+            built["max_batch_size"] * decoder.max_seq_len * config["pretrained_config"]["hidden_size"] * 4
+        )
+        free = free_bytes()
+        if free is not None and free < needed:
+            raise EngineRefused(
+                "CUDA runtime error in ::cudaMallocAsync(ptr, n, mMemPool->getPool(), mCudaStream->get()): out of memory"
+            )
         for warning in decoder.warnings:
             self.log.log_warn(f"[TensorRT-LLM][WARNING] {warning}")
         self.log.log_info(
@@ -216,10 +227,11 @@ class TritonPythonModel:
         keep_logits = bool(self._value(request, "return_generation_logits", False))
         tokens, chances, logits = list[int](), list[float](), list[NDArray[Any]]()
         limit = int(self._value(request, "request_output_len", 0))
-        held = None
+        held, delay = None, token_delay()
         for step in self.decoder.generate(prompt, limit, sampling, context):
             if cancelled():
                 return
+            time.sleep(delay)
             if held is not None:  # one behind, so that the last token goes out with the final flag
                 yield held, False
             tokens.append(step.token)

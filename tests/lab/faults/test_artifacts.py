@@ -1,0 +1,184 @@
+"""Artifacts that were damaged, builds that were killed, and a docker engine that is dead, restarted or stands still."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.lab.e2e.one_host import DATA_ROOT, Done, OneHost, difference_rows
+from tests.lab.faults.conftest import Table
+from tests.lab.faults.test_sources import container, exists, last_words, meanwhile, still_serving, until
+
+# Where the stand-in's trtllm-build reads how long the lab wants a build to take
+GPUS_OF_THE_LAB = "/etc/lab/gpus"
+# The look at a host that does not answer is given up after LOOK_SECONDS of operations/convergence.py, 50; the rest is
+# the connection, and a machine that is busy with other labs.
+HUNG_SECONDS = 80
+# What is done to the engine's directory, step by step: a script, and what a look at the host says of it then
+SHORTER = r"rank0\.engine has \d+ bytes instead of \d+"
+DAMAGES = {
+    "truncated to 99, 50, 10 and 0 %, found each time": [
+        (f"truncate --size=$((SIZE * {percent} / 100)) $FILE", SHORTER) for percent in (99, 50, 10, 0)
+    ],
+    "one byte flipped": [
+        (
+            "byte=$(od -An -tu1 -j 1000000 -N 1 $FILE); "
+            'printf "\\\\$(printf %03o $((byte ^ 255)))" | dd of=$FILE bs=1 seek=1000000 conv=notrunc status=none',
+            r"rank0\.engine was changed after it was made",
+        )
+    ],
+    # and what a build that was abandoned before has left; other engines of the host are compared with the wanted one
+    "manifest removed, a partial directory left": [
+        (
+            "rm $DIRECTORY/manifest.json; mkdir -p $PARTIAL; echo half >$PARTIAL/rank0.engine; echo x >$PARTIAL/left",
+            r"(absent|other inputs: .*)",
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_engine_is_built_again_once_and_never_served(
+    converged: OneHost, table: Table, damage: str
+) -> None:
+    engine, release = converged.artifact("engine"), converged.running_release()
+    path, unit = f"{DATA_ROOT}/engines/{engine}", f"tritonhost-engine-{engine}"
+    file = f"{path}/rank0.engine"
+    before, size = _sha256(converged, file), converged.root(f"stat --format=%s {file}")
+    names = f"DIRECTORY={path}; FILE={file}; PARTIAL={DATA_ROOT}/engines/.{engine}.partial; SIZE={size}"
+    with still_serving(converged):
+        for script, expected in DAMAGES[damage]:
+            converged.root(f"{names}; {script}")
+            assert "manifest" in script or _sha256(converged, file) != before
+            looked = converged.deploy("--dry")
+            assert looked.code == 0, looked.output
+            found = [row for row in difference_rows(looked.output) if engine in row]
+            assert len(found) == 1, looked.output
+            assert re.search(rf"\s{expected}\s", found[0]), looked.output
+
+    since = converged.now()
+    done = converged.deploy("--data", "soak_s=0")
+    assert done.code == 0, done.output
+    assert converged.starts(f"{unit}.service", since) == 1
+    # the server was started anew, from the directory that was sealed, and the engine in it is the one of before
+    assert _sha256(converged, file) == before
+    inodes = converged.container()["Config"]["Labels"]["tritonhost.mounts"].split()
+    assert converged.root(f"stat --format=%i {path}") in inodes
+    assert converged.running_release() == release
+    assert converged.litter() == []
+    again = converged.converge()
+    assert f"converged: release {release}" in again.output
+    table.add(f"engine: {damage}", 1, 1, artifacts_lost=1)
+
+
+def test_build_that_is_killed_or_fails_leaves_the_server_alone(converged: OneHost, table: Table) -> None:
+    engine, checkpoint = converged.artifact("engine"), converged.artifact("checkpoint")
+    unit = f"tritonhost-engine-{engine}"
+    ends = {
+        "killed, exit code 137": f"docker kill {unit}",
+        # read by the build only after the lab's delay
+        "exit code 1": f"rm {DATA_ROOT}/checkpoints/{checkpoint}/rank0.safetensors",
+    }
+    converged.root(f"rm -rf {DATA_ROOT}/engines/{engine}")
+    ended: dict[str, Done] = {}
+    with still_serving(converged), _slow_builds(converged, 4):
+        for what, script in ends.items():
+            since = converged.now()
+            with meanwhile(converged.deploy) as deploying:
+                _until_it_builds(converged, unit, since)
+                converged.root(script)
+                ended[what] = deploying()
+            assert not exists(converged, f"{DATA_ROOT}/engines/{engine}")
+            # one beginning at most, which the next build removes
+            assert len(converged.root(f"ls -d {DATA_ROOT}/engines/.*.partial").split()) == 1
+            assert converged.root(f"docker ps --all --quiet --filter name={unit}") == ""
+    killed, failed = ended.values()
+    assert killed.code == failed.code == 1
+    assert "tritonhost: failed with exit code 137" in killed.output
+    assert (
+        f"engine {engine}: exit-code, exit code 137; expected {DATA_ROOT}/engines/{engine}; " in killed.output
+    )
+    assert "[stand-in] still building" in killed.output, "its last lines"
+    assert "rank0.safetensors: No such file or directory" in last_words(failed, ours=False)
+    assert f"engine {engine}: exit-code, exit code 1; " in failed.output
+
+    release = converged.running_release()
+    done = converged.deploy("--data", "soak_s=0")
+    assert done.code == 0, done.output
+    assert converged.running_release() == release
+    assert converged.litter() == []
+    for what, run in ended.items():
+        table.add(f"build {what}: reported after {run.seconds:.1f} s", 1, 1)
+
+
+def test_dead_docker_is_started_again(converged: OneHost, table: Table) -> None:
+    release = converged.running_release()
+    converged.root("systemctl stop docker.socket docker.service")
+    done = converged.deploy("--data", "soak_s=0")
+    assert done.code == 0, done.output
+    assert "docker.service" in " ".join(difference_rows(done.output))
+    assert converged.running_release() == release
+    assert f"converged: release {release}" in converged.converge().output
+    table.add(f"docker dead, repaired in {done.seconds:.1f} s", 1, 1)
+
+
+def test_docker_restarted_during_a_build_ends_the_run_with_an_error(converged: OneHost, table: Table) -> None:
+    release, engine = converged.running_release(), converged.artifact("engine")
+    unit = f"tritonhost-engine-{engine}"
+    converged.root(f"rm -rf {DATA_ROOT}/engines/{engine}")
+    since = converged.now()
+    with _slow_builds(converged, 6), meanwhile(converged.deploy) as deploying:
+        _until_it_builds(converged, unit, since)
+        converged.root("systemctl restart docker.service")
+        done = deploying()
+    assert done.code == 1, done.output
+    assert re.search(rf"engine {engine}: exit-code, exit code \d+; expected ", done.output), done.output
+    assert not exists(converged, f"{DATA_ROOT}/engines/{engine}")
+    again = converged.deploy("--data", "soak_s=0")
+    assert again.code == 0, again.output
+    assert converged.running_release() == release
+    assert converged.litter() == []
+    table.add(f"docker restarted during a build: reported after {done.seconds:.1f} s", 1, 1)
+
+
+def test_docker_that_stands_still_is_reported_and_nothing_is_changed(
+    converged: OneHost, table: Table
+) -> None:
+    release, before = converged.running_release(), container(converged)
+    converged.root("pkill --signal STOP --exact dockerd")
+    try:
+        done = converged.deploy()
+    finally:
+        converged.root("pkill --signal CONT --exact dockerd")
+    assert done.code == 1, done.output
+    assert done.seconds < HUNG_SECONDS
+    assert "Traceback" not in done.output
+    with still_serving(converged):
+        assert container(converged) == before
+        assert f"converged: release {release}" in converged.converge().output
+    table.add(f"docker stands still: reported after {done.seconds:.1f} s", 1, 1)
+
+
+def _until_it_builds(site: OneHost, unit: str, since: str) -> None:
+    """The build has begun, and has said so since then: it sleeps for the rest of the lab's delay."""
+    until(
+        lambda: any("still building" in line for line in site.journal(since, f"--unit={unit}.service")),
+    )
+
+
+def _sha256(site: OneHost, path: str) -> str:
+    return site.root(f"sha256sum <{shlex.quote(path)}").split()[0]
+
+
+@contextmanager
+def _slow_builds(site: OneHost, seconds: int) -> Iterator[None]:
+    """The stand-in's builds take so long while the block runs."""
+    site.root(f"echo build_seconds={seconds} >>{GPUS_OF_THE_LAB}")
+    try:
+        yield
+    finally:
+        site.root(f"sed -i /^build_seconds=/d {GPUS_OF_THE_LAB}")

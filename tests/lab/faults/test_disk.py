@@ -1,0 +1,156 @@
+"""A root file system that is full, at each stage that writes to it: who is served is served, and room is all that a repair takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.lab.e2e.one_host import DATA_ROOT, Done, OneHost
+from tests.lab.faults.conftest import Table
+from tests.lab.faults.test_sources import (
+    count,
+    exists,
+    faults,
+    last_words,
+    meanwhile,
+    mirror_log,
+    sealed_and_clean,
+    still_serving,
+    until,
+)
+
+# Another image than the one that serves, from NGC's name for it
+OTHER_IMAGE = {"image": {"release": "25.10"}}
+# What programs say of it: the C library's words, and those of curl inside dnf
+NO_SPACE = ("No space left on device", "no space left on device", "Failed writing received data to disk")
+
+
+def full_mount(done: Done) -> str:
+    """The file system that the run says is full: programs say that there is no space, and not where."""
+    found = re.findall(
+        r"disk: found \d+ MiB free on (\S+), expected more; free some, and run again", done.output
+    )
+    assert found, done.output
+    return str(found[-1])
+
+
+def test_no_room_for_the_artifacts_of_the_release_that_serves(converged: OneHost, table: Table) -> None:
+    keys = {kind: converged.artifact(kind) for kind in ("engine", "checkpoint", "weights")}
+    paths = {kind: f"{DATA_ROOT}/{kind.rstrip('s')}s/{key}" for kind, key in keys.items()}
+    refused: dict[str, float] = {}
+    with still_serving(converged):
+        # each is made before the one that is gone already, so each run ends one stage earlier
+        for kind, path in paths.items():
+            converged.root(f"rm -rf {path}")
+            with _free(converged, 1):
+                done = converged.deploy()
+            said = last_words(done, ours=kind == "weights")
+            if kind == "weights":
+                assert said.startswith("weights: openai-community/gpt2-medium: needs 4.9 MiB, ")
+                assert "the file system of the data root has " in said
+                assert f"({_device(converged)})" in said
+            else:
+                assert any(words in said for words in NO_SPACE), said
+                assert full_mount(done) == "/"
+            assert not exists(converged, path)
+            refused[f"{kind}, 1 MiB free"] = done.seconds
+
+        # room that was there when the download began and went while it ran
+        slow = {"path_regex": r"/model\.safetensors$", "method": "GET", "bytes_per_second": 2_000_000}
+        unit, since = f"tritonhost-weights-{keys['weights']}.service", converged.now()
+        with faults(converged, slow), meanwhile(converged.deploy) as deploying:
+            until(lambda: count(converged.journal(since, f"--unit={unit}"), "model.safetensors") > 0)
+            with _free(converged, 1):
+                done = deploying()
+        said = last_words(done)
+        assert said.startswith(
+            "weights: openai-community/gpt2-medium: model.safetensors: needs 4.9 MiB more, "
+        )
+        assert said.endswith(f" free ({_device(converged)}); what was fetched is kept; run again to resume")
+        assert not exists(converged, paths["weights"])
+        refused["weights, in the middle of a file"] = done.seconds
+
+    asked = mirror_log(converged)
+    converged.converge()
+    assert count(asked(), "/config.json") == 0, "what had been fetched was not fetched again"
+    assert count(asked(), "/model.safetensors", "GET") == 1
+    sealed_and_clean(converged, keys["weights"])
+    assert {kind: converged.artifact(kind) for kind in keys} == keys
+    for what, seconds in refused.items():
+        table.add(f"disk full: {what}, refused after {seconds:.1f} s", 1, 1, artifacts_lost=0)
+
+
+def test_no_room_to_lay_out_the_release(converged: OneHost, table: Table) -> None:
+    release = converged.running_release()
+    with still_serving(converged):
+        converged.root(f"rm -rf {DATA_ROOT}/releases/{release}")
+        with _free(converged, 1), _rest(converged):
+            done = converged.deploy()
+        assert done.code == 1, done.output
+        assert any(words in done.output for words in NO_SPACE), done.output
+        assert full_mount(done) == "/"
+        assert "Traceback" not in done.output
+        assert not exists(converged, f"{DATA_ROOT}/releases/{release}")
+    converged.converge()
+    assert converged.running_release() == release
+    assert converged.litter() == []
+    table.add(f"disk full: release laid out, refused after {done.seconds:.1f} s", 1, 1)
+
+
+def test_no_room_for_a_package(converged: OneHost, table: Table) -> None:
+    with still_serving(converged):
+        converged.root("rpm --erase --nodeps git-lfs; dnf --quiet clean packages")
+        with _free(converged, 1):
+            done = converged.deploy()
+        said = last_words(done, ours=False)
+        assert any(words in said for words in NO_SPACE), said
+        assert full_mount(done) == "/"
+        converged.converge()
+    assert converged.root("rpm -q git-lfs").startswith("git-lfs-")
+    assert converged.root("dnf --quiet check") == ""
+    assert converged.litter() == []
+    table.add(f"disk full: dnf, refused after {done.seconds:.1f} s", 1, 1)
+
+
+def test_no_room_for_another_image(converged: OneHost, table: Table) -> None:
+    before = converged.running_release()
+    images = converged.root("docker image ls --quiet --no-trunc | sort -u")
+    with still_serving(converged):
+        # it shares most of its layers with the one that is here
+        with _free(converged, 1), _rest(converged):
+            done = converged.deploy(overrides=OTHER_IMAGE)
+        said = last_words(done, ours=False)
+        assert any(words in said for words in NO_SPACE), said
+        assert full_mount(done) == "/"
+        assert converged.root("docker image ls --quiet --no-trunc | sort -u") == images
+    converged.converge(OTHER_IMAGE)
+    assert converged.running_release() != before
+    assert converged.litter() == []
+    converged.converge()
+    assert converged.running_release() == before
+    table.add(f"disk full: image pulled, refused after {done.seconds:.1f} s", 1, 1)
+
+
+@contextmanager
+def _free(site: OneHost, megabytes: int) -> Iterator[None]:
+    """So much is free on the host's root file system when the block begins, and all of it again after the block."""
+    site.lab("fill", str(site.number), str(megabytes))
+    try:
+        yield
+    finally:
+        site.lab("fill", str(site.number), "none")
+
+
+@contextmanager
+def _rest(site: OneHost) -> Iterator[None]:
+    """Not one block is free either, for what needs less than a megabyte."""
+    site.root("cat /dev/zero >/.lab-rest 2>/dev/null || :")
+    try:
+        yield
+    finally:
+        site.root("rm -f /.lab-rest")
+
+
+def _device(site: OneHost) -> str:
+    return site.root("findmnt --noheadings --output SOURCE /")
