@@ -44,7 +44,9 @@ def configured(settings: Mapping[str, Any]) -> Generator[StringCommand | Functio
         yield refuse(f"{error}; the file was left as it is")
         return
     complete = daemon_json.has_nvidia_runtime(present) and not daemon_json.missing(present, settings)
-    if complete and found.engine_knows_nvidia:
+    if complete and found.engine_knows_nvidia and not found.unread:
         host.noop("daemon.json means this already, and the engine knows it")
         return
-    yield StringCommand(host_script("configure_docker.sh", {}), _stdin=wanted, _timeout=300)
+    yield StringCommand(
+        host_script("configure_docker.sh", {"UNREAD": daemon_json.UNREAD}), _stdin=wanted, _timeout=300
+    )

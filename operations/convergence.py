@@ -8,10 +8,10 @@ from pyinfra.api.exceptions import PyinfraError
 from operations import host_files, rollout
 from operations.detached import LOST
 from operations.facts.host_state import HostState
-from operations.plan import PlanError, Release, Settings, plan_release
+from operations.plan import PlanError, Release, Settings, daemon_json, plan_release
 from operations.plan.difference import Difference, difference
 from operations.plan.observed import Observed
-from operations.plan.packages import CONFLICTING_PACKAGES, check_os, wanted_packages
+from operations.plan.packages import CONFLICTING_PACKAGES, PACKAGE_KEYS, check_os, wanted_packages
 from operations.plan.profiles import PlanProfile, Profile, load_profile
 from operations.plan.release import ready_urls
 from operations.plan.settings import from_host_data
@@ -93,6 +93,8 @@ def observe(settings: Settings, profile: Profile) -> Observed:
             host_files.front_unit_path(settings),
             host_files.next_unit_path(settings),
             host_files.front_config_path(settings),
+            daemon_json.UNREAD,
+            *PACKAGE_KEYS,
         ],
         units=units,
         database=database,
@@ -118,6 +120,15 @@ def _report(release: Release, observed: Observed, rows: list[Difference]) -> str
     lines += [f"{prefix}  warning: {warning}" for warning in warnings]
     if any(row.what in ("current", "running release", "container") for row in rows):
         lines.append(f"{prefix}  swap: {swap(release, observed)}")
+    docker = [
+        row
+        for row in rows
+        if row.stage == "container runtime" or row.what in release.settings.docker_packages
+    ]
+    if docker and observed.container and observed.container.running:
+        lines.append(
+            f"{prefix}  docker is changed, and restarted if it has to be: the server is down meanwhile"
+        )
     if observed.detached_units:
         lines.append(f"{prefix}  at work on the host: {', '.join(observed.detached_units)}")
     for row in (header, *rows):

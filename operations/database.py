@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 from collections.abc import Generator
 
@@ -12,7 +11,7 @@ from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 from pyinfra.operations import files, systemd
 
-from operations import detached, host_files
+from operations import detached, etc_files, host_files
 from operations.facts.database import DatabaseState, Majors, RunningKey
 from operations.facts.units import UnitStates
 from operations.plan import commands
@@ -35,12 +34,8 @@ def run(release: Release) -> None:
     files.directory(name="Directory of the database", path=database.directory, mode="700")
     files.directory(name="Directory of its socket", path=database.socket)
     path = host_files.database_unit_path(release.settings)
-    files.put(
-        name="Install the database's unit",
-        src=io.StringIO(host_files.rendered(release)[path]),
-        dest=path,
-        mode="644",
-    )
+    text = host_files.rendered(release)[path]
+    etc_files.written(name="Install the database's unit", path=path, text=text)
     reloaded(name="Let systemd read the database's unit", unit=unit)
     systemd.service(name="Enable and start the database", service=unit, running=True, enabled=True)
     running(name="Run the database from its image", database=database)

@@ -152,10 +152,17 @@ def log_lost(host: Host, title: str, unit: str, error: BaseException) -> None:
     )
 
 
+# host -> shell text in front of each script there: what must hold on the host itself (operations/lock.py)
+guards: dict[str, str] = {}
+
+
 def shell(host: Host, script: str, stdin: str | None = None, timeout: int = 60) -> tuple[bool, list[str]]:
     """One script on the host, as root: whether it succeeded, and the lines it printed."""
     ok, output = host.run_shell_command(
-        StringCommand(script), _sudo=bool(host.data.get("_sudo")), _stdin=stdin, _timeout=timeout
+        StringCommand(guards.get(host.name, "") + script),
+        _sudo=bool(host.data.get("_sudo")),
+        _stdin=stdin,
+        _timeout=timeout,
     )
     return ok, [line.line for line in output]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Generator
 
 from pyinfra import host, logger
@@ -12,9 +11,8 @@ from pyinfra.api.deploy import deploy
 from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
-from pyinfra.operations import files
 
-from operations import host_files
+from operations import etc_files, host_files
 from operations.detached import printed, shell
 from operations.facts.units import FrontState
 from operations.plan.release import Release, Server
@@ -31,7 +29,7 @@ def install(release: Release) -> None:
     rendered = host_files.rendered(release)
     for path in (host_files.front_unit_path(settings), host_files.next_unit_path(settings)):
         unit = path.rpartition("/")[2]
-        files.put(name=f"Install {unit}", src=io.StringIO(rendered[path]), dest=path, mode="644")
+        etc_files.written(name=f"Install {unit}", path=path, text=rendered[path])
         reloaded(name=f"Let systemd read {unit}", unit=unit)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from operations.plan import commands
-from operations.plan.packages import for_os
+from operations.plan.packages import DOCKER_KEY, TOOLKIT_KEY, for_os
 from operations.plan.release import LOOPBACK, Release, Server
 from operations.plan.settings import Settings
 
@@ -18,8 +18,6 @@ TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 DOCKER_REPOSITORY = "/etc/yum.repos.d/docker-ce.repo"
 TOOLKIT_REPOSITORY = "/etc/yum.repos.d/nvidia-container-toolkit.repo"
-DOCKER_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce"
-TOOLKIT_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-nvidia-container-toolkit"
 
 
 @cache

@@ -14,6 +14,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 import gevent
+from paramiko import SSHException
 from pyinfra import logger
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.deploy import deploy
@@ -21,7 +22,7 @@ from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
-from operations.detached import LOST
+from operations.detached import LOST, guards, shell
 from operations.plan.release import Release
 from operations.scripts import host_script
 
@@ -82,6 +83,7 @@ def hold(state: State, host: Host, purpose: str, units: Sequence[str] = ()) -> b
         return False
     if answer == "held":
         _channels[host.name] = channel
+        guards[host.name] = host_script("own_lock.sh", {"WHO": who, "DIRECTORY": "/run/tritonhost"})
         gevent.spawn(_beat, host, transport, channel)
         return True
     if not answer.startswith("refused"):
@@ -99,13 +101,14 @@ def hold(state: State, host: Host, purpose: str, units: Sequence[str] = ()) -> b
 
 
 def lost(host: Host) -> str:
-    """Why this run does not hold the host's lock any more, or nothing: asked before a service is touched."""
-    channel = _channels.get(host.name)
-    if host.name in _lost or channel is None:
+    """Why this run does not hold the host's lock any more, or nothing: the host is asked before a service is touched."""
+    if host.name in _lost or host.name not in _channels:
         return _lost.get(host.name, "")
-    if channel.closed or channel.exit_status_ready():
-        return "no longer held: this process was silent for too long, or somebody ended it on the host"
-    return ""
+    try:
+        ok, output = shell(host, ":")
+    except LOST as error:
+        return str(error) or "the host did not answer"
+    return "" if ok else " ".join(output) or "the host did not answer"
 
 
 def _beat(host: Host, transport: Any, channel: Any) -> None:
@@ -126,6 +129,8 @@ def _beat(host: Host, transport: Any, channel: Any) -> None:
                     "'tritonhost-*'; journalctl --follow --unit …), and what serves goes on serving; run the same command "
                     "again to take it up"
                 )
+                # pyinfra's facts expect this error, and not the EOFError of a connection that was closed
+                transport.get_exception = lambda: SSHException("connection lost")
                 transport.close()
                 return
     except LOST:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Generator, Mapping, Sequence
 
 from pyinfra import host
 from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
-from pyinfra.operations import files
 
-from operations import host_files
+from operations import etc_files, host_files
 from operations.detached import run_and_follow
 from operations.facts.packages import InstalledVersions, RemoteText, TrustedKeys
 from operations.plan.openpgp import fingerprints
 from operations.plan.packages import (
     CONFLICTING_PACKAGES,
+    DOCKER_KEY,
+    TOOLKIT_KEY,
     install,
     runtime_packages,
     same_version,
@@ -38,26 +38,19 @@ def install_tools(release: Release) -> None:
         name="Trust Docker's package key",
         url=settings.docker_gpg_key_url,
         fingerprint=settings.docker_gpg_fingerprint,
-        path=host_files.DOCKER_KEY,
+        path=DOCKER_KEY,
     )
     trusted_key(
         name="Trust NVIDIA's package key",
         url=settings.nvidia_container_toolkit_gpg_key_url,
         fingerprint=settings.nvidia_container_toolkit_gpg_fingerprint,
-        path=host_files.TOOLKIT_KEY,
+        path=TOOLKIT_KEY,
     )
-    files.put(
-        name="Docker's repository",
-        src=io.StringIO(for_release[host_files.DOCKER_REPOSITORY]),
-        dest=host_files.DOCKER_REPOSITORY,
-        mode="644",
-    )
-    files.put(
-        name="NVIDIA container toolkit's repository",
-        src=io.StringIO(for_release[host_files.TOOLKIT_REPOSITORY]),
-        dest=host_files.TOOLKIT_REPOSITORY,
-        mode="644",
-    )
+    for title, path in (
+        ("Docker's repository", host_files.DOCKER_REPOSITORY),
+        ("NVIDIA container toolkit's repository", host_files.TOOLKIT_REPOSITORY),
+    ):
+        etc_files.written(name=title, path=path, text=for_release[path])
     pinned(name="Install tools at their versions", versions=tool_packages(settings, release.os_major))
 
 

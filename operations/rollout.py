@@ -130,6 +130,7 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
             f"{host.print_prefix}rollout: found --serial or --no-wait, expected neither; hosts are changed one after "
             "the other by themselves, and max_unavailable says how many at a time"
         )
+        failed(host, "refused: --serial or --no-wait")
         # with --no-wait pyinfra ends with 0 whatever happens (_run_no_wait_ops, 3.10)
         state.failed_hosts.add(host)
         return False
@@ -142,14 +143,15 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
             )
             return False
         gevent.sleep(POLL_SECONDS)
-    if problem := lock.lost(host):
-        logger.error(f"{host.print_prefix}lock: {problem}; what serves was left as it is; run again")
-        _set(host, "failed")
-        return False
     _set(host, "at work")
     succeeded = False
     try:
         for step in steps:
+            # a client that was stopped and goes on may wake here, while somebody else has the host
+            if problem := lock.lost(host):
+                logger.error(f"{host.print_prefix}{problem}; nothing more is done; run again")
+                failed(host, f"given up before the step {step.__name__}: {problem}")
+                return False
             step(release=release)
         succeeded = True
         if _run.statuses[host.name] == UNCHANGED:
@@ -174,6 +176,8 @@ class _Watch(BaseStateCallback):
         if not any(TURN in name for name in state.get_op_meta(op_hash).names):
             return
         _run.began = True
+        # pyinfra would run it in batches of hosts in no order, of which one could wait for a host of a later batch
+        state.get_op_meta(op_hash).global_arguments["_parallel"] = 0
         order = {each.name: number for number, each in enumerate(state.inventory)}
         active = {each.name for each in state.active_hosts}
         for name in sorted(_run.places, key=lambda name: order[name]):

@@ -76,6 +76,7 @@ class _Swap:
     comparable: bool  # another release of the same model serves, in the same place
     before_s: float | None = None
     figures: dict[str, float | None] = field(default_factory=dict)
+    switched: bool = False  # `current` points to the release, and what served before was stopped
     cost: str = "no interruption"
 
     @property
@@ -97,8 +98,10 @@ def _serve(state: State, host: Host, swap: _Swap) -> bool:
         logger.error(f"{host.print_prefix}release {release.id}: {problem}")
         if swap.way and swap.way.way == "side by side":
             _leave(host, swap, problem)
-        else:
+        elif swap.switched or not swap.way:
             _put_previous_back(host, swap, problem)
+        else:
+            rollout.failed(host, f"left as it was: {problem}")
     except LOST as error:
         log_lost(host, f"release {release.id}", release.settings.service_name, error)
         rollout.failed(host, "connection lost while the release was brought to serve")
@@ -109,7 +112,9 @@ def _swap(host: Host, swap: _Swap) -> str:
     """What went wrong on the way, or nothing."""
     release, way = swap.release, swap.way
     if way is None:
-        return _gates(host, swap, swap.stays)
+        # it runs already; `current` may be gone all the same, or lead elsewhere at the next start
+        ok, output = shell(host, switch_script(release.data_root, release.id))
+        return _gates(host, swap, swap.stays) if ok else " ".join(output[-3:])
     logger.info(f"{host.print_prefix}release {release.id}: {way} ({'; '.join(swap.problems)})")
     if swap.comparable:
         swap.before_s = answer_seconds(host, swap.stays, release.profile.golden)
@@ -134,7 +139,8 @@ def _start_current(host: Host, swap: _Swap) -> str:
     release = swap.release
     ok, output = shell(host, switch_script(release.data_root, release.id))
     if not ok:
-        return " ".join(output[-3:])
+        return " ".join(output[-3:]) or "the host did not answer"
+    swap.switched = True
     return start(host, release.settings, join=swap.starting)
 
 
@@ -214,8 +220,8 @@ def _put_previous_back(host: Host, swap: _Swap, reason: str) -> None:
     release = swap.release
     previous = host.get_fact(ReleaseLinks, data_root=release.data_root).get("previous")
     if not previous or previous == release.id:
-        logger.error(f"{host.print_prefix}no previous release to put back; the service is down")
-        rollout.failed(host, f"DOWN: {reason}; no previous release to put back", release.id)
+        logger.error(f"{host.print_prefix}no previous release to put back; nothing that was proven serves")
+        rollout.failed(host, f"NOT PROVEN: {reason}; no previous release to put back", release.id)
         return
     if problem := put_back(host, release.settings, previous):
         logger.error(f"{host.print_prefix}previous release {previous} could not be put back: {problem}")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
-
 from pyinfra.api.deploy import deploy
-from pyinfra.operations import files, systemd
+from pyinfra.operations import systemd
 
-from operations import host_files
+from operations import etc_files, host_files
 from operations.plan.release import Release
 from operations.systemd_units import reloaded
 
@@ -16,12 +14,7 @@ from operations.systemd_units import reloaded
 def install(release: Release) -> None:
     """The unit, before a release is switched to: it names none, so it is the same for all of them."""
     path = host_files.unit_path(release.settings)
-    files.put(
-        name="Install the systemd unit",
-        src=io.StringIO(host_files.rendered(release)[path]),
-        dest=path,
-        mode="644",
-    )
+    etc_files.written(name="Install the systemd unit", path=path, text=host_files.rendered(release)[path])
     reloaded(name="Let systemd read the unit", unit=unit_of(release))
     systemd.service(name="Start the service at boot", service=unit_of(release), running=None, enabled=True)
 

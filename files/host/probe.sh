@@ -22,7 +22,7 @@ set -f
 under() { for name in $1; do printf '%s\n' "$DATA_ROOT/$name"; done; }
 
 section os-release
-cat /etc/os-release 2>/dev/null
+{ cat /etc/os-release && echo; } 2>/dev/null
 section architecture
 uname -m
 
@@ -33,7 +33,8 @@ section files
 sha256sum -- $FILES 2>/dev/null
 
 section daemon-json
-cat /etc/docker/daemon.json 2>/dev/null
+# a person's file may end without a line break, and the next section must begin on a line of its own
+[ ! -e /etc/docker/daemon.json ] || { cat /etc/docker/daemon.json && echo; } 2>/dev/null
 
 section units
 systemctl show --property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,NeedDaemonReload $UNITS 2>/dev/null

@@ -8,4 +8,4 @@ fi
 systemctl reset-failed "$SERVICE.service" 2>/dev/null
 echo "started: $(date +%s)"
 journalctl --quiet --no-pager --lines=1 --output=cat --show-cursor | sed -n 's/^-- cursor: /cursor: /p'
-systemctl restart --no-block "$SERVICE.service"
+systemctl "$VERB" --no-block "$SERVICE.service"

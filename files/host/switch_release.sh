@@ -9,6 +9,8 @@ cd "$DATA_ROOT"
     exit 65
 }
 was=$(readlink current || :)
+# where somebody has put a directory in the place of the link: rename(2) does not replace it
+if [ -d current ] && [ ! -L current ]; then mv -T current "releases/.current.$$.partial"; fi
 point() {
     ln -s "$2" ".$1.new.$$"
     mv -T ".$1.new.$$" "$1"

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from pyinfra.api.facts import FactBase
 
-_ENGINE = "engine-runtimes "
+from operations.plan.daemon_json import UNREAD
+
+_ENGINE, _UNREAD = "engine-runtimes ", "daemon-json-unread"
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class Daemon:
 
     text: str = ""
     engine_knows_nvidia: bool = True
+    unread: bool = False  # it was replaced by a run that ended before docker was restarted
 
 
 class DaemonConfiguration(FactBase[Daemon]):
@@ -26,10 +29,12 @@ class DaemonConfiguration(FactBase[Daemon]):
         return (
             f"if systemctl is-active --quiet docker.service; then printf '{_ENGINE}'; "
             "docker info --format '{{range $name, $_ := .Runtimes}}{{$name}} {{end}}'; fi; "
+            f"! test -e {UNREAD} || echo {_UNREAD}; "
             "! test -e /etc/docker/daemon.json || cat /etc/docker/daemon.json"
         )
 
     def process(self, output: list[str]) -> Daemon:
         engine = [line for line in output if line.startswith(_ENGINE)]
-        text = "\n".join(line for line in output if not line.startswith(_ENGINE))
-        return Daemon(text, not engine or "nvidia" in engine[0].removeprefix(_ENGINE).split())
+        text = "\n".join(line for line in output if not line.startswith(_ENGINE) and line != _UNREAD)
+        knows = not engine or "nvidia" in engine[0].removeprefix(_ENGINE).split()
+        return Daemon(text, knows, _UNREAD in output)

@@ -54,7 +54,7 @@ class UnitStates(FactBase[dict[str, str]]):
 
 
 class ReloadNeeded(FactBase[bool]):
-    """Whether the unit's file on disk is newer than what systemd has read."""
+    """Whether the unit's file on disk is not what systemd has read: newer, or not there when it looked."""
 
     default = bool
 
@@ -62,5 +62,6 @@ class ReloadNeeded(FactBase[bool]):
         return f"systemctl show --property=NeedDaemonReload,LoadState {shlex.quote(unit)}"
 
     def process(self, output: list[str]) -> bool:
-        # A unit that systemd has never heard of is found at its first start, but enabling it wants it known.
-        return "NeedDaemonReload=yes" in output or "LoadState=not-found" in output
+        # A unit that systemd has never heard of is found at its first start, but enabling it wants it known; of one whose
+        # file was gone at a reload while it ran, it says LoadState=error and NeedDaemonReload=no ever after.
+        return "NeedDaemonReload=yes" in output or "LoadState=loaded" not in output

@@ -8,6 +8,8 @@ from typing import Any
 
 from operations.plan.errors import PlanError
 
+# there from before the file is replaced until docker was restarted
+UNREAD = "/etc/docker/.daemon.json.unread"
 PATH = "/etc/docker/daemon.json"
 NVIDIA_RUNTIME = "nvidia-container-runtime"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,11 +11,12 @@ from operations.plan.artifacts import Artifact
 from operations.plan.errors import PlanError
 from operations.plan.keys import differing
 from operations.plan.observed import Observed, StoredArtifact
-from operations.plan.packages import CONFLICTING_PACKAGES, same_version, wanted_packages
+from operations.plan.packages import CONFLICTING_PACKAGES, PACKAGE_KEYS, same_version, wanted_packages
 from operations.plan.release import Release
 
 # A disk's partition table, boot partitions and the file system's own records never reach the last few per cent.
 GROWN_SHARE = 0.9
+EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ def _packages(release: Release, observed: Observed, digests: Mapping[str, str]) 
     for path, digest in digests.items():
         if path.startswith(("/etc/yum.repos.d/", "/etc/pki/")):
             yield from _file("packages", path, digest, observed)
+    for path in PACKAGE_KEYS:
+        # its content is the vendor's, and compared by its fingerprint where it is fetched
+        if observed.file_digests.get(path, EMPTY) == EMPTY:
+            yield "packages", path, "absent", "the vendor's package key"
     for name in CONFLICTING_PACKAGES:
         if found := observed.packages.get(name):
             yield "packages", name, found[0], "absent: it conflicts with containerd.io"
@@ -73,6 +79,13 @@ def _container_runtime(release: Release, observed: Observed, _: Mapping[str, str
     for key in daemon_json.missing(settings, release.settings.docker_daemon_settings):
         wanted = release.settings.docker_daemon_settings[key]
         yield "container runtime", f"{key} in daemon.json", str(settings.get(key, "absent")), str(wanted)
+    if daemon_json.UNREAD in observed.file_digests:
+        yield (
+            "container runtime",
+            daemon_json.PATH,
+            "written, and docker was not restarted since",
+            "read by docker",
+        )
     yield from _unit("container runtime", "docker.service", observed)
 
 
@@ -94,6 +107,8 @@ def _artifact(artifact: Artifact, observed: Observed) -> Rows:
         yield artifact.kind, artifact.key, _why_new(artifact, observed), "complete"
     elif stored.problem:
         yield artifact.kind, artifact.key, stored.problem, "complete"
+    elif changed := differing(artifact.inputs, stored.inputs):
+        yield artifact.kind, artifact.key, f"its manifest says: {'; '.join(changed)}", "the planned inputs"
 
 
 def _complete(artifact: Artifact, observed: Observed) -> bool:
@@ -133,7 +148,11 @@ def _service(release: Release, observed: Observed, digests: Mapping[str, str]) -
     for path, digest in digests.items():
         if path.startswith("/etc/systemd/"):
             yield from _file("service", path, digest, observed)
-    if observed.units.get(unit, {}).get("NeedDaemonReload") == "yes":
+    known = observed.units.get(unit, {})
+    if known.get("NeedDaemonReload") == "yes" or known.get("LoadState", "loaded") not in (
+        "loaded",
+        "not-found",
+    ):
         yield "service", unit, "changed on disk", "reloaded by systemd"
     yield from _unit("service", unit, observed)
     yield from running_problems(release, observed)

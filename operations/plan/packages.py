@@ -11,6 +11,10 @@ from operations.plan.settings import Settings
 # containerd.io conflicts with and obsoletes runc, and podman and buildah require runc: Oracle Linux ships all three.
 # https://docs.docker.com/engine/install/rhel/#uninstall-old-versions
 CONFLICTING_PACKAGES = ("podman", "buildah", "runc")
+# where the vendors' keys are put, which their repository files name
+DOCKER_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce"
+TOOLKIT_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-nvidia-container-toolkit"
+PACKAGE_KEYS = (DOCKER_KEY, TOOLKIT_KEY)
 SUPPORTED_OS_MAJORS = ("8", "9")
 
 

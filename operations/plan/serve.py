@@ -55,6 +55,7 @@ if docker inspect {service} >/dev/null 2>&1; then
 fi
 # docker would make a directory that is gone, and serve it empty: stat fails first.
 mounts=$(stat -c %i "$release" {directories})
+echo "tritonhost: serving release $id from $release"
 exec {shlex.join(run)} --label "tritonhost.mounts=$(echo $mounts)" \\
     {words}
 """
@@ -76,10 +77,13 @@ while [ "$(date +%s)" -lt "$deadline" ]; do
         [ "$code" = 200 ] || ready=0
     done
     [ "$ready" = 1 ] && exit 0
+    # asked first: a container of that name that is not ours may be running
+    gone=0
+    [ -z "${{MAINPID:-}}" ] || kill -0 "$MAINPID" 2>/dev/null || gone=1
     running=$(docker inspect --format '{{{{.State.Running}}}}' {service} 2>/dev/null)
-    if [ "$running" = true ]; then
+    if [ "$gone" = 0 ] && [ "$running" = true ]; then
         seen=1
-    elif [ "$seen" = 1 ] || {{ [ -n "${{MAINPID:-}}" ] && ! kill -0 "$MAINPID" 2>/dev/null; }}; then
+    elif [ "$gone" = 1 ] || [ "$seen" = 1 ]; then
         echo "tritonhost: the container ended before its models were ready" >&2
         exit 1
     fi

@@ -76,8 +76,9 @@ def converged_host(current: str = "", verdict: str = "proven then") -> Answers:
     host = replace(converged(wanted), verdicts={wanted.id: verdict})
     lines = probe_output.converged(wanted, replace(host, current=current) if current else host)
     at = lines.index(f"{probe_output.SECTION}files")
-    ours = [f"{digest}  {path}" for path, digest in digests.items()]
-    return [(PROBE, True, [*lines[: at + 1], *ours, *lines[at + 3 :]])]
+    end = next(n for n in range(at + 1, len(lines)) if lines[n].startswith(probe_output.SECTION))
+    ours = [f"{digest}  {path}" for path, digest in {**host.file_digests, **digests}.items()]
+    return [(PROBE, True, [*lines[: at + 1], *ours, *lines[end:]])]
 
 
 STEPS = [

@@ -211,7 +211,7 @@ def test_an_image_is_made_where_its_tag_is_not(found: str, count: int) -> None:
 class Shell:
     """A connected host whose commands are answered from a list."""
 
-    print_prefix = ""
+    name, print_prefix = "host", ""
 
     def __init__(self, *answers: tuple[bool, list[str]]) -> None:
         self.answers = list(answers)

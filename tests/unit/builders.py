@@ -11,7 +11,7 @@ from typing import Any
 from operations.plan import daemon_json
 from operations.plan.gpu import Gpu
 from operations.plan.observed import Container, Observed, RootFileSystem, StoredArtifact
-from operations.plan.packages import wanted_packages
+from operations.plan.packages import PACKAGE_KEYS, wanted_packages
 from operations.plan.profiles import EngineProfile
 from operations.plan.release import Release, plan_release
 from operations.plan.settings import Settings
@@ -105,6 +105,7 @@ def release(
 
 # path -> sha256 of the files the tool writes to /etc
 FILE_DIGESTS = {"/etc/yum.repos.d/docker-ce.repo": "1" * 64, "/etc/systemd/system/triton.service": "2" * 64}
+KEY_DIGESTS = dict.fromkeys(PACKAGE_KEYS, "7" * 64)
 RELEASE_DIGESTS = {"serve": "3" * 64, "model_repository/ensemble/config.pbtxt": "4" * 64}
 IMAGE_ID = f"sha256:{'5' * 64}"
 UNIT = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
@@ -126,7 +127,7 @@ def converged(wanted: Release) -> Observed:
         os_release={"ID": "ol", "VERSION_ID": "9.6"},
         architecture="x86_64",
         packages={name: (_installed(version),) for name, version in versions},
-        file_digests=FILE_DIGESTS,
+        file_digests={**FILE_DIGESTS, **KEY_DIGESTS},
         daemon_json=daemon_json_text(wanted),
         units={"docker.service": UNIT, "triton.service": UNIT},
         images={wanted.image.tag: IMAGE_ID},

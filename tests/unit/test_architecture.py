@@ -99,7 +99,7 @@ def test_the_walk_finds_the_operations() -> None:
     found = {ast.unparse(call.func) for path in STAGES for call in operation_calls(path)}
     assert found >= {
         "pinned",
-        "files.put",
+        "etc_files.written",
         "systemd.service",
         "detached.artifact",
         "detached.image",

@@ -7,7 +7,14 @@ from typing import Any
 
 from operations.plan import Release, Settings, daemon_json
 from operations.plan.difference import GROWN_SHARE
-from operations.plan.packages import CONFLICTING_PACKAGES, same_version, wanted_packages
+from operations.plan.openpgp import fingerprints
+from operations.plan.packages import (
+    CONFLICTING_PACKAGES,
+    DOCKER_KEY,
+    TOOLKIT_KEY,
+    same_version,
+    wanted_packages,
+)
 
 
 def test_root_file_system_covers_its_disk(host: Any, settings: Settings) -> None:
@@ -37,6 +44,16 @@ def test_package_repositories_are_as_rendered(host: Any, etc_files: dict[str, st
     for path, text in etc_files.items():
         if path.startswith("/etc/yum.repos.d/"):
             assert host.file(path).content_string == text, path
+
+
+def test_package_keys_are_the_pinned_ones_and_trusted(host: Any, settings: Settings) -> None:
+    trusted = host.check_output("rpm -q --qf '%{VERSION}\\n' gpg-pubkey").split()
+    for path, fingerprint in (
+        (DOCKER_KEY, settings.docker_gpg_fingerprint),
+        (TOOLKIT_KEY, settings.nvidia_container_toolkit_gpg_fingerprint),
+    ):
+        assert fingerprints(host.file(path).content_string) == [fingerprint], path
+        assert fingerprint[-8:].lower() in trusted, f"rpm does not trust {path}"
 
 
 def test_docker_runs_and_is_enabled(host: Any) -> None:

@@ -16,6 +16,11 @@ def test_current_is_the_desired_release(host: Any, release: Release) -> None:
     assert host.check_output(f"readlink --canonicalize {release.data_root}/current") == release.path
 
 
+def test_release_was_proven(host: Any, release: Release) -> None:
+    """Its golden answers were asked for when it was started, and nobody took it back since."""
+    assert host.file(f"{release.data_root}/verdicts/{release.id}").content_string.startswith("proven ")
+
+
 def test_every_file_is_as_the_manifest_records_it(host: Any, release: Release) -> None:
     recorded = manifests.recorded(manifests.read(host, release.path))
     assert manifests.found(host, release.path) == recorded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import shlex
 import socket
 from typing import Any
 
@@ -21,6 +22,8 @@ def test_unit_is_as_rendered_and_known_to_systemd(
 ) -> None:
     path = host_files.unit_path(release.settings)
     assert host.file(path).content_string == etc_files[path]
+    # a file that came back under a running service: systemd may refuse it, and says `no` to the next all the same
+    assert _property(host, release, "LoadState") == "loaded"
     assert _property(host, release, "NeedDaemonReload") == "no"
     assert _property(host, release, "FragmentPath") == path
 
@@ -42,6 +45,12 @@ def test_container_runs_the_image_of_the_release(
 ) -> None:
     wanted = host.check_output(f"docker image inspect --format '{{{{.Id}}}}' {release.image.tag}")
     assert container["Image"] == wanted
+
+
+def test_container_runs_the_planned_command(container: dict[str, Any], release: Release) -> None:
+    """Its label names the directory it was started from, whatever `serve` said at that moment."""
+    words = shlex.split(release.files["serve"].replace("\\\n", ""), comments=True)
+    assert container["Config"]["Cmd"] == words[words.index(release.image.tag) + 1 :]
 
 
 def test_container_serves_the_directories_that_are_there_now(
@@ -78,14 +87,18 @@ def test_network_does_not_reach_a_loopback_bind(target: Target, release: Release
 
 def test_models_are_ready(host: Any, release: Release) -> None:
     statuses = {
-        model: host.check_output(f"curl --silent --output /dev/null --write-out '%{{http_code}}' {url} || :")
+        model: host.check_output(
+            f"curl --silent --max-time 5 --output /dev/null --write-out '%{{http_code}}' {url} || :"
+        )
         for model, url in release.ready_urls.items()
     }
     assert statuses == dict.fromkeys(release.profile.asked_models, "200")
 
 
 def test_metrics_answer(host: Any, release: Release) -> None:
-    metrics = host.check_output(f"curl --silent --fail http://{release.address}:{release.ports[2]}/metrics")
+    metrics = host.check_output(
+        f"curl --silent --fail --max-time 5 http://{release.address}:{release.ports[2]}/metrics"
+    )
     assert "nv_inference_request_success" in metrics
 
 

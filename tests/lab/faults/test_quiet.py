@@ -1,0 +1,245 @@
+"""A host at rest: nothing touches what serves; a boot, a crash and a stop are survived, and told apart."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+import pytest
+
+from tests.lab.e2e.one_host import INVENTORY, PYINFRA, STARTED, OneHost
+from tests.lab.faults.conftest import Table
+from tests.lab.faults.interrupt import READY, STOPPING, Client, answers, converges, events, until
+from tests.lab.faults.load import load
+
+UNITS = ("docker.service", "containerd.service", "triton.service")
+RELOADS = 10
+SERVES_AGAIN_SECONDS = 60
+CRASHES = 5
+UNIT_FILE = "/etc/systemd/system/triton.service"
+# the server itself: the host sees the processes of its containers
+SERVER = "$(pgrep -o -x tritonserver)"
+# RestartSec, the start itself, and some for a machine that is busy
+RESTARTED_SECONDS = 60
+REFUSED_SECONDS = 60
+
+
+# Nothing to do
+
+
+def test_two_more_runs_touch_nothing(converged: OneHost, table: Table) -> None:
+    before, since = _container(converged), converged.now()
+    for _ in range(2):
+        done = converged.deploy()
+        assert done.code == 0, done.output
+        assert f"converged: release {converged.running_release()}" in done.output
+        assert "Starting operation" not in done.output
+    assert _container(converged) == before
+    assert _reloads(converged, since) == 0
+    for unit in UNITS:
+        assert events(converged, since, STARTED, unit) == []
+        assert events(converged, since, STOPPING, unit) == []
+    table.add("run with nothing to do: no reload, start or stop", 2, 2)
+
+
+def test_reloads_of_systemd_leave_the_container_alone(converged: OneHost, table: Table) -> None:
+    before, since = _container(converged), converged.now()
+    with converged.http() as url, load([url.removeprefix("http://")]) as people:
+        for _ in range(RELOADS):
+            converged.root("systemctl daemon-reload")
+            assert answers(converged)
+    # the same way of counting that says 0 above
+    assert _reloads(converged, since) == RELOADS
+    assert _container(converged) == before
+    assert people.lost == []
+    assert people.answered > 0
+    assert "converged: release" in converged.converge().output
+    table.add("systemctl daemon-reload", RELOADS, RELOADS, len(people.lost))
+
+
+# A boot
+
+
+@pytest.mark.parametrize("how", ["reboot", "power cut"])
+def test_serves_after_a_boot_by_itself(converged: OneHost, table: Table, how: str) -> None:
+    release = converged.running_release()
+    assert "docker.service" in converged.root("systemctl show --property=After --value triton").split()
+    number = str(converged.number)
+    began = time.monotonic()
+    if how == "reboot":
+        converged.lab("reboot", number)
+    else:
+        converged.lab("kill", number)
+        began = time.monotonic()
+        converged.lab("start", number)
+    until(lambda: answers(converged), SERVES_AGAIN_SECONDS, f"an answer after the {how}")
+    seconds = time.monotonic() - began
+    assert converged.running_release() == release
+    assert f"converged: release {release}" in converged.converge().output
+    table.add(f"{how} at idle: answers {seconds:.1f} s after it began", 1, 1)
+
+
+# The unit
+
+
+def test_unit_is_as_systemd_wants_it(converged: OneHost) -> None:
+    code, said = converged.try_root(f"systemd-analyze verify {UNIT_FILE} 2>&1 >/dev/null")
+    assert (code, said) == (0, "")
+
+
+def test_start_returns_when_the_models_answer_and_its_journal_names_the_release(converged: OneHost) -> None:
+    release, since = converged.running_release(), converged.now()
+    converged.root("systemctl stop triton")
+    assert not answers(converged)
+    # at once, on the host itself: no connection is made between the two
+    assert converged.root(f"systemctl start triton && curl --fail --silent {READY} && echo ready") == "ready"
+    assert any(release in line for line in converged.journal(since, "--unit=triton")), "R49"
+
+
+# Each process that could end
+
+KILLED = {
+    "tritonserver": SERVER,
+    "docker run": "$(systemctl show --property=MainPID --value triton)",
+    "containerd-shim": "$(pgrep -o -x containerd-shim)",
+}
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_killed_process_is_made_good(converged: OneHost, table: Table, name: str) -> None:
+    before = _container(converged)
+    release = converged.running_release()
+    converged.root("systemctl reset-failed triton")  # each fault begins with all of the unit's starts
+    converged.root(f"kill -9 {KILLED[name]}")
+    seconds = until(
+        lambda: _serves_another(converged, before[0]),
+        RESTARTED_SECONDS,
+        f"another server after {name} was killed",
+    )
+    assert converged.running_release() == release
+    assert converged.root("docker ps --all --format '{{.Names}}'") == "triton"
+    # the processes of the killed container are gone, too
+    assert len(converged.root("pgrep -x tritonserver").splitlines()) == 1
+    assert f"converged: release {release}" in converged.converge().output
+    table.add(f"kill -9 of {name}: answers again after {seconds:.1f} s", 1, 1)
+
+
+def test_five_crashes_end_in_a_failed_unit_that_is_seen_and_mended(converged: OneHost, table: Table) -> None:
+    since = converged.now()
+    crashed = 0
+    # a crash as soon as there is a server, until systemd gives up
+    converged.root(
+        "systemctl reset-failed triton; systemd-run --quiet --unit=crashes --property=RuntimeMaxSec=150 sh -c "
+        '\'while [ "$(systemctl show --property=ActiveState --value triton)" != failed ]; do '
+        "pkill -9 -x tritonserver; sleep 0.1; done'"
+    )
+    try:
+        until(
+            lambda: converged.try_root("systemctl is-failed --quiet triton")[0] == 0,
+            150,
+            "the unit to give up",
+        )
+    finally:
+        converged.root("systemctl stop crashes 2>/dev/null || :")
+    crashed = len(converged.journal(since, "--unit=triton", "MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c"))
+    assert crashed >= CRASHES - 1, f"gave up after {crashed} crashes"
+    looked = converged.deploy("--dry", "-y")
+    assert re.search(r"service +triton\.service +failed", looked.output), looked.output
+    status = converged.run(*PYINFRA, "-y", INVENTORY, "operations.release.status")
+    assert status.code == 0, status.output
+    done = converges(converged)
+    assert "gives the golden answer" in done.output
+    table.add(f"crash loop: unit failed after {crashed} crashes, seen in the table", crashed, crashed)
+
+
+# Containers that have the server's name
+
+
+@pytest.mark.parametrize("state", ["exited", "created"])
+def test_stale_container_of_ours_is_replaced(converged: OneHost, table: Table, state: str) -> None:
+    image = converged.current()["image"]["tag"]
+    label = f"--label tritonhost.release={converged.running_release()}"
+    converged.root("systemctl stop triton")
+    verb = "run" if state == "exited" else "create"
+    stale = converged.root(
+        f"docker {verb} --name triton {label} --entrypoint true {image} >/dev/null; "
+        "docker inspect --format '{{.Id}} {{.State.Status}}' triton"
+    )
+    assert stale.endswith(f" {state}")
+    converged.root("systemctl start triton")
+    assert answers(converged)
+    assert converged.container()["Id"] != stale.split()[0]
+    assert converged.root("docker ps --all --format '{{.Names}}'") == "triton"
+    assert "converged: release" in converged.converge().output
+    table.add(f"stale container of ours, {state}", 1, 1)
+
+
+def test_foreign_container_of_that_name_is_refused_and_left_alone(converged: OneHost, table: Table) -> None:
+    image = converged.current()["image"]["tag"]
+    converged.root("systemctl stop triton")
+    foreign = converged.root(f"docker run --detach --name triton --entrypoint sleep {image} 600")
+    since = converged.now()
+    try:
+        with Client(converged) as client:
+            # the server's script refuses at once: nobody has to wait for start_timeout_s
+            done = client.ended(REFUSED_SECONDS)
+        found = converged.root("docker inspect --format '{{.Id}} {{.State.Status}}' triton")
+    finally:
+        converged.root("systemctl stop triton; docker rm --force triton")
+    assert done.code != 0, done.output
+    assert "a container called triton exists that is not ours" in "\n".join(
+        converged.journal(since, "--unit=triton")
+    )
+    assert "a container called triton exists that is not ours" in done.output, "said where the operator looks"
+    assert found == f"{foreign} running", "it was touched"
+    converges(converged)
+    table.add("foreign container of the server's name: refused, untouched", 1, 1)
+
+
+# A stop
+
+
+PEOPLE = 8
+# Each asks for a long answer; the service is stopped as soon as all of them are connected.
+ASKED_AND_STOPPED = (
+    "for person in $(seq {people}); do curl --silent --output /run/answer-$person --write-out '%{{http_code}}\\n' "
+    "--data '{words}' http://127.0.0.1:8000/v2/models/ensemble/generate & done; "
+    "n=0; until [ $(ss -Htn state established '( dport = :8000 )' | wc -l) -ge {people} ] || [ $n -gt 500 ]; "
+    "do n=$((n + 1)); sleep 0.01; done; "
+    "systemctl stop triton; wait"
+)
+
+
+def test_stop_lets_requests_get_their_answers(converged: OneHost, table: Table) -> None:
+    since = converged.now()
+    words = json.dumps({"text_input": "What is", "max_tokens": 600, "bad_words": "", "stop_words": ""})
+    codes = converged.root(ASKED_AND_STOPPED.format(people=PEOPLE, words=words)).splitlines()
+    said = converged.journal(since, "--unit=triton")
+    # tritonserver counts down from its own 30 s while somebody waits for an answer
+    left = [
+        int(found[1]) for line in said if (found := re.search(r"Timeout (\d+): Found 0 model versions", line))
+    ]
+    assert left and left[0] < 30, "nobody was waiting for an answer when it was stopped: nothing was tested"
+    assert codes == ["200"] * PEOPLE
+    for person in range(1, PEOPLE + 1):
+        assert json.loads(converged.root(f"cat /run/answer-{person}; rm /run/answer-{person}"))["text_output"]
+    assert not [line for line in said if "SIGKILL" in line or "timed out" in line.lower()], said
+    assert converged.root("systemctl show --property=Result --value triton") == "success"
+    converges(converged)
+    table.add(f"stop with {PEOPLE} requests in flight: all answered in {30 - left[0]} s", 1, 1, 0)
+
+
+def _container(site: OneHost) -> tuple[str, str]:
+    found = site.container()
+    return found["Id"], found["State"]["StartedAt"]
+
+
+def _serves_another(site: OneHost, before: str) -> bool:
+    code, found = site.try_root("docker inspect --format '{{.Id}}' triton")
+    return code == 0 and found != before and answers(site)
+
+
+def _reloads(site: OneHost, since: str) -> int:
+    """How often systemd read its units again since then."""
+    return sum(line.startswith("Reloading") for line in site.journal(since, "_PID=1"))
