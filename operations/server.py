@@ -96,14 +96,11 @@ def judged(host: Host, data_root: str, release_id: str, verdict: str, reason: st
     shell(host, host_script("judge.sh", variables))
 
 
-def measured(
-    host: Host, settings: Settings, release_id: str, figures: Mapping[str, float | None], alone: bool
-) -> None:
+def measured(host: Host, settings: Settings, release_id: str, figures: Mapping[str, float | None]) -> None:
     """
-    Remember on the host what was measured of a release; the next swap is planned with it.
+    Remember on the host what was measured of a release, which runs alone now; the next swap is planned with it.
 
     + figures: load_s, answer_s, in seconds; None leaves what was known before
-    + alone: whether no other server of ours was running: then the GPUs' memory in use is this one's
     """
     known = [f"{name}={value:.3f}" for name, value in figures.items() if value is not None]
     gpus = settings.gpu_ids if isinstance(settings.gpu_ids, str) else ",".join(map(str, settings.gpu_ids))
@@ -112,7 +109,6 @@ def measured(
         "RELEASE": release_id,
         "MEASURED": " ".join(known),
         "GPUS": gpus,
-        "ALONE": "1" if alone else "",
     }
     shell(host, host_script("measure.sh", variables))
 

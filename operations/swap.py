@@ -91,7 +91,7 @@ def _serve(state: State, host: Host, swap: _Swap) -> bool:
         problem = _swap(host, swap)
         if not problem:
             judged(host, release.data_root, release.id, "proven")
-            measured(host, release.settings, release.id, swap.figures, alone=True)
+            measured(host, release.settings, release.id, swap.figures)
             what = f"serves, {swap.way.way}, {swap.cost}" if swap.way else "serves, asked again"
             rollout.note(host, what, release.id)
             return True

@@ -1,12 +1,12 @@
 # Remembers what was measured of a release that was proven: DATA_ROOT, RELEASE (an id), MEASURED (key=value, one line),
-# GPUS (indices, or all). What is known already and was not measured this time is kept.
+# GPUS (indices, or all). Asked when no other server of ours runs: the memory in use is this one's. What is known already and was not measured this time is kept.
 
 set -eu
 mkdir -p "$DATA_ROOT/measurements"
 cd "$DATA_ROOT/measurements"
 memory=$(nvidia-smi --query-gpu=index,memory.used --format=csv,noheader,nounits 2>/dev/null | awk -F', *' -v wanted=",$GPUS," \
     '(wanted == ",all," || index(wanted, "," $1 ",")) && $2 ~ /^[0-9]+$/ && $2 > most { most = $2 } END { print most + 0 }') || :
-[ -z "$memory" ] || [ -z "$ALONE" ] || MEASURED="$MEASURED gpu_mib=$memory"
+[ -z "$memory" ] || MEASURED="$MEASURED gpu_mib=$memory"
 for pair in $(cat "$RELEASE" 2>/dev/null); do
     case " $MEASURED " in *" ${pair%%=*}="*) ;; *) MEASURED="$MEASURED $pair" ;; esac
 done

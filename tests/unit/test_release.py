@@ -34,6 +34,10 @@ DOWNSTREAM_OF_IMAGE = {"image", "checkpoint", "engine", "release"}
         ({"git_mirrors": {"https://github.com/": "https://mirror.invalid/"}}, {}, [gpu()], set()),
         ({"image_registry": "mirror.invalid:5000"}, {}, [gpu()], set()),
         ({"stop_timeout_s": 90}, {}, [gpu()], set()),
+        # how it is upgraded
+        ({"soak_s": 60, "latency_factor": 9.0, "drain_s": 5, "max_unavailable": 2}, {}, [gpu()], set()),
+        ({"keep_releases": 9, "retry_failed": True}, {}, [gpu()], set()),
+        ({"front": "haproxy"}, {}, [gpu()], {"release"}),
         ({}, {"summary": "another"}, [gpu()], set()),
         ({}, {}, [gpu(driver="590.44.01")], set()),
         ({}, {}, [gpu(uuid="GPU-other", memory_free_mib=1)], set()),

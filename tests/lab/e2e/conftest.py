@@ -14,9 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import machine
-from tests.lab.e2e.one_host import OneHost
-from tests.lab.settings import from_environment
+from tests.lab.e2e.one_host import OneHost, settings_of_lab
 
 # The order is part of the tests: what needs a bare host comes first, and each goes on with the host it finds.
 ORDER = (
@@ -44,16 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def site() -> Iterator[OneHost]:
     """A lab of one host, as `lab up 1` makes it."""
-    net = os.environ.get("LAB_E2E_NET", "10.98.0")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAB_NET", net)
-        for name in ("LAB_STATE", "LAB_OS"):
-            patch.delenv(name, raising=False)
-        settings = from_environment()
-        lacking = machine.missing(settings)
-    if lacking:
-        pytest.fail("; ".join(lacking))
-    ours = OneHost(settings)
+    ours = OneHost(settings_of_lab(os.environ.get("LAB_E2E_NET", "10.98.0")))
     if not KEEP:
         ours.lab("down")
     ours.lab("up", "1")

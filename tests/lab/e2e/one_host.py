@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tests.lab.settings import REPOSITORY, Settings
+import pytest
+
+from tests.lab import machine
+from tests.lab.settings import REPOSITORY, Settings, from_environment
 from tests.verify.connection import Target, connected
 
 INVENTORY = "inventories/lab.py"
@@ -27,6 +30,25 @@ DEPLOY = [*PYINFRA, "-y", INVENTORY, "deploy.py"]
 # systemd's MESSAGE_ID of "unit started": https://github.com/systemd/systemd/blob/main/catalog/systemd.catalog.in
 STARTED = "39f53479d3a045ac8e11786248231fbf"
 DATA_ROOT = "/var/lib/tritonhost"
+
+
+def settings_of_lab(net: str, **variables: str) -> Settings:
+    """
+    The settings of a lab on a network of its own, whatever the environment says of another; fails the test without one.
+
+    + net: the first three numbers of the network
+    + variables: further LAB_ variables
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("LAB_STATE", "LAB_OS"):
+            patch.delenv(name, raising=False)
+        for name, value in {"LAB_NET": net, **variables}.items():
+            patch.setenv(name, value)
+        settings = from_environment()
+        lacking = machine.missing(settings)
+    if lacking:
+        pytest.fail("; ".join(lacking))
+    return settings
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import machine
-from tests.lab.e2e.one_host import OneHost
-from tests.lab.settings import from_environment
+from tests.lab.e2e.one_host import OneHost, settings_of_lab
 
 HERE = Path(__file__).parent
 KEEP = bool(os.environ.get("LAB_FAULTS_KEEP"))
@@ -84,14 +82,7 @@ def table() -> Table:
 
 def lab_of(hosts: int, net: str = NET) -> Iterator[list[OneHost]]:
     """A lab of so many hosts that serve MODEL by default, while the generator is suspended."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAB_NET", net)
-        for name in ("LAB_STATE", "LAB_OS"):
-            patch.delenv(name, raising=False)
-        settings = from_environment()
-        lacking = machine.missing(settings)
-    if lacking:
-        pytest.fail("; ".join(lacking))
+    settings = settings_of_lab(net)
     ours = [OneHost(settings, number) for number in range(1, hosts + 1)]
     for host in ours:
         host.environment["LAB_MODEL"] = MODEL

@@ -118,6 +118,29 @@ def test_a_bad_upgrade_is_taken_back_by_itself(name: str, converged: OneHost, ta
     table.add(f"bad upgrade: {name}", 1, 1, len(people.lost))
 
 
+def test_a_way_back_that_fails_too_is_loud_and_the_next_run_repairs_it(
+    converged: OneHost, table: Table
+) -> None:
+    before = converged.running_release()
+    # the release before is gone from its place when it is to be put back
+    hidden = f"{DATA_ROOT}/releases/.{before}.hidden"
+    script = f"old={before}; {NEW} mv {DATA_ROOT}/releases/{before} {hidden}; docker kill triton"
+    converged.root(
+        "systemctl stop lab-fault 2>/dev/null; systemctl reset-failed lab-fault 2>/dev/null; "
+        f"systemd-run --quiet --unit=lab-fault sh -c {_quoted(script)}"
+    )
+    done = converged.deploy("--data", "retry_failed=true", overrides=delay(950))
+    assert done.code == 1, done.output
+    assert f"previous release {before} could not be put back: " in done.output, done.output
+    assert f"no manifest in {DATA_ROOT}/releases/{before}" in done.output
+    assert "DOWN: " in done.output.split("--> Hosts:")[1]
+    assert "Traceback" not in done.output
+    converged.root(f"mv {hidden} {DATA_ROOT}/releases/{before}")
+    converged.converge()
+    assert converged.running_release() == before
+    table.add("bad upgrade whose way back fails too", 1, 1, "not asked")
+
+
 def _quoted(script: str) -> str:
     return "'" + script.replace("'", "'\\''") + "'"
 
