@@ -46,7 +46,8 @@ def serving(release: Release) -> Generator[FunctionCommand, None, None]:
     current = observed.current == release.id
     unit = f"{release.settings.service_name}.service"
     active = observed.units.get(unit, {}).get("ActiveState") == "active"
-    starting = current and observed.units.get(unit, {}).get("ActiveState") == "activating"
+    # not one that waits for its next try (auto-restart): what it failed for may have been made meanwhile
+    starting = current and observed.units.get(unit, {}).get("SubState") in ("start", "start-post")
     problems = [f"{what}: {found}" for _, what, found, _ in running_problems(release, observed)]
     if not active:
         problems = problems or ["service: not active"]
@@ -141,7 +142,9 @@ def _start_current(host: Host, swap: _Swap) -> str:
     if not ok:
         return " ".join(output[-3:]) or "the host did not answer"
     swap.switched = True
-    return start(host, release.settings, join=swap.starting)
+    if swap.starting and not start(host, release.settings, join=True):
+        return ""
+    return start(host, release.settings)
 
 
 def _side_by_side(host: Host, swap: _Swap) -> str:
