@@ -512,7 +512,7 @@ def test_long_words_do_not_take_long() -> None:
             deployment(**{field: "ab" * 10**6})
     with pytest.raises(PlanError):
         check_precision("float16", None, None, "x", "8.6", "1." * 10**6)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5, "linear in a million characters, not quadratic"
 
 
 def test_a_near_word_is_suggested() -> None:
