@@ -52,6 +52,9 @@ _run = _Run()
 def watch() -> None:
     """Follow the run from here on: who fails where, and the report when it ends."""
     if not any(isinstance(handler, _Watch) for handler in current_state.callback_handlers):
+        # pyinfra says in one line why a run ended, and gevent would print the traceback of it as well: a fact that fails on
+        # the last host ends the run with an exception (get_fact and fail_hosts, 3.10)
+        gevent.get_hub().NOT_ERROR += (PyinfraError,)
         current_state.add_callback_handler(_Watch())  # type: ignore[no-untyped-call]
 
 
@@ -168,6 +171,15 @@ def _set(host: Host, stage: Any) -> None:
     _run.places[host.name] = replace(_run.places[host.name], stage=stage)
 
 
+def _status(name: str, failed: bool) -> str:
+    status = _run.statuses.get(name, "")
+    return (
+        "failed: see the lines above; what serves was left as it is"
+        if failed and status == UNCHANGED
+        else status
+    )
+
+
 class _Watch(BaseStateCallback):
     """pyinfra's callbacks: they are static, so what they know is in `_run`."""
 
@@ -204,7 +216,7 @@ class _Watch(BaseStateCallback):
             (
                 each.name,
                 _run.releases.get(each.name, ""),
-                _run.statuses.get(each.name)
+                _status(each.name, each in state.failed_hosts)
                 or ("unreachable" if each in state.failed_hosts else "left out by --limit or --exclude"),
             )
             for each in state.inventory

@@ -107,8 +107,6 @@ def _artifact(artifact: Artifact, observed: Observed) -> Rows:
         yield artifact.kind, artifact.key, _why_new(artifact, observed), "complete"
     elif stored.problem:
         yield artifact.kind, artifact.key, stored.problem, "complete"
-    elif changed := differing(artifact.inputs, stored.inputs):
-        yield artifact.kind, artifact.key, f"its manifest says: {'; '.join(changed)}", "the planned inputs"
 
 
 def _complete(artifact: Artifact, observed: Observed) -> bool:

@@ -73,11 +73,10 @@ PODMAN_INSTALLED = Mutation(
     "podman",
 )
 KEY_EMPTIED = Mutation(
-    # the probe reads no key: whatever makes the packages' stage run repairs it
     ": >/etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce",
     "test_package_keys_are_the_pinned_ones_and_trusted",
     "packages",
-    made_visible="echo >>/etc/yum.repos.d/docker-ce.repo",
+    "/etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce",
 )
 
 # Container runtime

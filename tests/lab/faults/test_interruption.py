@@ -500,7 +500,7 @@ def test_power_taken_while_daemon_json_is_written(foreign: OneHost, table: Table
     machine = Host(foreign.settings, foreign.number)
     release = foreign.running_release()
     conditions = (
-        "test -e /etc/docker/.daemon.json.new",
+        "test -e /etc/docker/.daemon.json.unread",
         f"grep -q power=1 {DAEMON_JSON}",
         "systemctl show --property=ActiveState --value docker | grep -q activating",
     )
