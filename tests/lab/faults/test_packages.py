@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.e2e.one_host import Done, OneHost, difference_rows
+from tests.lab.faults.conftest import Table
 from tests.lab.rpm import docker, nvidia
 from tests.lab.shell import run
 
@@ -71,12 +72,13 @@ FIRST, SECOND = (
 )
 
 
-def test_upgrade_and_downgrade_keep_the_release_serving(converged: OneHost) -> None:
+def test_upgrade_and_downgrade_keep_the_release_serving(converged: OneHost, table: Table) -> None:
     for wanted in (SECOND, FIRST):
         done = _followed(converged, wanted)
         # docker's own package restarts it, and the server with it
         assert "gives the golden answer" in done.output
     converged.verified()  # knows the inventory's versions alone
+    table.add("docker-ce, containerd.io and the toolkit upgraded, and back again", 2, 2)
 
 
 def test_upgrade_of_the_container_toolkit_alone_does_not_touch_the_container(converged: OneHost) -> None:
@@ -88,7 +90,7 @@ def test_upgrade_of_the_container_toolkit_alone_does_not_touch_the_container(con
 
 
 @pytest.mark.parametrize("name", ["docker-ce", "nvidia-container-toolkit"])
-def test_pin_that_no_repository_holds_changes_nothing(converged: OneHost, name: str) -> None:
+def test_pin_that_no_repository_holds_changes_nothing(converged: OneHost, table: Table, name: str) -> None:
     before, answer = _state(converged), _answer(converged)
     epoch, release = ("3:", "1.el{os_major}") if name == "docker-ce" else ("", "1")
     missing = f"{epoch}99.0.0-{release}"
@@ -114,6 +116,7 @@ def test_pin_that_no_repository_holds_changes_nothing(converged: OneHost, name: 
     assert _answer(converged) == answer
     assert converged.litter() == []
     assert "converged: release" in converged.converge().output
+    table.add(f"pin of {name} that no repository holds: refused, untouched", 1, 1)
 
 
 def test_version_published_since_the_host_last_looked_is_found(converged: OneHost, tmp_path: Path) -> None:
