@@ -159,8 +159,8 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
         succeeded = True
         if _run.statuses[host.name] == UNCHANGED:
             note(host, "repaired: what differed is as it should be")
-    except NestedOperationError:
-        pass  # said already, by the operation itself
+    except (NestedOperationError, PyinfraError):
+        pass  # said already: by the operation itself, or by its fact that found no connection
     finally:
         # whatever happens: a host that waits must not wait for ever
         _set(host, "done" if succeeded else "failed")
