@@ -42,6 +42,7 @@ class _Run:
         self.releases: dict[str, str] = {}
         self.statuses: dict[str, str] = {}
         self.failed: set[str] = set()  # whose status says why already
+        self.containers: dict[str, str] = {}
         self.began = False
         self.reported = False
 
@@ -64,7 +65,14 @@ def expect(observed: Observed) -> None:
     serving = container.labels.get("tritonhost.release", "") if container and container.running else ""
     _run.places[host.name] = Place(host.name, bool(serving))
     _run.releases[host.name] = serving
+    _run.containers[host.name] = container.id if container else ""
     _run.statuses[host.name] = UNCHANGED
+
+
+def started_meanwhile(host: Host, observed: Observed) -> bool:
+    """Whether another container serves than when the host was looked at: docker's own upgrade restarts what runs in it."""
+    now = observed.container.id if observed.container else ""
+    return _run.containers.get(host.name, now) != now
 
 
 def note(host: Host, status: str, release: str = "") -> None:

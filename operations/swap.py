@@ -52,7 +52,8 @@ def serving(release: Release) -> Generator[FunctionCommand, None, None]:
     if not active:
         problems = problems or ["service: not active"]
     empty = [f"{what}: {found}" for _, what, found, _ in empty_encoders(release, observed)]
-    if current and not problems and not empty and observed.verdicts.get(release.id):
+    asked = observed.verdicts.get(release.id) and not rollout.started_meanwhile(host, observed)
+    if current and not problems and not empty and asked:
         host.noop(f"release {release.id} serves")
         return
     container = observed.container
