@@ -59,6 +59,13 @@ def planned() -> tuple[Release, Observed]:
     settings = from_host_data(host.data.dict(), host.name)  # type: ignore[no-untyped-call]
     profile = load_profile(settings.model, settings.profile_overrides)
     observed = observe(settings, profile)
+    if observed.noise:
+        raise PlanError(
+            "login shell",
+            observed.noise,
+            "no output of its own",
+            "what it says would be taken for answers: let ~/.bashrc be silent where the shell is not interactive",
+        )
     os_major = check_os(dict(observed.os_release), observed.architecture)
     if observed.gpu_problem:
         raise PlanError("GPUs", observed.gpu_problem, "a working NVIDIA driver")

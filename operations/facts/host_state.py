@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
 from pyinfra.api.exceptions import FactProcessError
@@ -88,7 +89,9 @@ def observed(output: list[str]) -> Observed:
     current = links.get("current", "").rsplit("/", 1)[-1]
     gpus, gpu_problem = _gpus(part["gpus"])
     resources = _tabbed(part["resources"])
+    spoken = list(takewhile(lambda line: not line.startswith(_SECTION), output))
     return Observed(
+        noise=" ".join(" ".join(spoken).split()),
         os_release=_assignments(part["os-release"]),
         architecture="".join(part["architecture"]).strip(),
         packages=package_versions(part["packages"]),

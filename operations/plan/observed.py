@@ -44,6 +44,7 @@ class RootFileSystem:
 class Observed:
     """A host, as it was seen in one round trip."""
 
+    noise: str = ""  # what the login shell says of itself, before anything it is asked
     os_release: Mapping[str, str] = field(default_factory=dict)
     architecture: str = ""
     packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> epoch:version-release

@@ -32,6 +32,11 @@ def test_a_converged_host_s_output_is_read_as_a_converged_host() -> None:
     assert found.gpus == (gpu(),)
 
 
+def test_what_a_login_shell_says_of_itself_is_no_answer() -> None:
+    assert observed(["Welcome  to", "this host", *probe_output.bare()]).noise == "Welcome to this host"
+    assert observed(probe_output.bare()).noise == ""
+
+
 def test_a_bare_host() -> None:
     found = observed(probe_output.bare())
     assert (found.os_major, found.architecture) == ("9", "x86_64")

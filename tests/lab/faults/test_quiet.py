@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.e2e.one_host import INVENTORY, PYINFRA, STARTED, OneHost
 from tests.lab.faults.conftest import Table
-from tests.lab.faults.interrupt import READY, STOPPING, Client, answers, converges, events, until
+from tests.lab.faults.interrupt import READY, STOPPING, Client, answers, converges, delay, events, until
 from tests.lab.faults.load import load
 
 UNITS = ("docker.service", "containerd.service", "triton.service")
@@ -103,7 +103,28 @@ KILLED = {
     "tritonserver": SERVER,
     "docker run": "$(systemctl show --property=MainPID --value triton)",
     "containerd-shim": "$(pgrep -o -x containerd-shim)",
+    "dockerd": "$(pgrep -x dockerd)",
 }
+
+
+def test_login_shell_that_talks_is_refused_and_not_taken_for_an_answer(
+    converged: OneHost, table: Table
+) -> None:
+    before = _container(converged)
+    converged.root(
+        "cp -p /home/opc/.bashrc /root/bashrc.kept 2>/dev/null; sed -i '1i echo Welcome to this host' /home/opc/.bashrc || echo 'echo Welcome to this host' >/home/opc/.bashrc"
+    )
+    try:
+        done = converged.deploy(overrides=delay(977))
+    finally:
+        converged.root(
+            "[ -e /root/bashrc.kept ] && mv /root/bashrc.kept /home/opc/.bashrc || rm /home/opc/.bashrc"
+        )
+    assert done.code == 1, done.output
+    assert "login shell: found Welcome to this host, expected no output of its own" in done.output
+    assert _container(converged) == before
+    assert "converged: release" in converged.converge().output
+    table.add("login shell that talks: refused, untouched", 1, 1)
 
 
 @pytest.mark.parametrize("name", KILLED)
