@@ -60,7 +60,6 @@ if wanted:
             front.install,
             swap.serve,
             front.lead,
-            database.leave,
         ],
     )
     release.collect(release=wanted)

@@ -13,7 +13,6 @@ from pyinfra.operations import files, systemd
 
 from operations import detached, etc_files, host_files
 from operations.facts.database import DatabaseState, Majors, RunningKey
-from operations.facts.units import UnitStates
 from operations.plan import commands
 from operations.plan.migrations import script
 from operations.plan.release import Database, Release
@@ -40,29 +39,6 @@ def run(release: Release) -> None:
     systemd.service(name="Enable and start the database", service=unit, running=True, enabled=True)
     running(name="Run the database from its image", database=database)
     migrated(name="Migrate the database", database=database)
-
-
-@deploy("Database")
-def leave(release: Release) -> None:
-    """After a swap to a model that looks nothing up: the database rests, and its documents stay."""
-    if release.database is None:
-        resting(name="Let the database rest", unit=f"{release.settings.service_name}-database.service")
-
-
-@operation()
-def resting(unit: str) -> Generator[str, None, None]:
-    """
-    The unit does not run, now and after a boot; where there is none, nothing is done.
-
-    + unit: its full name
-
-    A rollback to a release that needs it starts it again: the service wants it.
-    """
-    states = host.get_fact(UnitStates, unit=unit)
-    if states.get("UnitFileState") != "enabled" and states.get("ActiveState") != "active":
-        host.noop(f"{unit} rests")
-        return
-    yield f"systemctl disable --quiet --now {unit}"
 
 
 @operation()

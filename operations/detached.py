@@ -134,7 +134,8 @@ def follow(host: Host, title: str, unit: str, cursor: str, ended: Sequence[str],
         lines, cursor, properties = _read_follow(output, cursor)
         recent = [*recent, *lines][-40:]
         _show(host, title, unit, lines, time.monotonic() - began)
-        if properties.get("SubState") in ended:
+        # a job that waits is a restart between its stop and its start
+        if properties.get("SubState") in ended and properties.get("Job", "0") in ("", "0"):
             return Ended(properties, recent)
 
 

@@ -37,22 +37,6 @@ class FrontState(FactBase[Front]):
         return Front(output[0] == "front=active", output[1] == "beside=active", f"{text}\n" if text else "")
 
 
-class UnitStates(FactBase[dict[str, str]]):
-    """
-    UnitFileState and ActiveState of a unit; empty words where systemd has never heard of it.
-
-    + unit: its full name
-    """
-
-    default = dict
-
-    def command(self, unit: str) -> str:
-        return f"systemctl show --property=UnitFileState,ActiveState {shlex.quote(unit)}"
-
-    def process(self, output: list[str]) -> dict[str, str]:
-        return dict(line.split("=", 1) for line in output if "=" in line)
-
-
 class ReloadNeeded(FactBase[bool]):
     """Whether the unit's file on disk is not what systemd has read: newer, or not there when it looked."""
 

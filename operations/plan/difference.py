@@ -207,10 +207,6 @@ def running_problems(release: Release, observed: Observed) -> Rows:
 def _database(release: Release, observed: Observed, digests: Mapping[str, str]) -> Rows:
     database = release.database
     if database is None:
-        unit = f"{release.settings.service_name}-database.service"
-        found = observed.units.get(unit, {})
-        if found.get("ActiveState") == "active" or found.get("UnitFileState") == "enabled":
-            yield "database", unit, "left by a model that looks documents up", "at rest"
         return
     unit = f"{database.service}.service"
     yield from _unit("database", unit, observed)

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from operations.database import readable, resting, running
+from operations.database import readable, running
 from operations.facts.database import Majors, RunningKey
-from operations.facts.units import UnitStates
 from operations.plan.difference import difference
 from operations.plan.release import plan_release
 from tests.operations.harness import Host, commands_of, refusal_of
@@ -51,26 +50,7 @@ def test_a_container_of_other_options_is_started_anew(found: str, commands: int)
     assert len(commands_of(running, Host({RunningKey: found}), database=DATABASE)) == commands
 
 
-@pytest.mark.parametrize(
-    ("states", "expected"),
-    [
-        ({"UnitFileState": "", "ActiveState": "inactive"}, 0),
-        ({"UnitFileState": "disabled", "ActiveState": "inactive"}, 0),
-        ({"UnitFileState": "enabled", "ActiveState": "active"}, 1),
-        ({"UnitFileState": "disabled", "ActiveState": "active"}, 1),
-    ],
-)
-def test_the_database_of_a_model_that_is_gone_rests(states: dict[str, str], expected: int) -> None:
-    found = commands_of(resting, Host({UnitStates: states}), unit="triton-database.service")
-    assert len(found) == expected
-
-
-def test_a_left_database_and_an_older_schema_are_differences() -> None:
-    language = plan_release(settings(), [gpu()])
-    host = converged(language)
-    left = {"triton-database.service": {"ActiveState": "active", "UnitFileState": "enabled"}}
-    rows = difference(language, replace(host, units={**host.units, **left}), {})
-    assert [(row.stage, row.what) for row in rows] == [("database", "triton-database.service")]
+def test_an_older_schema_is_a_difference_and_a_newer_one_is_none() -> None:
     assert SEARCH.database is not None
     newest = max(SEARCH.database.migrations)
     for version, differs in (
