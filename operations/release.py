@@ -41,10 +41,15 @@ def link_script(data_root: str, link: str, release_id: str) -> str:
     return f"cd {place} && ln -sfn releases/{release_id} .{link}.new && mv -T .{link}.new {link}"
 
 
+def switched(host: Host, data_root: str, release_id: str) -> str:
+    """Switch; what went wrong, or nothing: then `current` points where it did."""
+    ok, output = shell(host, switch_script(data_root, release_id))
+    return "" if ok else " ".join(output[-3:]) or "the host did not answer"
+
+
 def put_back(host: Host, settings: Settings, release_id: str) -> str:
     """A release that is on the host is current again and serves; what went wrong, or nothing."""
-    ok, output = shell(host, switch_script(settings.data_root, release_id))
-    problem = start(host, settings) if ok else " ".join(output[-3:])
+    problem = switched(host, settings.data_root, release_id) or start(host, settings)
     if not problem:
         # with the front that it was started with; start_server.sh has stopped it for one that had none
         front = f"{settings.service_name}-front.service"

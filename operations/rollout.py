@@ -61,11 +61,9 @@ def watch() -> None:
 
 def expect(observed: Observed) -> None:
     """The host is to be changed; what it serves meanwhile decides whether it has to wait for its turn."""
-    container = observed.container
-    serving = container.labels.get("tritonhost.release", "") if container and container.running else ""
-    _run.places[host.name] = Place(host.name, bool(serving))
-    _run.releases[host.name] = serving
-    _run.containers[host.name] = container.id if container else ""
+    _run.places[host.name] = Place(host.name, bool(observed.serving))
+    _run.releases[host.name] = observed.serving
+    _run.containers[host.name] = observed.container.id if observed.container else ""
     _run.statuses[host.name] = UNCHANGED
 
 

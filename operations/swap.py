@@ -20,7 +20,7 @@ from operations.plan import gates
 from operations.plan import swap as plan_swap
 from operations.plan.difference import empty_encoders, running_problems
 from operations.plan.release import Release, Server
-from operations.release import link_script, put_back, switch_script
+from operations.release import link_script, put_back, switched
 from operations.server import answer_seconds, answered, judged, measured, soaked, start
 from operations.tunnel import forwarded
 
@@ -56,12 +56,10 @@ def serving(release: Release) -> Generator[FunctionCommand, None, None]:
     if current and not problems and not empty and asked:
         host.noop(f"release {release.id} serves")
         return
-    container = observed.container
-    running = container.labels.get("tritonhost.release", "") if container and container.running else ""
     way = plan_swap.swap(release, observed) if problems else None
     comparable = plan_swap.comparable(release, observed)
     yield FunctionCommand(
-        _serve, (_Swap(release, way, problems, bool(empty), running, starting, comparable),), {}
+        _serve, (_Swap(release, way, problems, bool(empty), observed.serving, starting, comparable),), {}
     )
 
 
@@ -115,8 +113,7 @@ def _swap(host: Host, swap: _Swap) -> str:
     release, way = swap.release, swap.way
     if way is None:
         # it runs already; `current` may be gone all the same, or lead elsewhere at the next start
-        ok, output = shell(host, switch_script(release.data_root, release.id))
-        return _gates(host, swap, swap.stays) if ok else " ".join(output[-3:])
+        return switched(host, release.data_root, release.id) or _gates(host, swap, swap.stays)
     logger.info(f"{host.print_prefix}release {release.id}: {way} ({'; '.join(swap.problems)})")
     if swap.comparable:
         swap.before_s = answer_seconds(host, swap.stays, release.profile.golden)
@@ -139,9 +136,8 @@ def _in_place(host: Host, swap: _Swap) -> str:
 
 def _start_current(host: Host, swap: _Swap) -> str:
     release = swap.release
-    ok, output = shell(host, switch_script(release.data_root, release.id))
-    if not ok:
-        return " ".join(output[-3:]) or "the host did not answer"
+    if problem := switched(host, release.data_root, release.id):
+        return problem
     swap.switched = True
     if swap.starting and not start(host, release.settings, join=True):
         return ""

@@ -13,7 +13,8 @@ haproxy -c -q -f "$CONFIGURATION.new" || {
 mv -T "$CONFIGURATION.new" "$CONFIGURATION"
 if ! systemctl is-active --quiet "$FRONT.service"; then
     systemctl reset-failed "$FRONT.service" 2>/dev/null
-    systemctl enable --quiet "$FRONT.service" && systemctl start "$FRONT.service" || exit 1
+    systemctl enable --quiet "$FRONT.service" && systemctl start "$FRONT.service"
+    exit # it knows no other configuration
 fi
 main=$(systemctl show --property=MainPID --value "$FRONT.service")
 before=$(cat "/proc/$main/task/$main/children")

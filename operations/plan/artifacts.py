@@ -167,14 +167,14 @@ class HostCommand:
     """
     A long command on the host itself, such as one of dnf's: it goes on to its end when the connection is lost.
 
-    + name: what the unit is called after
+    + title: what the operator reads, and the unit is called after
     + identity: what the wanted state is made of: two runs that want the same share the unit
-    + done: what is so when it has succeeded
+    + result: what is there when it is done
     """
 
-    name: str
+    title: str
     commands: tuple[tuple[str, ...], ...]
-    done: str
+    result: str
     identity: Inputs
     files: Mapping[str, str] = field(default_factory=dict)
     needs_token: bool = False
@@ -182,17 +182,7 @@ class HostCommand:
     @property
     def unit(self) -> str:
         """The transient unit that runs it."""
-        return f"tritonhost-{self.name}-{key_of({'kind': self.name, **self.identity})}"
-
-    @property
-    def title(self) -> str:
-        """For the operator."""
-        return self.name
-
-    @property
-    def result(self) -> str:
-        """For the error."""
-        return self.done
+        return f"tritonhost-{self.title}-{key_of({'kind': self.title, **self.identity})}"
 
     def variables(self) -> dict[str, str]:
         """The input of files/host/work.sh."""

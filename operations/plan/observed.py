@@ -75,6 +75,12 @@ class Observed:
     ready: Mapping[str, str] = field(default_factory=dict)  # url -> HTTP status
 
     @property
+    def serving(self) -> str:
+        """The id of the release whose server runs; empty where none does, or it is not ours."""
+        running = self.container is not None and self.container.running
+        return self.container.labels.get("tritonhost.release", "") if self.container and running else ""
+
+    @property
     def os_major(self) -> str:
         """Oracle Linux's major version, such as 9; empty where it is not known."""
         return self.os_release.get("VERSION_ID", "").split(".")[0]

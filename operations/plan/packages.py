@@ -51,9 +51,9 @@ def install(versions: Mapping[str, str | None], drifted: Sequence[str]) -> HostC
     """
     specs = [f"{name}-{versions[name]}" if versions[name] else name for name in drifted]
     return HostCommand(
-        name="packages",
+        title="packages",
         commands=(("dnf", "install", "--refresh", "--assumeyes", *specs),),
-        done=f"{', '.join(specs)} to be installed from the repositories of /etc/yum.repos.d",
+        result=f"{', '.join(specs)} to be installed from the repositories of /etc/yum.repos.d",
         identity={"versions": dict(versions)},
     )
 

@@ -39,7 +39,7 @@ def swap(release: Release, observed: Observed) -> Swap:
     container = observed.container
     if container is None or not container.running:
         return Swap("first start", "")
-    running = container.labels.get("tritonhost.release", "")
+    running = observed.serving
     load = _measured(observed, release.id, "load_s")
     load = _measured(observed, running, "load_s") if load is None else load
     reason = _not_beside(release, observed, running)
@@ -72,10 +72,12 @@ def _not_beside(release: Release, observed: Observed, running: str) -> str:
 
 def comparable(release: Release, observed: Observed) -> bool:
     """Whether the server that runs can be asked the release's golden request: another release of the same model."""
-    container = observed.container
-    running = container.labels.get("tritonhost.release", "") if container and container.running else ""
-    stored = observed.artifacts.get(("release", running))
-    if running == release.id or stored is None or stored.inputs.get("model") != release.settings.model:
+    stored = observed.artifacts.get(("release", observed.serving))
+    if (
+        observed.serving == release.id
+        or stored is None
+        or stored.inputs.get("model") != release.settings.model
+    ):
         return False
     return release.servers[0].ports[1] in observed.listening
 

@@ -78,11 +78,10 @@ def test_two_operators_do_not_work_on_one_host_at_a_time(converged: OneHost) -> 
 def test_a_server_that_ends_soon_after_its_answer_is_taken_back(converged: OneHost) -> None:
     before = converged.running_release()
     changed = {"repository": {"parameters": {"max_queue_delay_microseconds": 500}}}
-    # the crash: a second and a half after `current` points to the new release and its models are ready
+    # the crash: once the soak watches the server, which is when all its answers have been found right
     converged.root(
-        "systemd-run --quiet --unit=lab-crash sh -c 'until ! readlink /var/lib/tritonhost/current | "
-        f"grep -q {before} && curl -sf http://127.0.0.1:8000/v2/models/ensemble/ready; do sleep 0.5; done; "
-        "sleep 8; docker kill triton'"
+        "systemd-run --quiet --unit=lab-crash sh -c "
+        "'until pgrep -f \"the server ended [$]second\"; do sleep 0.5; done; sleep 4; docker kill triton'"
     )
     done = converged.deploy("--data", "soak_s=25", overrides=changed)
     assert done.code != 0, done.output

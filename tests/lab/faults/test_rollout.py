@@ -12,8 +12,8 @@ import pytest
 
 from tests.lab.e2e.one_host import OneHost
 from tests.lab.faults.conftest import Table, lab_of
+from tests.lab.faults.interrupt import delay
 from tests.lab.faults.load import load
-from tests.lab.faults.test_upgrades import delay
 
 NET = os.environ.get("LAB_FLEET_NET", "10.95.0")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -14,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.lab.e2e.one_host import DATA_ROOT, DEPLOY, INVENTORY, PYINFRA, OneHost
+from tests.lab.e2e.one_host import DATA_ROOT, INVENTORY, PYINFRA, OneHost
 from tests.lab.faults.conftest import Table
+from tests.lab.faults.interrupt import Client, delay
 from tests.lab.faults.load import Load, keeping_its_connection, load
-from tests.lab.settings import REPOSITORY
 
 # of two operators at once; `make test-faults` takes a hundred
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "25"))
@@ -25,11 +24,6 @@ FRONT = ("--data", "front=haproxy")
 # What a lab host's root cannot reach any more: everything but SSH
 OFFLINE = "iptables -I OUTPUT -p tcp -d {gateway} --syn -j REJECT; iptables -I OUTPUT -p udp -j REJECT"
 ONLINE = "iptables -D OUTPUT -p tcp -d {gateway} --syn -j REJECT; iptables -D OUTPUT -p udp -j REJECT"
-
-
-def delay(microseconds: int) -> dict[str, Any]:
-    """Another release of the same engine."""
-    return {"repository": {"parameters": {"max_queue_delay_microseconds": microseconds}}}
 
 
 @dataclass(frozen=True)
@@ -288,20 +282,9 @@ def test_two_operators_within_a_second_never_work_at_once(converged: OneHost, ta
     refused = 0
     for _ in range(ROUNDS):
         converged.root("systemctl disable --quiet triton")
-        both = [
-            subprocess.Popen(
-                DEPLOY,
-                env=converged.environment,
-                cwd=REPOSITORY,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for _ in range(2)
-        ]
-        said = [client.communicate()[0] for client in both]
-        codes = [client.returncode for client in both]
+        with Client(converged) as one, Client(converged) as other:
+            both = [client.ended() for client in (one, other)]
+        codes, said = [done.code for done in both], [done.output for done in both]
         assert 0 in codes, said
         for code, output in zip(codes, said, strict=True):
             if code != 0:
