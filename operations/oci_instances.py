@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from operations.oci_session import Session, all_pages, answered, open_session
-from operations.plan.errors import PlanError
+from operations.plan.errors import PlanError, one_line
 from operations.plan.inventory import HostEntry
 from operations.plan.oci_inventory import (
     Addresses,
@@ -54,7 +55,7 @@ def found_by(wanted: OciInventory, where: str, ssh_config_file: Path, base: str)
     instances, attachments = _instances(session, compartments)
     selection = select(instances, wanted, where)
     if aside := [i for reason, i in selection.left_out if reason.startswith("lifecycle_state")]:
-        names = ", ".join(f"{instance.name} ({instance.state})" for instance in aside[:5])
+        names = ", ".join(f"{one_line(instance.name)} ({instance.state})" for instance in aside[:5])
         more = f" and {len(aside) - 5} more" if len(aside) > 5 else ""
         print(f"tritonhost: {where}: left out, not {wanted.lifecycle_state}: {names}{more}", file=sys.stderr)
     found = _with_addresses(session, selection.chosen, attachments, where)
@@ -65,6 +66,16 @@ def found_by(wanted: OciInventory, where: str, ssh_config_file: Path, base: str)
         for _, data in hosts:
             data["ssh_config_file"] = str(ssh_config_file)
     return Found(hosts, groups_of(found))
+
+
+@contextmanager
+def _parallel() -> Iterator[ThreadPoolExecutor]:
+    """Requests at the same time. Once one has failed for good, those that wait for their turn are not sent."""
+    pool = ThreadPoolExecutor(PARALLEL)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _compartments(session: Session, wanted: OciInventory) -> list[str]:
@@ -84,7 +95,7 @@ def _compartments(session: Session, wanted: OciInventory) -> list[str]:
 
     known: dict[str, None] = {}
     level = list(wanted.compartments)
-    with ThreadPoolExecutor(PARALLEL) as pool:
+    with _parallel() as pool:
         while level := [ocid for ocid in dict.fromkeys(level) if ocid not in known]:
             known.update(dict.fromkeys(level))
             roots = [ocid for ocid in level if ocid.startswith("ocid1.tenancy.")]
@@ -110,7 +121,7 @@ def _instances(session: Session, compartments: Sequence[str]) -> tuple[list[Inst
         with answered(session, f"list VNIC attachments of {compartment}", policy):
             return all_pages(client.list_vnic_attachments, compartment, limit=PAGE)
 
-    with ThreadPoolExecutor(PARALLEL) as pool:
+    with _parallel() as pool:
         lists = [(pool.submit(listed, c), pool.submit(attached, c)) for c in compartments]
         instances = [item for found, _ in lists for item in found.result()]
         attachments = [item for _, found in lists for item in found.result()]
@@ -149,7 +160,7 @@ def _with_addresses(
         then = "wait until it is attached, or narrow the filters of [oci]"
         raise PlanError(f"{where}: oci: {instance.name}", "no primary VNIC", "one that is attached", then)
 
-    with ThreadPoolExecutor(PARALLEL) as pool:
+    with _parallel() as pool:
         return list(zip(instances, pool.map(of, instances), strict=True))
 
 

@@ -11,7 +11,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -39,8 +39,8 @@ class Session:
     access: OciAccess
     where: str
     region: str
-    config: dict[str, Any]
-    signer: Any
+    config: dict[str, Any] = field(repr=False)
+    signer: Any = field(repr=False)
 
     def client(self, kind: Any, service: str) -> Any:
         """
@@ -113,6 +113,7 @@ def open_session(access: OciAccess, where: str) -> Session:
             private_key_file_location=config["key_file"],
             pass_phrase=config.get("pass_phrase"),
         )
+        _check_rsa(signer.private_key)
     return Session(access, where, region, config, signer)
 
 
@@ -330,6 +331,14 @@ def _readable_key(access: OciAccess, where: str) -> Iterator[None]:
         raise PlanError(key, "a key of another kind", "an RSA private key in PEM") from None
 
 
+def _check_rsa(key: object) -> None:
+    """The SDK takes any key, and fails when it signs."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    if not isinstance(key, RSAPrivateKey):
+        raise TypeError
+
+
 def _session_token(config: dict[str, Any], access: OciAccess, where: str) -> Any:
     """Sign with a token of `oci session authenticate`, which lasts an hour."""
     import jwt
@@ -356,6 +365,7 @@ def _session_token(config: dict[str, Any], access: OciAccess, where: str) -> Any
     _check_key_file(config["key_file"], key)
     with _readable_key(access, where):
         private_key = oci.signer.load_private_key_from_file(config["key_file"], config.get("pass_phrase"))
+        _check_rsa(private_key)
         return oci.auth.signers.SecurityTokenSigner(token, private_key)
 
 

@@ -67,6 +67,7 @@ class Tenancy:
     page: int = 2  # items, whatever limit is asked for
     faults: list[Fault] = field(default_factory=list)
     ahead: timedelta = timedelta()  # of this machine's clock
+    slow: float = 0  # seconds before each answer
     api_keys: dict[str, rsa.RSAPublicKey] = field(default_factory=dict)  # keyId -> key
     requests: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -244,6 +245,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> None:
         url = urlsplit(self.path)
         self.tenancy.requests.append(f"{self.command} {self.path}")
+        time.sleep(self.tenancy.slow)
         for fault in self.tenancy.faults:
             if url.path.startswith(fault.path) and fault.times > 0:
                 fault.times -= 1

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from operations.oci_instances import Found, found_by
+from operations.oci_session import open_session
 from operations.plan.errors import PlanError
 from operations.plan.oci_inventory import from_table
 from tests.oci.conftest import KEY, Controller
@@ -313,7 +313,10 @@ def test_a_key_of_another_kind_is_refused(controller: Controller) -> None:
         assert expected in text
         assert "CANARY" not in text
     controller.key.write_bytes(elliptic)
-    assert complaint(controller)
+    assert "found a key of another kind, expected an RSA private key in PEM" in complaint(controller)
+    controller.sign_in()
+    assert "found a key of another kind" in complaint(controller, auth="session_token")
+    controller.write()
     controller.write(pass_phrase="CANARYno")
     controller.key.write_bytes(encrypted)
     assert "CANARY" not in complaint(controller)
@@ -413,6 +416,36 @@ def test_a_service_that_hangs_is_not_waited_for(controller: Controller, tenancy:
     assert "attempts of at most 1 s" in text
 
 
+def test_after_a_failure_what_waits_is_not_asked_for(controller: Controller, tenancy: Tenancy) -> None:
+    for number in range(40):
+        tenancy.add(f"gpu-{number:02d}")
+    tenancy.page = 100
+    tenancy.faults.append(Fault("/20160918/vnics/", 404, "NotAuthorizedOrNotFound", seconds=0.2))
+    assert "HTTP 404" in complaint(controller)
+    assert sum("/vnics/" in request for request in tenancy.requests) < 40
+
+
+def test_a_display_name_cannot_speak_to_the_terminal(
+    controller: Controller, tenancy: Tenancy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tenancy.add("gpu-1")
+    tenancy.add("\x1b]0;owned\x07\n", lifecycleState="STOPPED")
+    find(controller)
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert said.count("\n") == 1
+    assert "\x1b" not in complaint(controller, display_name="gpu-2")
+
+
+def test_a_session_says_nothing_of_its_key(controller: Controller) -> None:
+    controller.write(pass_phrase="CANARY")
+    wanted = from_table(
+        {"compartments": [COMPARTMENT], "config_file": str(controller.config), "endpoint": controller.url},
+        WHERE,
+    )
+    assert "CANARY" not in repr(open_session(wanted, WHERE))
+
+
 def test_a_bad_request_is_not_sent_again(controller: Controller, tenancy: Tenancy) -> None:
     tenancy.faults.append(Fault("/20160918/instances", 400, "InvalidParameter"))
     assert "HTTP 400 InvalidParameter" in complaint(controller)
@@ -459,15 +492,15 @@ def test_many_instances_are_asked_for_at_the_same_time(controller: Controller, t
     for number in range(16):
         tenancy.add(f"gpu-{number:02d}")
     tenancy.page = 100
-    tenancy.faults.append(Fault("/never"))
-    before = threading.active_count()
+    tenancy.slow = 0.2
+    began = time.monotonic()
     assert len(find(controller).hosts) == 16
-    assert threading.active_count() <= before + 8
+    # one after the other: 18 times 0.2 s
+    assert time.monotonic() - began < 2.5
     assert sum("/vnics/" in request for request in tenancy.requests) == 16
 
 
-def test_base_path_is_not_read(controller: Controller, tenancy: Tenancy, tmp_path: Path) -> None:
-    """Without a bastion no ssh configuration is written."""
+def test_without_a_bastion_no_ssh_configuration_is_written(controller: Controller, tenancy: Tenancy) -> None:
     tenancy.add("gpu-1")
     assert "ssh_config_file" not in find(controller).hosts[0][1]
-    assert not (tmp_path / "ssh_config").exists()
+    assert not (controller.home / "ssh_config").exists()

@@ -93,24 +93,16 @@ def test_an_instance_that_is_named_by_hand_too_is_refused(
     project: Path, controller: Controller, tenancy: Tenancy
 ) -> None:
     tenancy.add("gpu-1")
-    for table in ("[hosts.gpu-1]\naddress = '10.9.9.9'\n", "[hosts.other]\naddress = '10.0.0.11'\n"):
-        write(project, controller, before=table)
-        assert "duplicate host" in refused(pyinfra(project, "debug-inventory"))
+    write(project, controller, before="[hosts.other]\naddress = '10.0.0.11'\n")
+    assert "duplicate host 10.0.0.11:22" in refused(pyinfra(project, "debug-inventory"))
 
 
-@pytest.mark.parametrize(
-    ("more", "expected"),
-    [
-        ("regoin = 'x'", "inventories/oci.toml [oci]: regoin: found unknown key regoin"),
-        ("shape = 'BM.GPU4.9'", "did you mean BM.GPU4.8?"),
-        ("profile = 'X'", "profile: found X, expected a profile of"),
-    ],
-)
 def test_a_bad_table_is_refused_before_a_request(
-    project: Path, controller: Controller, tenancy: Tenancy, more: str, expected: str
+    project: Path, controller: Controller, tenancy: Tenancy
 ) -> None:
-    write(project, controller, more)
-    assert expected in refused(pyinfra(project, "deploy.py", "-y"))
+    write(project, controller, "regoin = 'x'")
+    line = refused(pyinfra(project, "deploy.py", "-y"))
+    assert "inventories/oci.toml [oci]: regoin: found unknown key regoin" in line
     assert tenancy.requests == []
 
 
