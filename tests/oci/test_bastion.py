@@ -139,7 +139,10 @@ def test_a_host_is_reached_through_a_bastion_whose_key_is_known(
             lines.append(f"[127.0.0.1]:{jump_port} ssh-rsa {jump_key.get_base64()}")
         (home / ".ssh/known_hosts").write_text("\n".join([*lines, ""]), encoding="utf-8")
         write(project, controller, f"bastion = 'opc@127.0.0.1:{jump_port}'")
-        done = pyinfra(project, "exec", "--", "hostname", HOME=str(home), SSH_AUTH_SOCK="")
+        # an operator who says yes to whatever is asked: nothing may be asked
+        done = pyinfra(
+            project, "exec", "--", "hostname", answers="y\ny\ny\n", HOME=str(home), SSH_AUTH_SOCK=""
+        )
     said = done.stdout + done.stderr
     if known:
         assert done.returncode == 0, said
@@ -148,4 +151,5 @@ def test_a_host_is_reached_through_a_bastion_whose_key_is_known(
     else:
         assert done.returncode != 0
         assert "No host key for" in said
+        assert "do you want to continue" not in said
         assert target.commands == []

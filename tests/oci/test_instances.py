@@ -417,12 +417,10 @@ def test_a_service_that_hangs_is_not_waited_for(controller: Controller, tenancy:
 
 
 def test_after_a_failure_what_waits_is_not_asked_for(controller: Controller, tenancy: Tenancy) -> None:
-    for number in range(40):
-        tenancy.add(f"gpu-{number:02d}")
-    tenancy.page = 100
-    tenancy.faults.append(Fault("/20160918/vnics/", 404, "NotAuthorizedOrNotFound", seconds=0.2))
-    assert "HTTP 404" in complaint(controller)
-    assert sum("/vnics/" in request for request in tenancy.requests) < 40
+    tenancy.slow = 0.1
+    nobody_s = [f"ocid1.compartment.oc1..nobody{number}" for number in range(30)]
+    assert "HTTP 404" in complaint(controller, compartments=nobody_s)
+    assert len(tenancy.requests) < 60, "two for each compartment"
 
 
 def test_a_display_name_cannot_speak_to_the_terminal(

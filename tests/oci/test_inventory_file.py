@@ -30,10 +30,13 @@ def project(tmp_path: Path) -> Path:
     return root
 
 
-def pyinfra(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def pyinfra(
+    project: Path, *arguments: str, answers: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OCI_", "LAB_", "HF_"))}
     return subprocess.run(
         [str(Path(sys.executable).parent / "pyinfra"), "inventories/oci.py", *arguments],
+        input=answers,
         capture_output=True,
         text=True,
         timeout=60,
