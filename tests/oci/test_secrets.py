@@ -174,14 +174,17 @@ def test_a_secret_nobody_may_read_gets_the_policy(vault: Tenancy) -> None:
     ("fault", "expected"),
     [
         (Fault("/20190301", 401, "NotAuthenticated"), "HTTP 401 NotAuthenticated"),
-        (Fault("/20190301", 500, "InternalServerError"), "gave up after 4 attempts"),
+        (Fault("/20190301", 500, "InternalServerError"), "gave up after 2 attempts"),
         (Fault("/20190301", seconds=1.5), "no answer in time"),
         (Fault("/20190301", 200, body=b'{"secretBundleContent": null}'), "without content"),
         (Fault("/20190301", 200, body=b"hf_CANARY"), "without content"),
     ],
     ids=["401", "500", "hangs", "empty", "no JSON"],
 )
-def test_a_vault_that_fails_is_one_line(vault: Tenancy, fault: Fault, expected: str) -> None:
+def test_a_vault_that_fails_is_one_line(
+    vault: Tenancy, monkeypatch: pytest.MonkeyPatch, fault: Fault, expected: str
+) -> None:
+    monkeypatch.setattr("operations.oci_session.ATTEMPTS", 2)
     vault.faults.append(fault)
     assert expected in complaint()
 
