@@ -26,8 +26,11 @@ from operations.plan.oci_inventory import (
 
 PARALLEL = 8  # requests at a time, below what OCI throttles
 PAGE = 500  # items
-READ_INSTANCES = "Allow group GROUP to read instance-family in compartment COMPARTMENT"
-READ_NETWORK = "Allow group GROUP to read virtual-network-family in compartment COMPARTMENT"
+# The least that each request needs:
+# https://docs.oracle.com/en-us/iaas/Content/Identity/policyreference/corepolicyreference.htm
+READ_INSTANCES = "Allow group GROUP to read instances in compartment COMPARTMENT"
+INSPECT_ATTACHMENTS = "Allow group GROUP to inspect vnic-attachments in compartment COMPARTMENT"
+INSPECT_VNICS = "Allow group GROUP to inspect vnics in compartment COMPARTMENT"
 INSPECT_COMPARTMENTS = "Allow group GROUP to inspect compartments in tenancy"
 
 
@@ -117,8 +120,8 @@ def _instances(session: Session, compartments: Sequence[str]) -> tuple[list[Inst
             return all_pages(client.list_instances, compartment, limit=PAGE)
 
     def attached(compartment: str) -> list[Any]:
-        policy = f"{READ_INSTANCES}; {READ_NETWORK}"
-        with answered(session, f"list VNIC attachments of {compartment}", policy):
+        policies = f"{READ_INSTANCES}; {INSPECT_ATTACHMENTS}"
+        with answered(session, f"list VNIC attachments of {compartment}", policies):
             return all_pages(client.list_vnic_attachments, compartment, limit=PAGE)
 
     with _parallel() as pool:
@@ -153,7 +156,7 @@ def _with_addresses(
 
     def of(instance: Instance) -> Addresses:
         for vnic_id in attachments.get(instance.ocid, []):
-            with answered(session, f"get {vnic_id} of {instance.name}", READ_NETWORK):
+            with answered(session, f"get {vnic_id} of {instance.name}", INSPECT_VNICS):
                 vnic = client.get_vnic(vnic_id).data
             if vnic.is_primary:
                 return Addresses(vnic.private_ip, vnic.public_ip)

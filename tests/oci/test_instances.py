@@ -359,15 +359,15 @@ def test_a_clock_that_is_off_is_named(
 def test_a_compartment_nobody_may_see_gets_the_policy(controller: Controller, tenancy: Tenancy) -> None:
     text = complaint(controller, compartments=["ocid1.compartment.oc1..elsewhere"])
     assert "found HTTP 404 NotAuthorizedOrNotFound" in text
-    assert "Allow group GROUP to read instance-family in compartment COMPARTMENT" in text
+    assert "Allow group GROUP to read instances in compartment COMPARTMENT" in text
     text = complaint(controller, compartments=["ocid1.compartment.oc1..elsewhere"], include_subtree=True)
     assert "Allow group GROUP to inspect compartments in tenancy" in text
 
 
-def test_a_vnic_nobody_may_see_gets_the_network_s_policy(controller: Controller, tenancy: Tenancy) -> None:
+def test_a_vnic_nobody_may_see_gets_its_policy(controller: Controller, tenancy: Tenancy) -> None:
     tenancy.add("gpu-1")
     tenancy.vnics.clear()
-    assert "read virtual-network-family in compartment" in complaint(controller)
+    assert "Allow group GROUP to inspect vnics in compartment" in complaint(controller)
 
 
 @pytest.mark.parametrize(

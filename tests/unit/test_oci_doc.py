@@ -69,8 +69,9 @@ def test_every_key_of_the_table_is_described() -> None:
 def test_the_policies_are_those_the_errors_print() -> None:
     printed = re.findall(r"Allow group GROUP to ([a-z]+ [a-z-]+) in (compartment|tenancy)", SOURCES)
     assert {what for what, _ in printed} == {
-        "read instance-family",
-        "read virtual-network-family",
+        "read instances",
+        "inspect vnic-attachments",
+        "inspect vnics",
         "inspect compartments",
         "read secret-bundles",
     }
