@@ -28,8 +28,8 @@ check: venv ## format, lint, types, unit tests: seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
-	@# two processes: those of tests/deploy mostly wait for processes of their own
-	@$(BIN)/pytest -q tests/operations tests/deploy & others=$$!; failed=; \
+	@# two processes: those of tests/deploy and tests/oci mostly wait for processes of their own
+	@$(BIN)/pytest -q tests/operations tests/deploy tests/oci & others=$$!; failed=; \
 		$(BIN)/pytest -q tests/unit || failed=1; wait $$others && [ -z "$$failed" ]
 
 .PHONY: format

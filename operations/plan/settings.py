@@ -25,6 +25,7 @@ from operations.plan.errors import TOKEN, PlanError, from_validation, suggestion
 from operations.plan.known_values import Whole
 from operations.plan.profile_tables import different_ports
 from operations.plan.server_options import ServerOption
+from operations.plan.shapes import SHAPES, expected
 from operations.plan.toml_file import check_plain
 from operations.plan.version_floors import Waiver
 
@@ -88,6 +89,9 @@ class Settings(BaseModel):
     # What is served
     model: str = Field(min_length=1)
     profile_overrides: dict[str, Any] = {}
+
+    # What was rented: its GPUs are held against what nvidia-smi finds. The dynamic inventory sets it; None: not known.
+    shape: str | None = None
 
     # Where things live
     data_root: AbsolutePath = "/var/lib/tritonhost"
@@ -155,6 +159,13 @@ class Settings(BaseModel):
     retry_failed: bool = False
     # two at least: the one that serves, and the one to roll back to
     keep_releases: Annotated[int, _whole(2, 50, "releases, one of them to roll back to,")] = 3
+
+    @field_validator("shape")
+    @classmethod
+    def _a_known_shape(cls, value: str | None) -> str | None:
+        if value is not None and value not in SHAPES:
+            raise ValueError(expected(value))
+        return value
 
     @field_validator("bind_address")
     @classmethod

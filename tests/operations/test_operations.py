@@ -303,6 +303,7 @@ def test_a_gated_model_without_a_token_is_refused_before_the_host_is_touched(
 ) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("HF_TOKEN_PATH", raising=False)
+    monkeypatch.delenv("HF_TOKEN_SECRET_OCID", raising=False)
     shell = Shell()
     assert not run(shell, release(tables={"weights": {"gated": True}}).artifact("weights"))
     assert "export HF_TOKEN" in caplog.text

@@ -67,7 +67,11 @@ class OneHost:
         self.settings = settings
         self.number = number
         ours = {"LAB_NET": settings.net, "LAB_STATE": str(settings.state)}
-        kept = {k: v for k, v in os.environ.items() if k not in ("HF_TOKEN", "HF_TOKEN_PATH", "LAB_OS")}
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("HF_TOKEN", "HF_TOKEN_PATH", "HF_TOKEN_SECRET_OCID", "LAB_OS")
+        }
         self.environment = {**kept, **ours, "PYINFRA_PROGRESS": "off"}
 
     def run(self, *command: str, environment: Mapping[str, str] | None = None) -> Done:
