@@ -226,7 +226,8 @@ class OneHost:
         return self.root(
             f"find {DATA_ROOT} -maxdepth 2 \\( -name '*.partial*' -o -name '.*.new*' -o -name '*.replaced' \\); "
             "find /run/tritonhost -mindepth 1 ! -name 'lock*'; find /tmp /var/tmp -maxdepth 1 -name 'pyinfra-*'; "
-            "docker ps --all --format 'container {{.Names}}' | grep -v -x 'container triton'; "
+            # one that docker is removing has no name any more
+            "docker ps --all --format 'container {{.Names}}' | grep -v -x -e 'container triton' -e 'container '; "
             "docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -e '-building$'; "
             "systemctl list-units --all --plain --no-legend 'tritonhost-*'"
         ).splitlines()
