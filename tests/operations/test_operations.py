@@ -18,11 +18,13 @@ from operations.facts.disks import RootDisk
 from operations.facts.docker import Daemon, DaemonConfiguration
 from operations.facts.host_state import HostState
 from operations.facts.packages import InstalledVersions, Keys, RemoteText, TrustedKeys
+from operations.facts.provenance import Provenance
 from operations.facts.releases import ReleaseFiles, TemplateFiles
 from operations.model_repository import laid_out
 from operations.packages import absent, pinned, trusted_key
 from operations.plan.observed import RootFileSystem
 from operations.plan.packages import install
+from operations.plan.provenance import Found
 from operations.refusal import _refuse
 from operations.release import switch_script
 from operations.storage import root_grown
@@ -342,7 +344,7 @@ def test_a_complete_release_is_not_laid_out_again() -> None:
 
 
 def test_a_release_is_laid_out_in_one_command_from_filled_templates() -> None:
-    host = Host({ReleaseFiles: ABSENT, TemplateFiles: TEMPLATES})
+    host = Host({ReleaseFiles: ABSENT, TemplateFiles: TEMPLATES, Provenance: Found(commit="c" * 40)})
     [command] = commands_of(laid_out, host, release=WANTED)
     script = text_of(command)
     assert script.startswith(f"FINAL={WANTED.path}\nPARTIAL={WANTED.partial}\nHEAD=")
@@ -351,11 +353,13 @@ def test_a_release_is_laid_out_in_one_command_from_filled_templates() -> None:
     with tarfile.open(fileobj=packed) as tar:
         config = tar.extractfile("model_repository/ensemble/config.pbtxt")
         document = tar.extractfile("release.json")
+        made_of = tar.extractfile("provenance.json")
+        assert made_of and json.loads(made_of.read())["source"]["commit"] == "c" * 40
         assert config and config.read() == b"max_batch_size: 1\n"
         assert document and json.loads(document.read())["release"] == WANTED.id
         assert set(tar.getnames()) == {
             *(f"model_repository/{model}/config.pbtxt" for model in WANTED.models),
-            *("serve", "wait-ready", "release.json", "golden.json"),
+            *("serve", "wait-ready", "release.json", "provenance.json", "golden.json"),
         }
 
 
