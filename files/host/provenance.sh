@@ -14,6 +14,9 @@ section() { printf '\036%s\n' "$1"; }
 part() { printf '\037%s\n' "$1"; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
+section os-release
+cat /etc/os-release 2>/dev/null && echo
+
 section packages
 # the header's SHA-256 covers the name, the version, every file's digest; the key is that of the signature rpm verified
 has rpm && rpm --query --all --queryformat '%{NAME}\t%{EPOCHNUM}\t%{VERSION}\t%{RELEASE}\t%{ARCH}\t%{SHA256HEADER}\t[%{PAYLOADDIGEST}]\t%|RSAHEADER?{%{RSAHEADER:pgpsig}}:{%|SIGPGP?{%{SIGPGP:pgpsig}}|}|\n' 2>/dev/null | sort
@@ -32,7 +35,8 @@ section commit
 [ -z "$TREE" ] || [ ! -e "$TREE/.git" ] || git -C "$TREE" rev-parse HEAD 'HEAD^{tree}' 2>/dev/null
 
 section submodules
-[ -z "$TREE" ] || [ ! -e "$TREE/.git" ] || git -C "$TREE" submodule status --recursive 2>/dev/null
+[ -z "$TREE" ] || [ ! -e "$TREE/.git" ] || git -C "$TREE" submodule --quiet foreach --recursive \
+    'printf "%s\t%s\t%s\n" "$displaypath" "$(git rev-parse HEAD)" "$(git config remote.origin.url)"' 2>/dev/null
 
 section end
 exit 0

@@ -59,11 +59,19 @@ def found(output: list[str]) -> Found:
         files=manifests,
         commit=commits[0] if len(commits) == 2 else "",
         tree=commits[1] if len(commits) == 2 else "",
-        # `<mark><commit> <path> (<description>)`, the mark being a space where the checkout is at that commit
         submodules={
-            words[1]: words[0] for line in part["submodules"] if len(words := line[1:].split(" ")) > 1
+            path: {"commit": commit, "repository": url}
+            for path, commit, url in (
+                line.split("\t") for line in part["submodules"] if line.count("\t") == 2
+            )
         },
+        os_version=_version(part["os-release"]),
     )
+
+
+def _version(os_release: list[str]) -> str:
+    lines = (line.partition("=") for line in os_release)
+    return next((value.strip("\"'") for key, _, value in lines if key == "VERSION_ID"), "")
 
 
 def _package(line: str) -> Package:

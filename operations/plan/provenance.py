@@ -46,7 +46,9 @@ class Found:
     )  # directory -> manifest
     commit: str = ""  # of the checkout
     tree: str = ""
-    submodules: Mapping[str, str] = field(default_factory=dict)  # path -> commit
+    # path -> its commit and repository
+    submodules: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    os_version: str = ""  # of Oracle Linux, such as 9.5
 
 
 def packages(found: Found) -> list[dict[str, str]]:
