@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         "--system-repository", type=_repository, action="append", metavar="NAME=URL",
         help="a repository of the distribution; default: the inventory's system_repositories, or Oracle's",
     )  # fmt: skip
+    made.add_argument(
+        "--python", metavar="VERSION", help="of images that install wheels; default: the support matrix's"
+    )
     checked = commands.add_parser("verify", help="whether every file is as SHA256SUMS lists it")
     checked.add_argument("bundle", type=Path)
     served = commands.add_parser("serve", help="hand it out, after verifying it")
@@ -73,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command == "make":
             releases = releases_of(given.inventory, given.os)
             system = dict(given.system_repository) if given.system_repository else None
-            count = make(releases, given.output, given.inventory.stem, given.url, system)
+            count = make(releases, given.output, given.inventory.stem, given.url, system, given.python)
             print(f"bundle: {count} files in {given.output}, for inventories with {given.output}/group_data")
         else:
             count = sums.verify(given.bundle)

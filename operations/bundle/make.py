@@ -77,7 +77,12 @@ def releases_of(inventory: Path, os_majors: Sequence[str]) -> list[Release]:
 
 
 def make(
-    releases: Sequence[Release], bundle: Path, group: str, url: str, system: Mapping[str, str] | None = None
+    releases: Sequence[Release],
+    bundle: Path,
+    group: str,
+    url: str,
+    system: Mapping[str, str] | None = None,
+    python: str | None = None,
 ) -> int:
     """
     The directory holds all that these releases fetch, and how an inventory points to it; how many files that is.
@@ -85,6 +90,7 @@ def make(
     + group: the inventory's own group, which its data is written for
     + url: where hosts will reach the server of the bundle
     + system: name -> address of the distribution's repositories; None: the inventory's, or Oracle's
+    + python: the version that wheels are for; None: that of the images, as the support matrix knows it
 
     What an interrupted run left is gone on with. Raises BundleError or PlanError with one line.
     """
@@ -96,7 +102,7 @@ def make(
         entries += _images(bundle, releases)
         entries += _checkouts(bundle, releases)
         entries += _models(bundle, releases)
-        entries += _wheels(bundle, releases)
+        entries += _wheels(bundle, releases, python)
     except HTTPError as error:
         raise BundleError(
             f"{error.url.partition('?')[0]}: found HTTP {error.code}, expected an answer without an account"
@@ -238,14 +244,15 @@ def _models(bundle: Path, releases: Sequence[Release]) -> list[Entry]:
     return entries
 
 
-def _wheels(bundle: Path, releases: Sequence[Release]) -> list[Entry]:
+def _wheels(bundle: Path, releases: Sequence[Release], python: str | None) -> list[Entry]:
     entries: list[Entry] = []
     for release in releases:
         if isinstance(release.profile, PlanProfile):
-            _say(f"wheels for Python {release.stack.python}")
+            version = python or release.stack.python
+            _say(f"wheels for Python {version}")
             index = release.settings.python_index_url
             requirements = own_models.image_file("requirements.txt")
-            names = wheels.fetch(bundle, requirements, release.stack.python, index)
+            names = wheels.fetch(bundle, requirements, version, index)
             entries += [
                 {
                     "kind": "wheel",

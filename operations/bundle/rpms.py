@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, total_ordering
 from itertools import zip_longest
@@ -111,8 +112,7 @@ class Rpm:
 def parse_primary(text: bytes, repository: str) -> list[Rpm]:
     """The packages of a primary.xml for this processor."""
     found = []
-    root = ElementTree.fromstring(text)
-    for package in root.iter(f"{_COMMON}package"):
+    for package in _packages(text):
         if _text(package, "arch") not in ARCHITECTURES:
             continue
         version = package.find(f"{_COMMON}version")
@@ -137,6 +137,14 @@ def parse_primary(text: bytes, repository: str) -> list[Rpm]:
             )
         )
     return found
+
+
+def _packages(text: bytes) -> Iterator[ElementTree.Element]:
+    """One after the other, each forgotten before the next: Oracle's lists are hundreds of megabytes as a tree."""
+    for _, element in ElementTree.iterparse(io.BytesIO(text)):
+        if element.tag == f"{_COMMON}package":
+            yield element
+            element.clear()
 
 
 def _hash_name(checksum: ElementTree.Element) -> str:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from operations.bundle.fetch import BundleError, digest_of
 
@@ -33,6 +33,8 @@ def fetch(bundle: Path, requirements: str, python: str, index: str | None) -> li
     command += [f"--platform={platform}" for platform in _PLATFORMS]
     if index:
         command.append(f"--index-url={index}")
+        if index.startswith("http://"):  # pip leaves it out otherwise, and says that there is no such package
+            command.append(f"--trusted-host={urlsplit(index).hostname}")
     with tempfile.TemporaryDirectory(prefix="tritonhost-") as folder:
         asked = Path(folder) / "requirements.txt"
         asked.write_text(requirements, encoding="utf-8")

@@ -11,6 +11,7 @@ import http.client
 import json
 import subprocess
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -372,6 +373,24 @@ def test_wheels_are_listed_under_their_projects_names(tmp_path: Path) -> None:
         page = ask(address, "/pypi/simple/ruamel-yaml/")[2].decode()
         assert f"../../files/Ruamel.Yaml-1.0-py3-none-any.whl#sha256={sha256(b'a wheel')}" in page
         assert ask(address, "/pypi/files/Ruamel.Yaml-1.0-py3-none-any.whl")[2] == b"a wheel"
+
+
+def test_wheels_are_fetched_with_the_hashes_of_the_requirements(tmp_path: Path) -> None:
+    wheel = tmp_path / "a" / "pypi" / "files" / "small-1.0-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("small-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: small\nVersion: 1.0\n")
+        archive.writestr("small-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("small-1.0.dist-info/RECORD", "")
+    wheels.write_index(tmp_path / "a")
+    with serving(tmp_path / "a") as address:
+        index = f"http://{address}/pypi/simple/"
+        line = f"small==1.0 --hash=sha256:{sha256(wheel.read_bytes())}\n"
+        assert wheels.fetch(tmp_path / "b", line, "3.10", index) == [wheel.name]
+        with pytest.raises(
+            BundleError, match=r"wheels for Python 3\.10: ERROR: .*; expected a wheel of each"
+        ):
+            wheels.fetch(tmp_path / "c", f"small==1.0 --hash=sha256:{'0' * 64}\n", "3.10", index)
 
 
 # --- files, sums and the server
