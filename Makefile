@@ -53,6 +53,12 @@ lab-down: ## remove the lab: hosts, network, mounts, processes
 bench: venv ## time a run that changes nothing against an empty pyinfra run
 	$(BIN)/python bench/noop.py
 
+.PHONY: bundle
+bundle: venv ## everything the hosts fetch, for a site without a network: OUTPUT=DIR URL=http://ADDRESS:PORT [INVENTORY=…]
+	@[ -n "$(OUTPUT)" ] && [ -n "$(URL)" ] || { \
+		echo "make bundle OUTPUT=DIR URL=http://ADDRESS:PORT, as the site's hosts will reach it (docs/supply-chain.md)"; exit 2; }
+	$(BIN)/python -m operations.bundle make $(or $(INVENTORY),inventories/oci.py) --output "$(OUTPUT)" --url "$(URL)"
+
 .PHONY: lock
 lock: venv ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
