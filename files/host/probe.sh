@@ -47,6 +47,9 @@ has docker && docker container inspect --format '{{json .}}' "$SERVICE" 2>/dev/n
 section images
 has docker && docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}}	{{.ID}}' --filter 'reference=tritonhost/*' 2>/dev/null
 
+section image-records
+find "$DATA_ROOT/images" -type f ! -name '.*' -printf '%f\t' -exec cat {} \; 2>/dev/null
+
 section manifests
 for manifest in $(find $(under "$SEALED") -mindepth 2 -maxdepth 2 -name manifest.json -type f ! -path '*/.*' 2>/dev/null); do
     part "$manifest"

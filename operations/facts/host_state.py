@@ -100,6 +100,7 @@ def observed(output: list[str]) -> Observed:
         units=_units(part["units"]),
         detached_units=tuple(line.split()[0] for line in part["detached"] if line.strip()),
         images=_tabbed(part["images"]),
+        image_records=_tabbed(part["image-records"]),
         container=_container(part["container"]),
         artifacts=artifacts,
         current=current,

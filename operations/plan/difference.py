@@ -93,8 +93,13 @@ def _artifacts(release: Release, observed: Observed, _: Mapping[str, str]) -> Ro
     if release.source:
         yield from _artifact(release.source, observed)
     for image in release.images:
-        if image.tag not in observed.images:
-            yield f"{image.name} image", image.title, "absent", image.tag
+        stage, found, recorded = f"{image.name} image", observed.images.get(image.tag), observed.image_records
+        if found is None:
+            yield stage, image.title, "absent", image.tag
+        elif image.key not in recorded:
+            yield stage, image.title, "its id is not recorded", found
+        elif found != recorded[image.key]:
+            yield stage, image.title, f"{image.tag} is {found}", recorded[image.key]
     for step in release.steps:
         # A checkpoint is only needed to build the engine from; a complete engine does without.
         if not (step.unless and _complete(step.unless, observed)):
@@ -186,7 +191,7 @@ def running_problems(release: Release, observed: Observed) -> Rows:
     if running != release.id:
         yield "service", "running release", running, release.id
         return
-    image = observed.images.get(release.image.tag)
+    image = observed.image_records.get(release.image.key)
     if image and container.image_id != image:
         yield "service", "running image", container.image_id, image
     directories = (release.path, *release.mounts)

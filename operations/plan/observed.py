@@ -53,6 +53,7 @@ class Observed:
     units: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     detached_units: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)  # tag -> image id
+    image_records: Mapping[str, str] = field(default_factory=dict)  # image key -> the id it was made with
     container: Container | None = None
     artifacts: Mapping[tuple[str, str], StoredArtifact] = field(default_factory=dict)
     current: str = ""  # release id

@@ -155,6 +155,15 @@ def test_what_does_not_matter_is_no_difference(change: Change) -> None:
             ("serving image", WANTED.image.title, "absent", WANTED.image.tag),
         ),
         (
+            # a tag that was pointed to another image, while the right one serves
+            entry("images", WANTED.image.tag, "sha256:other"),
+            ("serving image", WANTED.image.title, f"{WANTED.image.tag} is sha256:other", IMAGE_ID),
+        ),
+        (
+            to(image_records={}),
+            ("serving image", WANTED.image.title, "its id is not recorded", IMAGE_ID),
+        ),
+        (
             entry("artifacts", ("weights", WANTED.artifact("weights").key), None),
             ("weights", WANTED.artifact("weights").key, "absent", "complete"),
         ),

@@ -1,5 +1,6 @@
 """The scripts of files/host, run under sh on this machine, with the tools of a host played by stubs."""
 
+import hashlib
 import json
 import os
 import re
@@ -365,7 +366,12 @@ def test_a_release_is_the_checkout_s_models_with_our_files_over_them(tmp_path: P
     done = stubs.run(script, stdin=archive(files))
     assert (done.returncode, done.stderr) == (0, "")
     found = {str(path.relative_to(final)): path for path in final.rglob("*") if path.is_file()}
-    assert set(found) == {*files, "model_repository/preprocessing/1/model.py", "manifest.json"}
+    made = {*files, "model_repository/preprocessing/1/model.py"}
+    assert set(found) == {*made, "SHA256SUMS", "manifest.json"}
+    listed = [line.split("  ./") for line in found["SHA256SUMS"].read_text("utf-8").splitlines()]
+    assert {name: digest for digest, name in listed} == {
+        name: hashlib.sha256(found[name].read_bytes()).hexdigest() for name in made
+    }
     assert found["model_repository/ensemble/config.pbtxt"].read_text("utf-8") == "filled"
     assert (final / "model_repository/ensemble/1").is_dir()
     manifest = json.loads(found.pop("manifest.json").read_text("utf-8"))

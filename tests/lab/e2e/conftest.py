@@ -21,6 +21,7 @@ ORDER = (
     "test_bare_host",
     "test_second_run",
     "test_requests",
+    "test_exposure",
     "test_mutations",
     "test_killed_client",
     "test_failing_upgrade",
