@@ -35,10 +35,9 @@ data_root() {
     while [ ! -e "$place" ] && [ ! -h "$place" ] && [ -n "$place" ]; do place=${place%/*}; done
     printf 'kind\t%s\n' "$(stat --dereference --format=%F -- "${place:-/}" 2>/dev/null)"
     printf 'resolved\t%s\n' "$(readlink --canonicalize-missing -- "$DATA_ROOT")"
-    for name in mount:TARGET source:SOURCE type:FSTYPE options:OPTIONS; do
-        value=$(findmnt --noheadings --raw --output "${name#*:}" --target "${place:-/}" 2>/dev/null | tail -n 1)
-        printf '%s\t%s\n' "${name%%:*}" "$value"
-    done
+    printf 'mount\t%s\n' "$(
+        findmnt --noheadings --raw --output TARGET,SOURCE,FSTYPE,OPTIONS --target "${place:-/}" 2>/dev/null | tail -n 1
+    )"
     printf 'entries\t%s\n' "$(find "$DATA_ROOT/" -mindepth 1 -maxdepth 1 -printf yes -quit 2>/dev/null)"
     [ ! -e "$DATA_ROOT/.tritonhost-data" ] || printf 'marked\tyes\n'
 }

@@ -92,6 +92,9 @@ def root_growth(root: RootFileSystem) -> tuple[str, ...]:
     if unknown := set(root.layers) - {"lvm", "part", "disk", "loop"}:
         found = f"{root.source} on {', '.join(sorted(unknown))}, which could be larger"
         raise PlanError("root file system", found, "a partition or LVM on a disk", _BY_HAND)
+    if root.layers.count("lvm") > 1:
+        found = f"{root.source} on other logical volumes: thin, cached or mirrored"
+        raise PlanError("root file system", found, "a plain logical volume, to grow it", _BY_HAND)
     if root.type not in GROWABLE:
         found = f"{root.type} on {root.source}, which could be larger"
         raise PlanError("root file system", found, " or ".join(GROWABLE), _BY_HAND)

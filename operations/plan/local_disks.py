@@ -43,15 +43,16 @@ class LocalPlan:
 
 
 def data_root(lines: Sequence[str]) -> DataRoot:
-    """What files/host/disks.sh prints of it: a name, a tab and the value each."""
+    """What files/host/disks.sh prints of it: a name, a tab and the value each; findmnt's four of the mount."""
     told = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    mount, source, kind, options = [*told.get("mount", "").split(" "), "", "", ""][:4]
     return DataRoot(
         kind=told.get("kind", ""),
         resolved=told.get("resolved", ""),
-        mount=told.get("mount", ""),
-        source=told.get("source", ""),
-        type=told.get("type", ""),
-        options=tuple(told.get("options", "").split(",")) if told.get("options") else (),
+        mount=mount,
+        source=source,
+        type=kind,
+        options=tuple(options.split(",")) if options else (),
         entries=bool(told.get("entries")),
         marked=bool(told.get("marked")),
     )

@@ -76,10 +76,7 @@ def bare() -> list[str]:
             "data-root": [
                 "kind\tdirectory",
                 "resolved\t/var/lib/tritonhost",
-                "mount\t/",
-                "source\t/dev/mapper/ocivolume-root",
-                "type\txfs",
-                "options\trw,relatime,attr2,inode64,logbufs=8,logbsize=32k,noquota",
+                "mount\t/ /dev/mapper/ocivolume-root xfs rw,relatime,attr2,inode64,logbufs=8,logbsize=32k,noquota",
                 "entries\t",
             ],
             "space": [

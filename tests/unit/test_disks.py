@@ -124,6 +124,10 @@ def test_each_layer_is_compared_with_the_one_below(lines: list[str], steps: tupl
             "found /dev/mapper/ocivolume-root, and no physical volume on ubda3, expected one that `pvs` names",
         ),
         (
+            [*LVM[:2], "dm-2 lvm 1933574144", *LVM[2:]],
+            "found /dev/mapper/ocivolume-root on other logical volumes: thin, cached or mirrored",
+        ),
+        (
             plain(40, kind="btrfs"),
             "found btrfs on /dev/nvme0n1p3, which could be larger, expected xfs or ext4",
         ),
