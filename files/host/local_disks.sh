@@ -32,6 +32,9 @@ for step in $STEPS; do
             mdadm --create "$ARRAY" --name="$LABEL" --homehost=any --metadata=1.2 --level="${LEVEL#raid}" \
                 $bitmap --raid-devices="$count" $paths </dev/null || refuse "mdadm could not make $ARRAY of $(echo $paths)"
             device=$ARRAY
+            # Disks whose own signatures were wiped, because one of them was lost, show what is left of the old file system
+            # again where the new array begins.
+            wipefs --quiet --all "$device" || refuse "wipefs --all failed on $device, which was just made"
             ;;
         assemble)
             # one that the kernel began at boot and could not start is in the way

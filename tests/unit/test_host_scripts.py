@@ -516,6 +516,7 @@ def test_an_array_is_made_of_disks_that_carry_nothing_and_nothing_is_forced(stub
         "wipefs --parsable /dev/nvme1n1",
         "mdadm --create /dev/md/tritonhost --name=tritonhost --homehost=any --metadata=1.2 --level=0 "
         "--raid-devices=2 /dev/nvme0n1 /dev/nvme1n1",
+        "wipefs --quiet --all /dev/md/tritonhost",
         "wipefs --parsable /dev/md/tritonhost",
         "mkfs.xfs -L tritonhost /dev/md/tritonhost",
     ]

@@ -121,7 +121,7 @@ def test_lost_disks_are_said_and_made_anew(tmp_path: Path) -> None:
     lost = site.seen()
     assert site.plan(lost).found == "new, and what was on them before is gone: nothing on nvme0n1, nvme1n1"
     assert site.plan(lost).wanted.endswith("everything is made anew")
-    assert site.plan(site.seen(site.script(lost))).steps == ()
+    assert site.plan(site.seen(site.script(lost), f"echo old >{PATH}/file")).steps == ()
 
     # one of two: nothing is guessed
     image = site.machine.images[2]
@@ -130,6 +130,11 @@ def test_lost_disks_are_said_and_made_anew(tmp_path: Path) -> None:
         file.truncate(400 << 20)
     with pytest.raises(PlanError, match="nothing on nvme1n1, and an array of this tool on nvme0n1"):
         site.plan(site.seen())
+    # done what the line says, half of the old file system is on the disk that was left
+    wiped = site.seen("wipefs --quiet --all /dev/nvme0n1")
+    *_, listed, done = site.boot(site.script(wiped), f"ls -A {PATH}")
+    assert listed.stdout == ".tritonhost-data\n"
+    assert site.plan(site.read(done)).steps == ()
 
 
 @pytest.mark.parametrize(
