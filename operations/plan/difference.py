@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from operations.plan import daemon_json
 from operations.plan.artifacts import Artifact
+from operations.plan.disks import root_growth
 from operations.plan.errors import PlanError
 from operations.plan.keys import differing
+from operations.plan.local_disks import local_plan
 from operations.plan.observed import Observed, StoredArtifact
 from operations.plan.packages import CONFLICTING_PACKAGES, PACKAGE_KEYS, same_version, wanted_packages
 from operations.plan.release import Release
 
-# A disk's partition table, boot partitions and the file system's own records never reach the last few per cent.
-GROWN_SHARE = 0.9
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 
@@ -46,9 +46,13 @@ Rows = Iterator[tuple[str, str, str, str]]
 
 
 def _storage(release: Release, observed: Observed, _: Mapping[str, str]) -> Rows:
-    root = observed.root
-    if release.settings.grow_root_file_system and root.disk_size and root.size < root.disk_size * GROWN_SHARE:
-        yield "storage", "root file system", _gib(root.size), f"most of the disk's {_gib(root.disk_size)}"
+    root, settings = observed.root, release.settings
+    if settings.grow_root_file_system and (steps := root_growth(root)):
+        grown = f"{', '.join(steps)} grown, on a disk of {_gib(root.disk_size)}"
+        yield "storage", "root file system", _gib(root.size), grown
+    local = local_plan(settings, observed.data_root, observed.local)
+    if local and local.steps:
+        yield "storage", "local disks", local.found, local.wanted
 
 
 def _packages(release: Release, observed: Observed, digests: Mapping[str, str]) -> Rows:

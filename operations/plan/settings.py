@@ -104,6 +104,8 @@ class Settings(BaseModel):
     data_root: AbsolutePath = "/var/lib/tritonhost"
     service_name: SystemdName = "triton"
     grow_root_file_system: bool = True
+    # the host's local NVMe devices hold the data root: all of them as one array, or one alone
+    local_disks: Literal["none", "raid0", "raid10"] = "none"
 
     # Host packages, at exact versions. `{os_major}` stands for the host's Oracle Linux major version.
     docker_repository_url: Url
