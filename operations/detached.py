@@ -29,6 +29,7 @@ ENDED = ("dead", "failed", "exited")  # the SubStates of a unit whose work is ov
 LOST = (OSError, EOFError, SSHException, TimeoutError)
 FOLLOW_SECONDS = 5  # how long one follow command waits on the host for news
 ANSWER_SECONDS = 30  # how much longer the controller waits for its answer before it calls the connection lost
+REFUSED = "tritonhost: refused: "  # what a script of ours says last, in one line, where it declines to begin
 LINES_SHOWN = 6  # of the work's output, at each look; the whole is in the host's journal
 
 
@@ -92,6 +93,9 @@ def run_and_follow(state: State, host: Host, work: Work) -> bool:
         log_lost(host, work.title, work.unit, error)
         return False
     if not ended.succeeded:
+        if refusal := next((line for line in reversed(ended.recent) if line.startswith(REFUSED)), ""):
+            logger.error(f"{host.print_prefix}{work.title}: {refusal.removeprefix(REFUSED)}")
+            return False
         reason = f"{ended.properties.get('Result')}, exit code {ended.properties.get('ExecMainStatus')}"
         return _failed(host, work, reason, ended.recent)
     return True

@@ -26,9 +26,14 @@ def written(path: str, text: str, mode: str = "644") -> Generator[StringCommand,
     if host.get_fact(Sha256File, path=path) == hashlib.sha256(text.encode()).hexdigest():
         host.noop(f"{path} is as it should be")
         return
+    yield replacing(path, text, mode)
+
+
+def replacing(path: str, text: str, mode: str = "644") -> StringCommand:
+    """The command that replaces the file by this text, whole at every instant."""
     directory, _, name = path.rpartition("/")
     fresh = QuoteString(f"{directory}/.{name}.new")
-    yield StringCommand(
+    return StringCommand(
         *("install", "-D", "-m", mode, "/dev/stdin", fresh, "&&", "mv", "-T", fresh, QuoteString(path)),
         _stdin=text,
     )

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from operations.plan import commands
 from operations.plan.local_disks import SENTINEL
-from operations.plan.packages import DOCKER_KEY, TOOLKIT_KEY, for_os, system_repository_id
+from operations.plan.packages import DOCKER_KEY, TOOLKIT_KEY, for_os, system_repository_id, toolkit_url
 from operations.plan.release import LOOPBACK, Release, Server
 from operations.plan.settings import Settings
 
@@ -86,14 +86,18 @@ def rendered(release: Release) -> dict[str, str]:
             title="Docker CE Stable",
             url=for_os(settings.docker_repository_url, os_major),
             key=f"file://{DOCKER_KEY}",
+            signed_packages=True,
             signed_metadata=False,
+            beside_modules=True,
         ),
         TOOLKIT_REPOSITORY: repository.render(
             id="nvidia-container-toolkit",
             title="NVIDIA Container Toolkit",
-            url=for_os(settings.nvidia_container_toolkit_repository_url, os_major),
+            url=toolkit_url(settings, os_major),
             key=f"file://{TOOLKIT_KEY}",
+            signed_packages=settings.nvidia_container_toolkit_gpgcheck,
             signed_metadata=True,
+            beside_modules=False,
         ),
     }
     if settings.system_repositories:

@@ -32,6 +32,9 @@ has rpm && rpm -q --qf '%{NAME}\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\n' $PACKAGES 
 section files
 sha256sum -- $FILES 2>/dev/null
 
+section version-locks
+{ cat /etc/dnf/plugins/versionlock.list && echo; } 2>/dev/null
+
 section daemon-json
 # a person's file may end without a line break, and the next section must begin on a line of its own
 [ ! -e /etc/docker/daemon.json ] || { cat /etc/docker/daemon.json && echo; } 2>/dev/null

@@ -28,7 +28,9 @@ docker_packages = {
     "docker-buildx-plugin": "0.29.1-1.el{os_major}",
 }
 
-nvidia_container_toolkit_repository_url = "https://nvidia.github.io/libnvidia-container/stable/rpm/$basearch"
+nvidia_container_toolkit_repository_url = (
+    "https://nvidia.github.io/libnvidia-container/{channel}/rpm/$basearch"
+)
 nvidia_container_toolkit_gpg_key_url = "https://nvidia.github.io/libnvidia-container/gpgkey"
 nvidia_container_toolkit_gpg_fingerprint = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
 # 1.19.1 fixes CVE-2026-24260 (NVIDIA security bulletin 5850)

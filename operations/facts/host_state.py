@@ -102,6 +102,7 @@ def observed(output: list[str]) -> Observed:
         architecture="".join(part["architecture"]).strip(),
         packages=package_versions(part["packages"]),
         file_digests={path: digest for digest, path in digest_pairs(part["files"])},
+        version_locks=list_lines(part["version-locks"]),
         daemon_json="\n".join(part["daemon-json"]),
         units=_units(part["units"]),
         detached_units=tuple(line.split()[0] for line in part["detached"] if line.strip()),
@@ -143,6 +144,11 @@ def package_versions(lines: list[str]) -> dict[str, tuple[str, ...]]:
         if tab:  # the others say that a package is not installed
             found[name] = (*found.get(name, ()), version.strip())
     return found
+
+
+def list_lines(lines: list[str]) -> tuple[str, ...]:
+    """A file's lines, without white space at the end of each and without empty ones at the end of all."""
+    return tuple("\n".join(line.rstrip() for line in lines).rstrip("\n").splitlines())
 
 
 def digest_pairs(lines: list[str]) -> list[tuple[str, str]]:

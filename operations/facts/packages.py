@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pyinfra.api.facts import FactBase
 
-from operations.facts.host_state import package_versions
+from operations.facts.host_state import list_lines, package_versions
+from operations.plan.version_locks import LOCK_LIST
 
 
 class InstalledVersions(FactBase[dict[str, tuple[str, ...]]]):
@@ -28,6 +29,18 @@ class InstalledVersions(FactBase[dict[str, tuple[str, ...]]]):
 
     def process(self, output: list[str]) -> dict[str, tuple[str, ...]]:
         return package_versions(output)
+
+
+class VersionLocks(FactBase[list[str]]):
+    """The lines of dnf's version locks; none where there is no list."""
+
+    default = list
+
+    def command(self) -> str:
+        return f"! test -e {LOCK_LIST} || cat {LOCK_LIST}"
+
+    def process(self, output: list[str]) -> list[str]:
+        return list(list_lines(output))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from operations.plan.local_disks import local_plan
 from operations.plan.observed import Observed, StoredArtifact
 from operations.plan.packages import CONFLICTING_PACKAGES, PACKAGE_KEYS, same_version, wanted_packages
 from operations.plan.release import Release
+from operations.plan.version_locks import LOCK_LIST, all_locks, rules, with_locks
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -70,6 +71,13 @@ def _packages(release: Release, observed: Observed, digests: Mapping[str, str]) 
         installed = observed.packages.get(name, ())
         if not installed or (version is not None and not any(same_version(version, v) for v in installed)):
             yield "packages", name, ", ".join(installed) or "not installed", version or "installed"
+    locks = with_locks(observed.version_locks, all_locks(release.settings, observed.os_major))
+    if locks != list(observed.version_locks):
+        lacking = [line for line in rules(locks) if line not in observed.version_locks]
+        surplus = [line for line in rules(observed.version_locks) if line not in locks]
+        what = f"lacks {lacking[-1]}" if lacking else f"holds {surplus[-1]}" if surplus else "in disorder"
+        should = "locks of what the inventory pins" if release.settings.version_lock else "no lock of ours"
+        yield "packages", LOCK_LIST, what, should
 
 
 def _container_runtime(release: Release, observed: Observed, _: Mapping[str, str]) -> Rows:

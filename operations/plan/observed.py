@@ -112,6 +112,7 @@ class Observed:
     architecture: str = ""
     packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> epoch:version-release
     file_digests: Mapping[str, str] = field(default_factory=dict)  # path -> sha256
+    version_locks: tuple[str, ...] = ()  # the lines of dnf's list
     daemon_json: str = ""
     units: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     detached_units: tuple[str, ...] = ()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from operations.plan.artifacts import HostCommand
 from operations.plan.errors import PlanError
+from operations.plan.keys import Inputs
 from operations.plan.settings import Settings
 
 # containerd.io conflicts with and obsoletes runc, and podman and buildah require runc: Oracle Linux ships all three.
@@ -15,7 +17,71 @@ CONFLICTING_PACKAGES = ("podman", "buildah", "runc")
 DOCKER_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce"
 TOOLKIT_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-nvidia-container-toolkit"
 PACKAGE_KEYS = (DOCKER_KEY, TOOLKIT_KEY)
+# containerd.io requires it, and on Oracle Linux 8 it is a package of a module: that it can be had is known before podman
+# is removed. https://github.com/geerlingguy/ansible-role-docker/blob/master/tasks/setup-RedHat.yml
+SELINUX_POLICY = "container-selinux"
+# dnf's plugin that reads version_locks.LOCK_LIST; in BaseOS of Oracle Linux 8 and 9
+LOCK_PLUGIN = "python3-dnf-plugin-versionlock"
+# What our dnf never installs, upgrades or replaces: a kernel for which no driver is built, or a driver that does not match
+# its kernel, its fabric manager or the image it came with, leaves a host without GPUs after the next boot. The names are
+# those of Oracle's kernels (kernel, kernel-uek), NVIDIA's driver packages (https://docs.nvidia.com/datacenter/tesla/
+# driver-installation-guide/), and the network stack of Oracle's GPU images. By name rather than `nvidia-*`, `kmod-*` and
+# `kernel*`: those are also the container toolkit, a library of systemd (kmod-libs), and what compilers need (kernel-headers).
+UNTOUCHED = (
+    "kernel",
+    "kernel-core",
+    "kernel-modules*",
+    "kernel-devel*",
+    "kernel-uek*",
+    "kmod-nvidia*",
+    "kmod-open-nvidia*",
+    "akmod-nvidia*",
+    "dkms-nvidia*",
+    "nvidia-driver*",
+    "nvidia-kmod*",
+    "nvidia-open*",
+    "nvidia-fabric*",
+    "nvidia-imex*",
+    "nvidia-modprobe*",
+    "nvidia-persistenced*",
+    "libnvidia-cfg*",
+    "libnvidia-fbc*",
+    "libnvidia-gpucomp*",
+    "libnvidia-ml*",
+    "libnvidia-nscq*",
+    "libnvsdm*",
+    "cuda-drivers*",
+    "kmod-mlnx*",
+    "mlnx-ofa_kernel*",
+    "doca-*",
+)
+# --refresh: dnf believes for two days what a repository held when it last looked, and a version that was published since
+#   then would not be found.
+# exit_on_lock: dnf waits for its locks without limit; run_unlocked.sh waits for it, with one.
+# install_weak_deps: a recommended package would come at whatever version the repositories hold today.
+# best, strict: a host's own dnf.conf must not make dnf take another version, or leave a package out, in silence.
+# No --allowerasing: what has to go is removed by name.
+INSTALL = (
+    *("dnf", "install", "--refresh", "--assumeyes"),
+    *("--setopt=exit_on_lock=True", "--setopt=install_weak_deps=False"),
+    *("--setopt=best=True", "--setopt=strict=True"),
+    *(f"--exclude={name}" for name in UNTOUCHED),
+)
 SUPPORTED_OS_MAJORS = ("8", "9")
+
+
+def keys(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """Where each vendor's package key is put, and its fingerprint."""
+    return (
+        (DOCKER_KEY, settings.docker_gpg_fingerprint),
+        (TOOLKIT_KEY, settings.nvidia_container_toolkit_gpg_fingerprint),
+    )
+
+
+def toolkit_url(settings: Settings, os_major: str) -> str:
+    """The container toolkit's repository, of the channel that is asked for."""
+    url = settings.nvidia_container_toolkit_repository_url
+    return for_os(url, os_major).replace("{channel}", settings.nvidia_container_toolkit_channel)
 
 
 def wanted_packages(settings: Settings, os_major: str) -> dict[str, str | None]:
@@ -32,7 +98,9 @@ def tool_packages(settings: Settings, os_major: str) -> dict[str, str | None]:
     """The others: no service notices them."""
     front = settings.haproxy_packages if settings.front != "none" else {}
     disks: dict[str, str | None] = {"mdadm": None, "xfsprogs": None} if settings.local_disks != "none" else {}
-    return _for_os({**settings.git_packages, **front, **disks}, os_major)
+    of_dnf = {LOCK_PLUGIN: None} if settings.version_lock else {}
+    own = {SELINUX_POLICY: None, **of_dnf}
+    return _for_os({**own, **settings.git_packages, **front, **disks, **settings.extra_packages}, os_major)
 
 
 def _for_os(packages: Mapping[str, str | None], os_major: str) -> dict[str, str | None]:
@@ -57,26 +125,69 @@ def system_repository_id(name: str) -> str:
 
 
 def install(
-    versions: Mapping[str, str | None], drifted: Sequence[str], options: Sequence[str] = ()
+    versions: Mapping[str, str | None],
+    drifted: Sequence[str],
+    lock_wait_s: int = 0,
+    lock_list: Sequence[str] | None = None,
+    options: Sequence[str] = (),
 ) -> HostCommand:
     """
     dnf's installation of the packages that are not at their version, as detached work.
 
     + versions: every package of the set with its version, which the work is named after
     + drifted: of those, the names that need it
+    + lock_wait_s: how long it may wait for other package managers, in seconds
+    + lock_list: the lines of dnf's version locks, where they are to become others
     + options: further ones of dnf's
 
-    An exact version is installed whichever one is there: https://dnf.readthedocs.io/en/latest/command_ref.html. With
-    --refresh, because dnf believes for two days what a repository held when it last looked, and a version that was
-    published since then would not be found.
+    An exact version is installed whichever one is there: https://dnf.readthedocs.io/en/latest/command_ref.html.
     """
     specs = [f"{name}-{versions[name]}" if versions[name] else name for name in drifted]
-    return HostCommand(
-        title="packages",
-        commands=(("dnf", "install", "--refresh", "--assumeyes", *options, *specs),),
-        result=f"{', '.join(specs)} to be installed from the repositories of /etc/yum.repos.d",
-        identity={"versions": dict(versions)},
-    )
+    hint = f"; {GIT_LFS_HINT}" if "git-lfs" in drifted else ""
+    result = f"{', '.join(specs)} to be installed from the repositories of /etc/yum.repos.d{hint}"
+    work = _packages_work({"versions": dict(versions)}, (*INSTALL, *options, *specs), result, lock_wait_s)
+    if lock_list is None:
+        return work
+    under = ("sh", _beside(work, "under_locks.sh"), _beside(work, "versionlock.list"))
+    text = "".join(f"{line}\n" for line in lock_list)
+    files = {**work.files, "under_locks.sh": "@files/host/under_locks.sh", "versionlock.list": text}
+    return replace(work, commands=((*under, *work.commands[0]),), files=files)
+
+
+# RHEL 8 and 9 have it in AppStream, and so should Oracle Linux; a site's mirror may be without.
+GIT_LFS_HINT = (
+    "git-lfs is in ol8_appstream and ol9_appstream, and in EPEL: where dnf does not find it, enable one of them with "
+    "dnf config-manager --enable ol9_appstream, or dnf install oracle-epel-release-el9"
+)
+
+
+def trust(path: str, fingerprint: str, lock_wait_s: int = 0) -> HostCommand:
+    """rpm's import of a key file, as detached work: it waits for the lock of rpm's database like any other change."""
+    identity = {"key": path, "fingerprint": fingerprint}
+    return _packages_work(identity, ("rpm", "--import", path), f"{path} trusted by rpm", lock_wait_s)
+
+
+def removal(names: Sequence[str] = (), lock_wait_s: int = 0) -> HostCommand:
+    """dnf's removal of these of the conflicting packages, as detached work."""
+    identity = {"absent": list(CONFLICTING_PACKAGES)}
+    work = _packages_work(identity, (), f"{', '.join(names)} removed", lock_wait_s)
+    run = _beside(work, "run_unlocked.sh")
+    command = ("sh", _beside(work, "remove_packages.sh"), run, str(lock_wait_s), *names)
+    files = {**work.files, "remove_packages.sh": "@files/host/remove_packages.sh"}
+    return replace(work, commands=(command,), files=files)
+
+
+def _packages_work(identity: Inputs, command: Sequence[str], result: str, lock_wait_s: int) -> HostCommand:
+    """A command of the package manager, once nobody else holds its locks."""
+    script = {"run_unlocked.sh": "@files/host/run_unlocked.sh"}
+    work = HostCommand(title="packages", commands=(), result=result, identity=identity, files=script)
+    run = ("sh", _beside(work, "run_unlocked.sh"), str(lock_wait_s))
+    return replace(work, commands=((*run, *command),))
+
+
+def _beside(work: HostCommand, name: str) -> str:
+    """Where a file of the work is while it runs."""
+    return f"/run/tritonhost/{work.unit}/{name}"
 
 
 def for_os(text: str, os_major: str) -> str:

@@ -146,6 +146,7 @@ class Release:
         """The transient units of its making: what a run for it starts, or takes up where one was left on the host."""
         chosen = (packages.runtime_packages, packages.tool_packages)
         installs = [packages.install(versions(self.settings, self.os_major), ()) for versions in chosen]
+        installs += [packages.removal(), *(packages.trust(*key) for key in packages.keys(self.settings))]
         return tuple(
             unit
             for works in (self.artifacts, self.images, installs)

@@ -116,11 +116,21 @@ class Settings(BaseModel):
     nvidia_container_toolkit_gpg_key_url: Url
     nvidia_container_toolkit_gpg_fingerprint: Fingerprint
     nvidia_container_toolkit_packages: dict[PackageName, RpmVersion]
+    # what `{channel}` stands for in the repository's URL
+    nvidia_container_toolkit_channel: Literal["stable", "experimental"] = "stable"
+    # whether the packages themselves are signed by the key in a way rpm can check, as a mirror's may be; NVIDIA's are not
+    nvidia_container_toolkit_gpgcheck: bool = False
     # git and git-lfs come with the distribution; None accepts the version its repositories hold.
     git_packages: dict[PackageName, RpmVersion | None] = {"git": None, "git-lfs": None}
     # Where dnf finds what is the distribution's own, name -> URL, for a site that does not reach Oracle's: nothing else
     # is asked then. Empty: whatever repositories the host has.
     system_repositories: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")], Url] = {}
+    # what else a site or a guide wants on its hosts, such as dnf-utils, zip, unzip
+    extra_packages: dict[PackageName, RpmVersion | None] = {}
+    # dnf keeps what is pinned at its version, and podman, buildah and runc away, whoever runs `dnf update`
+    version_lock: bool = True
+    # how long a run waits for another package manager, and for cloud-init's first boot
+    package_lock_wait_s: Annotated[int, _whole(0, 7200, "seconds")] = 600
     # Merged into /etc/docker/daemon.json; keys of that file that are not named here stay as they are.
     docker_daemon_settings: dict[str, Any] = {}
 
@@ -206,6 +216,14 @@ class Settings(BaseModel):
             raise ValueError("at least one GPU index, each named once")
         return value
 
+    @field_validator("extra_packages")
+    @classmethod
+    def _packages_of_its_own(cls, value: dict[str, str | None]) -> dict[str, str | None]:
+        for name in value:
+            if name in ("podman", "buildah", "runc"):
+                raise ValueError(f"packages that can be installed beside docker-ce, and so not {name}")
+        return value
+
     @field_validator("data_root")
     @classmethod
     def _a_directory_of_our_own(cls, value: str) -> str:
@@ -225,6 +243,16 @@ class Settings(BaseModel):
             raise ValueError(
                 "bind_address 127.0.0.1 or a private address; refusing the public bind "
                 f"{self.bind_address} without expose=True"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _channel_in_the_url(self) -> Settings:
+        url = self.nvidia_container_toolkit_repository_url
+        if self.nvidia_container_toolkit_channel != "stable" and "{channel}" not in url:
+            raise ValueError(
+                "{channel} in nvidia_container_toolkit_repository_url for nvidia_container_toolkit_channel "
+                f"{self.nvidia_container_toolkit_channel}; found {url}"
             )
         return self
 

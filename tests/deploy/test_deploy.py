@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from operations import host_files
+from operations.plan.packages import install, keys, tool_packages, trust
 from operations.plan.release import plan_release
 from tests.unit import probe_output
 from tests.unit.builders import DATA, DIGEST, converged, gpu, settings
@@ -67,6 +68,11 @@ KEYS: Answers = [
     (HOST_DATA["nvidia_container_toolkit_gpg_key_url"] + " ", True, ED25519.splitlines()),
 ]
 BARE: Answers = [(PROBE, True, probe_output.bare()), *KEYS]
+WANTED = plan_release(settings(**HOST_DATA), [gpu()], "9")
+DOCKER_TRUSTED, TOOLKIT_TRUSTED = (f"UNIT={trust(*key).unit}" for key in keys(WANTED.settings))
+TOOLS = f"UNIT={install(tool_packages(WANTED.settings, '9'), ()).unit}"
+ENDED = ["cursor: c", "state: ActiveState=inactive SubState=dead Result=success ExecMainStatus=0"]
+TRUSTED: Answers = [(DOCKER_TRUSTED, True, ENDED), (TOOLKIT_TRUSTED, True, ENDED)]
 
 
 def converged_host(current: str = "", verdict: str = "proven then") -> Answers:
@@ -94,7 +100,9 @@ STEPS = [
     "Container runtime | Configure docker",
     "Container runtime | Enable and start docker",
     "Serving image | Check out tensorrtllm_backend",
+    "Serving image | Trust the tag of the serving image",
     "Serving image | Build or pull the serving image",
+    "Serving image | Record the serving image",
     "Weights | Download the weights",
     "Engine | Check that the model fits the GPUs",
     "Engine | Convert the weights to a checkpoint",
@@ -147,27 +155,27 @@ def test_a_converged_host_is_looked_at_once_and_left(tmp_path: Path) -> None:
 
 
 def test_a_failing_step_ends_the_run_and_the_steps_after_it_are_not_run(tmp_path: Path) -> None:
-    run = Run(tmp_path, {A: [(DNF, False, ["Error: no such package"]), *BARE]}, "-y")
+    run = Run(tmp_path, {A: [(TOOLS, False, ["Error: no such package"]), *TRUSTED, *BARE]}, "-y")
     assert run.code != 0
     assert "Traceback" not in run.output
     assert "Error: no such package" in run.output
     commands = run.on(A)
-    assert any("rpm --import" in command for command in commands)
-    at = next(i for i, command in enumerate(commands) if DNF in command)
+    assert any(DOCKER_TRUSTED in command for command in commands)
+    at = next(i for i, command in enumerate(commands) if TOOLS in command)
     assert commands[at + 1 :] == []
 
 
 def test_a_host_that_fails_does_not_stop_another(tmp_path: Path) -> None:
-    failing: Answers = [("rpm --import", False, ["error: key import failed"]), *BARE]
-    other: Answers = [(DNF, False, ["stopped here"]), *BARE]
+    failing: Answers = [(DOCKER_TRUSTED, False, ["error: key import failed"]), *BARE]
+    other: Answers = [(TOOLS, False, ["stopped here"]), *TRUSTED, *BARE]
     run = Run(tmp_path, {A: failing, B: other}, "-y")
     assert run.code != 0
-    assert not any(DNF in command for command in run.on(A))
-    assert any(DNF in command for command in run.on(B))
+    assert not any(TOOLS in command for command in run.on(A))
+    assert any(TOOLS in command for command in run.on(B))
 
 
 def test_a_host_that_fails_beside_a_converged_one_is_a_failed_run(tmp_path: Path) -> None:
-    run = Run(tmp_path, {A: [("rpm --import", False, []), *BARE], B: converged_host()}, "-y")
+    run = Run(tmp_path, {A: [(DOCKER_TRUSTED, False, []), *BARE], B: converged_host()}, "-y")
     assert run.code != 0
     assert "converged: release " in run.output
     assert len(run.on(B)) == 1

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shlex
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +20,15 @@ from operations.facts.artifacts import Artifact, ArtifactState, ImageId
 from operations.facts.disks import LocalStorage, RootDisk
 from operations.facts.docker import Daemon, DaemonConfiguration
 from operations.facts.host_state import HostState
-from operations.facts.packages import InstalledVersions, Keys, RemoteText, TrustedKeys
+from operations.facts.packages import InstalledVersions, Keys, RemoteText, TrustedKeys, VersionLocks
 from operations.facts.provenance import Provenance
 from operations.facts.releases import ReleaseDocuments, ReleaseFiles, ReleaseLinks, TemplateFiles
 from operations.model_repository import laid_out
 from operations.packages import absent, pinned, trusted_key
 from operations.plan.observed import BlockDevice, DataRoot, LocalDisks, RootFileSystem, Signature
-from operations.plan.packages import install
+from operations.plan.packages import INSTALL, install
 from operations.plan.provenance import Found
+from operations.plan.version_locks import with_locks
 from operations.refusal import _refuse
 from operations.release import bill_of_materials, switch_script
 from operations.storage import local_disks_mounted, root_grown
@@ -153,13 +155,24 @@ def test_local_disks_that_hold_it_already_are_left() -> None:
 
 def test_conflicting_packages_that_are_there_are_removed_by_exact_name() -> None:
     host = Host({InstalledVersions: {"runc": ("4:1.2-1",), "buildah": ("2:1.4-1",)}})
-    [command] = commands_of(absent, host, packages=("podman", "buildah", "runc"))
-    assert text_of(command).startswith("NAMES='buildah\nrunc'\n")
-    assert "podman ps" in text_of(command)
+    [found] = commands_of(absent, host, packages=("podman", "buildah", "runc"), lock_wait_s=7)
+    [work] = found.args
+    place = f"/run/tritonhost/{work.unit}"
+    assert work.body() == (
+        f"make_it() {{\nsh {place}/remove_packages.sh {place}/run_unlocked.sh 7 buildah runc\n}}\n"
+    )
+    assert set(work.files) == {"remove_packages.sh", "run_unlocked.sh"}
+    # a run that finds it half done takes it up
+    assert work.unit in WANTED.units
     assert host.asked == [("InstalledVersions", {"names": ["podman", "buildah", "runc"]})]
 
 
-KEY = {"url": "https://mirror.invalid/gpg", "fingerprint": RSA_FINGERPRINT, "path": "/etc/pki/rpm-gpg/KEY"}
+KEY = {
+    "url": "https://mirror.invalid/gpg",
+    "fingerprint": RSA_FINGERPRINT,
+    "path": "/etc/pki/rpm-gpg/KEY",
+    "lock_wait_s": 7,
+}
 SHORT = RSA_FINGERPRINT[-8:].lower()
 
 
@@ -184,7 +197,8 @@ def test_the_key_with_the_fingerprint_is_written_and_trusted(trusted: Keys) -> N
     write, trust = commands_of(trusted_key, Host({TrustedKeys: trusted, RemoteText: RSA}), **KEY)
     assert text_of(write) == "install -D -m 0644 /dev/stdin /etc/pki/rpm-gpg/KEY"
     assert write.connector_arguments == {"_stdin": RSA}
-    assert text_of(trust) == "rpm --import /etc/pki/rpm-gpg/KEY"
+    [work] = trust.args
+    assert work.body().endswith("/run_unlocked.sh 7 rpm --import /etc/pki/rpm-gpg/KEY\n}\n")
 
 
 @pytest.mark.parametrize(
@@ -370,6 +384,15 @@ def test_a_unit_that_runs_already_is_re_attached_to(caplog: pytest.LogCaptureFix
     assert "already running on the host, re-attached to it" in caplog.text
 
 
+def test_work_that_declines_to_begin_says_so_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    said = ["tritonhost: waiting", "tritonhost: refused: a lock is held by pid 7; expected it to end"]
+    assert not run(
+        Shell(STARTED, (True, [*said, "tritonhost: failed with exit code 75", *FAILED[1][1:]]), (True, []))
+    )
+    errors = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert errors == [f"{ENGINE.title}: a lock is held by pid 7; expected it to end"]
+
+
 @pytest.mark.parametrize(
     ("answers", "expected"),
     [
@@ -520,37 +543,53 @@ def test_current_is_switched_by_renames() -> None:
 # --- packages
 
 
+LOCKS = {"docker-ce": "docker-ce-3:28.5.2-1.el9.*"}
+PINNED = {"docker-ce": "3:28.5.2-1.el9", "git": None}
+LOCKED = with_locks((), LOCKS)
+
+
 @pytest.mark.parametrize(
-    ("installed", "command"),
+    ("installed", "specs"),
     [
-        ({}, "dnf install --refresh --assumeyes docker-ce-3:28.5.2-1.el9 git"),
+        ({}, "docker-ce-3:28.5.2-1.el9 git"),
         # another version of either direction: https://github.com/pyinfra-dev/pyinfra/issues/1910
-        (
-            {"docker-ce": ("3:27.5.1-1.el9",), "git": ("0:1-1",)},
-            "dnf install --refresh --assumeyes docker-ce-3:28.5.2-1.el9",
-        ),
-        (
-            {"docker-ce": ("3:29.0.0-1.el9",), "git": ("0:1-1",)},
-            "dnf install --refresh --assumeyes docker-ce-3:28.5.2-1.el9",
-        ),
+        ({"docker-ce": ("3:27.5.1-1.el9",), "git": ("0:1-1",)}, "docker-ce-3:28.5.2-1.el9"),
+        ({"docker-ce": ("3:29.0.0-1.el9",), "git": ("0:1-1",)}, "docker-ce-3:28.5.2-1.el9"),
         # the epoch counts
-        (
-            {"docker-ce": ("1:28.5.2-1.el9",), "git": ("0:1-1",)},
-            "dnf install --refresh --assumeyes docker-ce-3:28.5.2-1.el9",
-        ),
-        ({"docker-ce": ("3:28.5.2-1.el9",)}, "dnf install --refresh --assumeyes git"),
+        ({"docker-ce": ("1:28.5.2-1.el9",), "git": ("0:1-1",)}, "docker-ce-3:28.5.2-1.el9"),
+        ({"docker-ce": ("3:28.5.2-1.el9",)}, "git"),
     ],
 )
 def test_packages_that_differ_are_installed_by_one_detached_command(
-    installed: dict[str, tuple[str, ...]], command: str
+    installed: dict[str, tuple[str, ...]], specs: str
 ) -> None:
-    versions = {"docker-ce": "3:28.5.2-1.el9", "git": None}
-    [found] = commands_of(pinned, Host({InstalledVersions: installed}), versions=versions)
+    host = Host({InstalledVersions: installed, VersionLocks: LOCKED})
+    [found] = commands_of(pinned, host, versions=PINNED, locks=LOCKS, lock_wait_s=7)
     assert isinstance(found, FunctionCommand)
     [work] = found.args
-    assert work.body() == f"make_it() {{\n{command}\n}}\n"
+    words = shlex.join([*INSTALL, *specs.split()])
+    assert work.body() == f"make_it() {{\nsh /run/tritonhost/{work.unit}/run_unlocked.sh 7 {words}\n}}\n"
     # named after what is wanted, so that a run which finds half of it installed takes the same work up
-    assert work.unit == install(versions, []).unit
+    assert work.unit == install(PINNED, []).unit
+
+
+def test_other_versions_come_with_their_locks_or_not_at_all() -> None:
+    host = Host({InstalledVersions: {}, VersionLocks: ["docker-ce-3:27.5.1-1.el9.*", "bash-5.1.8-9.el9.*"]})
+    [found] = commands_of(pinned, host, versions=PINNED, locks=LOCKS, lock_wait_s=7)
+    [work] = found.args
+    place = f"/run/tritonhost/{work.unit}"
+    assert (
+        f"sh {place}/under_locks.sh {place}/versionlock.list sh {place}/run_unlocked.sh 7 dnf" in work.body()
+    )
+    assert work.files["versionlock.list"].splitlines() == ["bash-5.1.8-9.el9.*", *LOCKED]
+
+
+def test_locks_alone_are_written_without_dnf() -> None:
+    installed = {"docker-ce": ("3:28.5.2-1.el9",), "git": ("0:1-1",)}
+    host = Host({InstalledVersions: installed, VersionLocks: []})
+    [command] = commands_of(pinned, host, versions=PINNED, locks=LOCKS, lock_wait_s=7)
+    assert text_of(command).startswith("install -D -m 644 /dev/stdin /etc/dnf/plugins/.versionlock.list.new")
+    assert command.connector_arguments["_stdin"].splitlines() == LOCKED
 
 
 # --- the service

@@ -15,6 +15,7 @@ from operations.plan.packages import PACKAGE_KEYS, wanted_packages
 from operations.plan.profiles import EngineProfile
 from operations.plan.release import Release, plan_release
 from operations.plan.settings import Settings
+from operations.plan.version_locks import all_locks, with_locks
 
 COMMIT = "a" * 40
 DIGEST = f"sha256:{'b' * 64}"
@@ -133,6 +134,7 @@ def converged(wanted: Release) -> Observed:
         architecture="x86_64",
         packages={name: (_installed(version),) for name, version in versions},
         file_digests={**FILE_DIGESTS, **KEY_DIGESTS},
+        version_locks=tuple(with_locks((), all_locks(wanted.settings, wanted.os_major))),
         daemon_json=daemon_json_text(wanted),
         units={"docker.service": UNIT, "triton.service": UNIT},
         images={wanted.image.tag: IMAGE_ID},

@@ -6,6 +6,7 @@ import pytest
 
 from operations.plan.difference import Difference, difference
 from operations.plan.observed import Observed, RootFileSystem, StoredArtifact
+from operations.plan.version_locks import LOCK_LIST
 from tests.unit.builders import FILE_DIGESTS, IMAGE_ID, UNIT, converged, release
 
 WANTED = release({"docker_daemon_settings": {"insecure-registries": ["http://r:5000"]}})
@@ -82,6 +83,7 @@ def test_a_converged_host_has_no_difference() -> None:
         to(previous="0000000000000000"),
         to(gpus=()),
         entry("packages", "vim", ("0:9-1",)),
+        to(version_locks=("# Added lock", "kernel-uek-5.15.0-1.el9uek.*", *HOST.version_locks)),
         entry("packages", "docker-ce", ("3:27.0.0-1.el9", "3:28.5.2-1.el9")),
         entry("images", "tritonhost/serving:other", "sha256:0"),
         entry("artifacts", ("engine", "0" * 16), StoredArtifact("engine", "0" * 16, {}, "gone")),
@@ -128,6 +130,14 @@ def test_what_does_not_matter_is_no_difference(change: Change) -> None:
             ("packages", "docker-ce", "3:27.0.0-1.el9", "3:28.5.2-1.el9"),
         ),
         (entry("packages", "git-lfs", None), ("packages", "git-lfs", "not installed", "installed")),
+        (
+            to(version_locks=tuple(line for line in HOST.version_locks if line != "!runc")),
+            ("packages", LOCK_LIST, "lacks !runc", "locks of what the inventory pins"),
+        ),
+        (
+            to(version_locks=("docker-ce-3:27.0.0-1.el9.*", *HOST.version_locks)),
+            ("packages", LOCK_LIST, "holds docker-ce-3:27.0.0-1.el9.*", "locks of what the inventory pins"),
+        ),
         # container runtime
         (
             to(daemon_json=NO_RUNTIME),

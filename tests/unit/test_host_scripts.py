@@ -382,31 +382,6 @@ def test_a_release_is_the_checkout_s_models_with_our_files_over_them(tmp_path: P
 # --- the other scripts
 
 
-def test_removal_is_refused_while_a_podman_container_runs(stubs: Stubs) -> None:
-    stubs.add("podman", "echo web; echo db")
-    stubs.add("dnf", ":")
-    done = stubs.run(host_script("remove_packages.sh", {"NAMES": "podman"}))
-    assert done.returncode == 65
-    assert "podman containers run on this host: web db" in done.stderr
-    assert [call for call in stubs.calls if call.startswith("dnf")] == []
-
-
-def test_packages_are_removed_by_their_full_names(stubs: Stubs) -> None:
-    stubs.add("podman", ":")
-    stubs.add("rpm", "echo runc-4:1.2.5-3.el9.x86_64; echo package podman is not installed; exit 1")
-    stubs.add("dnf", "exit 5")
-    done = stubs.run(host_script("remove_packages.sh", {"NAMES": "podman\nrunc"}))
-    assert done.returncode == 5
-    assert stubs.calls[-1] == "dnf remove --assumeyes runc-4:1.2.5-3.el9.x86_64"
-
-
-def test_nothing_installed_is_nothing_to_remove(stubs: Stubs) -> None:
-    stubs.add("podman", "exit 1")
-    stubs.add("rpm", "echo package runc is not installed; exit 1")
-    stubs.add("dnf", "exit 5")
-    assert stubs.run(host_script("remove_packages.sh", {"NAMES": "runc"})).returncode == 0
-
-
 def grow(stubs: Stubs, *steps: str, **changed: str) -> subprocess.CompletedProcess[str]:
     """grow_root.sh for LVM on a partition, with programs that only say that they were called."""
     for name in ("growpart", "pvresize", "lvextend", "xfs_growfs", "resize2fs", "pgrep"):

@@ -1,8 +1,20 @@
+from fnmatch import fnmatch
+
 import pytest
 
+from operations import host_files
 from operations.plan.errors import PlanError
-from operations.plan.packages import check_os, for_os, same_version, wanted_packages
-from tests.unit.builders import settings
+from operations.plan.packages import (
+    INSTALL,
+    UNTOUCHED,
+    check_os,
+    for_os,
+    install,
+    same_version,
+    tool_packages,
+    wanted_packages,
+)
+from tests.unit.builders import release, settings
 
 
 @pytest.mark.parametrize(
@@ -50,3 +62,87 @@ def test_any_other_system_is_refused(name: str, version: str, architecture: str,
     with pytest.raises(PlanError) as caught:
         check_os({"ID": name, "VERSION_ID": version} if name else {}, architecture)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kernel",
+        "kernel-core",
+        "kernel-modules-extra",
+        "kernel-uek",
+        "kernel-uek-core",
+        "kmod-nvidia-open-dkms",
+        "nvidia-driver",
+        "nvidia-driver-cuda-libs",
+        "nvidia-fabricmanager",
+        "nvidia-fabric-manager",
+        "nvidia-persistenced",
+        "libnvidia-ml",
+        "cuda-drivers-580",
+        "kmod-mlnx-ofa_kernel",
+    ],
+)
+def test_kernel_and_driver_are_left_out_of_every_installation(name: str) -> None:
+    assert any(fnmatch(name, pattern) for pattern in UNTOUCHED)
+    excluded = [word.removeprefix("--exclude=") for word in INSTALL if word.startswith("--exclude=")]
+    assert tuple(excluded) == UNTOUCHED
+
+
+@pytest.mark.parametrize("name", ["kernel-headers", "kernel-tools-libs", "kmod", "kmod-libs", "nvidia-ctk"])
+def test_what_only_sounds_like_them_is_not(name: str) -> None:
+    wanted = [*wanted_packages(settings(), "9"), name]
+    assert not [n for n in wanted if any(fnmatch(n, pattern) for pattern in UNTOUCHED)]
+
+
+def test_dnf_is_asked_for_nothing_but_what_is_named() -> None:
+    assert not {"--allowerasing", "--nobest", "--skip-broken", "--nogpgcheck"} & set(INSTALL)
+
+
+def test_further_packages_are_tools() -> None:
+    more = {"extra_packages": {"zip": None, "dnf-utils": "4.3.0-20.el{os_major}"}}
+    tools = tool_packages(settings(**more), "9")
+    assert tools["zip"] is None
+    assert tools["dnf-utils"] == "4.3.0-20.el9"
+    # before docker-ce, which needs it
+    assert tools["container-selinux"] is None
+    assert "python3-dnf-plugin-versionlock" in tools
+    assert "python3-dnf-plugin-versionlock" not in tool_packages(settings(version_lock=False), "9")
+
+
+def test_where_git_lfs_is_to_be_had_is_said_where_it_is_missing() -> None:
+    assert "oracle-epel-release" in install({"git-lfs": None}, ["git-lfs"]).result
+    assert "epel" not in install({"git": None, "git-lfs": None}, ["git"]).result
+
+
+def test_the_toolkit_s_channel_is_part_of_its_url() -> None:
+    url = "https://mirror.invalid/{channel}/rpm/$basearch"
+    data = {"nvidia_container_toolkit_repository_url": url}
+    for channel in ("stable", "experimental"):
+        text = host_files.rendered(release({**data, "nvidia_container_toolkit_channel": channel}))
+        assert (
+            f"baseurl=https://mirror.invalid/{channel}/rpm/$basearch\n" in text[host_files.TOOLKIT_REPOSITORY]
+        )
+
+
+def test_a_channel_without_a_place_in_the_url_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\{channel\} in nvidia_container_toolkit_repository_url"):
+        settings(nvidia_container_toolkit_channel="experimental")
+
+
+def test_every_repository_checks_signatures() -> None:
+    texts = host_files.rendered(release())
+    docker, toolkit = texts[host_files.DOCKER_REPOSITORY], texts[host_files.TOOLKIT_REPOSITORY]
+    assert "\ngpgcheck=1\nrepo_gpgcheck=0\n" in docker
+    assert docker.endswith("sslverify=1\nmodule_hotfixes=1\n")
+    assert "\ngpgcheck=0\nrepo_gpgcheck=1\n" in toolkit
+    assert toolkit.endswith("sslverify=1\n")
+    assert "$releasever" not in docker + toolkit
+    signed = host_files.rendered(release({"nvidia_container_toolkit_gpgcheck": True}))
+    assert "\ngpgcheck=1\nrepo_gpgcheck=1\n" in signed[host_files.TOOLKIT_REPOSITORY]
+
+
+@pytest.mark.parametrize("name", ["podman", "runc"])
+def test_what_conflicts_with_docker_is_no_further_package(name: str) -> None:
+    with pytest.raises(ValueError, match=f"and so not {name}"):
+        settings(extra_packages={name: None})

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from operations.plan import Release
+from operations.plan.packages import tool_packages
 
 
 @pytest.fixture
@@ -52,3 +53,31 @@ def test_firewall_opens_none_of_the_ports_of_a_private_server(host: Any, release
         pytest.skip("firewalld does not run on this host")
     opened = {rule.split("/")[0] for rule in host.check_output("firewall-cmd --list-ports").split()}
     assert not opened & {str(port) for port in release.ports}
+
+
+@pytest.mark.oracle_linux
+@pytest.mark.usefixtures("machine")
+def test_repositories_hold_what_is_installed_without_a_version(host: Any, release: Release) -> None:
+    named = [
+        name for name, version in tool_packages(release.settings, release.os_major).items() if not version
+    ]
+    found = host.check_output(f"dnf --quiet repoquery --queryformat '%{{name}}\\n' {' '.join(named)}").split()
+    assert set(found) >= set(named), "see docs/operations.md, Packages and dnf update"
+
+
+@pytest.mark.oracle_linux
+@pytest.mark.usefixtures("machine")
+def test_an_update_of_the_system_resolves(host: Any) -> None:
+    # "Operation aborted." is what --assumeno ends in where there is something to do
+    planned = host.run("dnf --assumeno --refresh update 2>&1")
+    assert "Nothing to do" in planned.stdout or "Operation aborted" in planned.stdout, planned.stdout
+    assert "Problem" not in planned.stdout
+
+
+@pytest.mark.oracle_linux
+@pytest.mark.gpu
+@pytest.mark.usefixtures("machine", "nvidia_driver")
+def test_the_kernel_of_the_next_boot_has_a_driver(host: Any) -> None:
+    """An update that brought a kernel without NVIDIA's module would leave the host without GPUs."""
+    kernel = host.check_output("grubby --default-kernel").rpartition("/vmlinuz-")[2]
+    assert host.run(f"modinfo -k {kernel} nvidia").rc == 0, kernel

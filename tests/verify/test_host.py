@@ -18,6 +18,7 @@ from operations.plan.packages import (
     same_version,
     wanted_packages,
 )
+from operations.plan.version_locks import all_locks, is_of
 from operations.scripts import host_functions
 
 
@@ -74,6 +75,15 @@ def test_package_keys_are_the_pinned_ones_and_trusted(host: Any, settings: Setti
     ):
         assert fingerprints(host.file(path).content_string) == [fingerprint], path
         assert fingerprint[-8:].lower() in trusted, f"rpm does not trust {path}"
+
+
+def test_pinned_versions_are_locked(host: Any, release: Release) -> None:
+    locks = all_locks(release.settings, release.os_major)
+    if locks:
+        # as dnf reads them, the plugin being there and enabled
+        listed = host.check_output("dnf --quiet versionlock list").splitlines()
+        ours = [line for line in listed if any(is_of(name, line) for name in locks)]
+        assert sorted(ours) == sorted(locks.values())
 
 
 def test_docker_runs_and_is_enabled(host: Any) -> None:

@@ -29,6 +29,7 @@ ORDER = (
     "test_gated_model",
     "test_reboot",
     "test_bundle",
+    "test_oracle_linux_8",
 )
 HERE = Path(__file__).parent
 KEEP = bool(os.environ.get("LAB_E2E_KEEP"))

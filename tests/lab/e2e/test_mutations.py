@@ -54,13 +54,13 @@ PACKAGE_REMOVED = Mutation(
 )
 DOCKER_UPGRADED = Mutation(
     # as `dnf upgrade` by hand does
-    "dnf -q -y install docker-ce-3:20.10.25-1.el9",
+    "dnf -q -y --disableplugin=versionlock install docker-ce-3:20.10.25-1.el9",
     "test_packages_are_at_their_versions",
     "packages",
     "docker-ce",
 )
 TOOLKIT_UPGRADED = Mutation(
-    "dnf -q -y install nvidia-container-toolkit-1.19.1-1",
+    "dnf -q -y --disableplugin=versionlock install nvidia-container-toolkit-1.19.1-1",
     "test_packages_are_at_their_versions",
     "packages",
     "nvidia-container-toolkit",
@@ -71,6 +71,12 @@ PODMAN_INSTALLED = Mutation(
     "test_conflicting_packages_are_absent",
     "packages",
     "podman",
+)
+LOCK_DELETED = Mutation(
+    "dnf -q versionlock delete containerd.io",
+    "test_pinned_versions_are_locked",
+    "packages",
+    "/etc/dnf/plugins/versionlock.list",
 )
 KEY_EMPTIED = Mutation(
     ": >/etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce",
@@ -335,9 +341,10 @@ ROUNDS = {
         TOKENIZER_REMOVED,
         IMAGE_REMOVED,
     ),
-    "service stopped, package removed, weights truncated, current a copy": (
+    "service stopped, package removed, version lock deleted, weights truncated, current a copy": (
         SERVICE_STOPPED,
         PACKAGE_REMOVED,
+        LOCK_DELETED,
         WEIGHTS_TRUNCATED,
         CURRENT_IS_A_COPY,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import threading
 import urllib.request
@@ -18,6 +19,7 @@ import pytest
 from tests.lab.e2e.one_host import Done, OneHost, difference_rows
 from tests.lab.faults.conftest import Table
 from tests.lab.rpm import docker, nvidia
+from tests.lab.rpm.signing import SigningKey
 from tests.lab.shell import run
 
 TOOLKIT = (
@@ -139,6 +141,158 @@ def test_version_published_since_the_host_last_looked_is_found(converged: OneHos
         done = converged.deploy(*url, *wanted.options)
         assert done.code == 0, done.output
         assert _installed(converged) == wanted.installed(converged.settings.os_major)
+
+
+# as another program takes them: dnf's with dnf's own code, rpm's as rpm does
+DNF_HOLDS = (
+    "import dnf.lock, time\n"
+    "with dnf.lock.build_rpmdb_lock('/var/lib/dnf', True):\n"
+    "    print('taken', flush=True); time.sleep({seconds})\n"
+)
+RPM_HOLDS = (
+    "import fcntl, time\n"
+    "file = open('/var/lib/rpm/.rpm.lock', 'r+b'); fcntl.lockf(file, fcntl.LOCK_EX)\n"
+    "print('taken', flush=True); time.sleep({seconds})\n"
+)
+HOLDERS = {"/var/lib/dnf/rpmdb_lock.pid": DNF_HOLDS, "/var/lib/rpm/.rpm.lock": RPM_HOLDS}
+
+
+@pytest.mark.parametrize("lock", HOLDERS)
+def test_lock_of_another_program_is_waited_for_and_its_holder_named(
+    converged: OneHost, table: Table, lock: str
+) -> None:
+    converged.root("rpm -e --nodeps git-lfs")
+    with _holding(converged, lock, seconds=20) as pid:
+        done = converged.deploy()
+    assert done.code == 0, done.output
+    told = [line for line in done.output.splitlines() if "waiting for" in line]
+    assert told
+    assert all(f"{lock} is held by pid {pid} (" in line for line in told), told
+    assert "converged: release" in converged.converge().output
+    table.add(f"{_owner(lock)}'s lock held for 20 s: waited for, its holder named", 1, 1)
+
+
+@pytest.mark.parametrize("lock", HOLDERS)
+def test_lock_that_is_kept_ends_the_run_and_not_its_holder(
+    converged: OneHost, table: Table, lock: str
+) -> None:
+    converged.root("rpm -e --nodeps git-lfs")
+    before = _state(converged)
+    with _holding(converged, lock, seconds=600) as pid:
+        converged.root(f"kill -STOP {pid}")
+        done = converged.deploy("--data", "package_lock_wait_s=4")
+        assert done.code == 1, done.output
+        said = [line for line in done.output.splitlines() if "package_lock_wait_s" in line]
+        assert len([line for line in said if "refused" not in line]) == 1, done.output
+        assert f"packages: {lock} is held by pid {pid} (" in said[-1]
+        assert ", stopped)" in said[-1]
+        assert "expected it to end within 4 s (package_lock_wait_s)" in said[-1]
+        assert "Traceback" not in done.output
+        assert converged.root(f"ps -o stat= -p {pid}").startswith("T")
+        assert _state(converged) == before
+    assert converged.litter() == []
+    converged.converge()
+    table.add(f"{_owner(lock)}'s lock kept by a stopped process: refused, its holder named and alive", 1, 1)
+
+
+def test_lock_file_that_names_another_program_is_diagnosed(converged: OneHost, table: Table) -> None:
+    file = "/var/lib/dnf/rpmdb_lock.pid"
+    converged.root("rpm -e --nodeps git-lfs; systemd-run --quiet --unit=bystander sleep 600")
+    pid = converged.root("systemctl show --property=MainPID --value bystander")
+    try:
+        converged.root(f"printf {pid} >{file}; touch -d '1 hour ago' {file}")
+        done = converged.deploy()
+        assert done.code == 1, done.output
+        assert f"packages: {file}: found pid {pid}, which is sleep and not the dnf" in done.output
+        assert f"remove it: rm {file}" in done.output
+        assert done.seconds < 60
+        converged.root(f"rm {file}; kill -0 {pid}")
+    finally:
+        converged.root(f"systemctl stop bystander; rm -f {file}")
+    converged.converge()
+    table.add("lock file of a dnf that is gone, its number another program's: refused by name", 1, 1)
+
+
+def test_what_another_key_signed_is_refused(converged: OneHost, table: Table, tmp_path: Path) -> None:
+    somebody = SigningKey(tmp_path / "keys", "somebody")
+    somebody.create()
+    dnf, os_major = converged.settings.cache / "dnf", converged.settings.os_major
+    engines, toolkit = tmp_path / "engines", tmp_path / "toolkit"
+    shutil.copytree(dnf / "docker-ce" / f"el{os_major}", engines)
+    shutil.copytree(dnf / "nvidia-container-toolkit", toolkit)
+    somebody.sign_packages([*engines.glob(f"*{SECOND.engine}*"), *engines.glob(f"*{SECOND.containerd}*")])
+    run("createrepo_c", "--quiet", engines)
+    somebody.sign_file(toolkit / "repodata" / "repomd.xml")
+    somebody.release_agent()
+    before = _state(converged)
+    with _web_server(converged.settings.gateway, tmp_path) as address:
+        for url, wanted, words in (
+            # the packages
+            (
+                f"docker_repository_url={address}/engines/",
+                replace(SECOND, toolkit=FIRST.toolkit),
+                ("is not installed", "GPG"),
+            ),
+            # the repository's list of packages and of their checksums
+            (
+                f"nvidia_container_toolkit_repository_url={address}/toolkit/",
+                replace(FIRST, toolkit=SECOND.toolkit),
+                ("repomd.xml", "GPG"),
+            ),
+        ):
+            done = converged.deploy("--data", url, *wanted.options)
+            assert done.code == 1, done.output
+            assert all(word in done.output for word in words), done.output
+            assert _state(converged) == before
+    converged.converge()
+    assert _state(converged) == before
+    table.add("packages, and a repository's list, signed by another key: refused, untouched", 2, 2)
+
+
+def test_podman_is_removed_unless_a_container_of_it_runs(converged: OneHost, table: Table) -> None:
+    converged.root(
+        "rpm -i --nodeps $(dnf -q repoquery --location podman buildah runc | sort | grep -v runc-); "
+        "echo web >/run/lab-podman-running"
+    )
+    before = _state(converged)
+    done = converged.deploy()
+    assert done.code == 1, done.output
+    expected = (
+        "packages: podman containers run on this host: web; expected none, because podman has to make room"
+    )
+    assert expected in done.output
+    assert _state(converged) == before
+    converged.root("rm /run/lab-podman-running")
+    converged.converge()
+    assert converged.root("rpm -q podman buildah runc || :").count("is not installed") == 3
+    assert converged.root("dnf --quiet check") == ""
+    # no newer docker, though the repository has one, and nothing that conflicts with it
+    before = _state(converged)
+    converged.root("dnf --quiet --assumeyes --refresh update")
+    assert _state(converged) == before
+    assert "converged: release" in converged.converge().output
+    table.add(
+        "podman with a running container: refused; without: removed, and dnf update changes nothing", 2, 2
+    )
+
+
+def _owner(lock: str) -> str:
+    return "dnf" if "dnf" in lock else "rpm"
+
+
+@contextmanager
+def _holding(site: OneHost, lock: str, seconds: int) -> Iterator[str]:
+    """A program on the host that has a lock for so long, while the block runs; its process id."""
+    unit = "other-package-manager"
+    program = HOLDERS[lock].format(seconds=seconds)
+    script = f"systemd-run --quiet --collect --unit={unit} python3 -c {shlex.quote(program)}"
+    site.root(
+        f"{script}; until journalctl --quiet --unit={unit} --lines=1 | grep -q taken; do sleep 0.2; done"
+    )
+    try:
+        yield site.root(f"systemctl show --property=MainPID --value {unit}")
+    finally:
+        site.try_root(f"systemctl kill --signal=CONT {unit}; systemctl stop {unit}")
 
 
 @contextmanager
