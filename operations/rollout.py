@@ -25,7 +25,7 @@ from pyinfra.context import ctx_host
 from operations import host_key, lock
 from operations.plan.observed import Observed
 from operations.plan.release import Release
-from operations.plan.rollout import Place, may_begin, report, stopped_by
+from operations.plan.rollout import Place, held_by, may_begin, report
 
 TURN = "Serve the release, one host after another"
 UNCHANGED = "differs, nothing was changed"
@@ -145,7 +145,7 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
         state.failed_hosts.add(host)
         return False
     while not may_begin(list(_run.places.values()), host.name, release.settings.max_unavailable):
-        if other := stopped_by(list(_run.places.values())):
+        if other := held_by(list(_run.places.values()), host.name):
             failed(host, f"untouched: {other} failed before it")
             logger.error(
                 f"{host.print_prefix}not changed, because {other} failed; what serves was left as it is; "
@@ -230,9 +230,12 @@ class _Watch(BaseStateCallback):
         state.get_op_meta(op_hash).global_arguments["_parallel"] = 0
         order = {each.name: number for number, each in enumerate(state.inventory)}
         active = {each.name for each in state.active_hosts}
+        for name in _run.unreached:
+            _run.places[name] = Place(name, True, "unreached")
         for name in sorted(_run.places, key=lambda name: order[name]):
             place = _run.places.pop(name)
-            _run.places[name] = place if name in active else replace(place, stage="failed")
+            lost = name not in active and place.stage != "unreached"
+            _run.places[name] = replace(place, stage="failed") if lost else place
         # A host that waits holds a place in pyinfra's pool, and the one it waits for needs one too.
         if state.pool.size is not None and state.pool.size < len(_run.places):
             state.pool = Pool(len(_run.places))
