@@ -7,8 +7,6 @@
 To upgrade, change inventories/group_data/all.py or the model's profile and run the same commands.
 """
 
-from pyinfra import config
-
 from operations import (
     container_runtime,
     convergence,
@@ -26,8 +24,6 @@ from operations import (
     triton_service,
     weights,
 )
-
-config.REQUIRE_PYINFRA_VERSION = ">=3.10,<4"
 
 # One round trip: what the host should be, and whether it is that already. Then nothing below is run on it.
 wanted = convergence.look()

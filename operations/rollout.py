@@ -22,10 +22,10 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import BaseStateCallback, State
 from pyinfra.context import ctx_host
 
-from operations import lock
+from operations import host_key, lock
 from operations.plan.observed import Observed
 from operations.plan.release import Release
-from operations.plan.rollout import Place, may_begin, report, stopped_by
+from operations.plan.rollout import Place, held_by, may_begin, report
 
 TURN = "Serve the release, one host after another"
 UNCHANGED = "differs, nothing was changed"
@@ -42,6 +42,7 @@ class _Run:
         self.releases: dict[str, str] = {}
         self.statuses: dict[str, str] = {}
         self.failed: set[str] = set()  # whose status says why already
+        self.unreached: list[str] = []
         self.containers: dict[str, str] = {}
         self.began = False
         self.reported = False
@@ -144,7 +145,7 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
         state.failed_hosts.add(host)
         return False
     while not may_begin(list(_run.places.values()), host.name, release.settings.max_unavailable):
-        if other := stopped_by(list(_run.places.values())):
+        if other := held_by(list(_run.places.values()), host.name):
             failed(host, f"untouched: {other} failed before it")
             logger.error(
                 f"{host.print_prefix}not changed, because {other} failed; what serves was left as it is; "
@@ -186,8 +187,39 @@ def _status(name: str, failed: bool) -> str:
     )
 
 
+def _print_report(state: State) -> None:
+    """Once: each host of the inventory, and what became of it."""
+    if _run.reported:
+        return
+    _run.reported = True
+    rows = [
+        (
+            each.name,
+            _run.releases.get(each.name, ""),
+            _status(each.name, each in state.failed_hosts)
+            or ("not looked at" if state.is_host_in_limit(each) else "left out by --limit or --exclude"),
+        )
+        for each in state.inventory
+    ]
+    logger.info("--> Hosts:")
+    for line in report(rows):
+        logger.info(f"    {line}")
+
+
 class _Watch(BaseStateCallback):
     """pyinfra's callbacks: they are static, so what they know is in `_run`."""
+
+    @staticmethod
+    def host_connect_error(state: State, host: Host, error: Exception) -> None:
+        key = host_key.problem(host, error)
+        if key:
+            logger.error(f"{host.print_prefix}{key}")
+        _run.unreached.append(host.name)
+        failed(host, f"unreachable: {key or str(error)}")
+        # pyinfra disconnects from the hosts it has connected to, so that where there are none nobody else says this
+        wanted = state.limit_hosts if isinstance(state.limit_hosts, list) else list(state.inventory)
+        if len(_run.unreached) == len(wanted):
+            _print_report(state)
 
     @staticmethod
     def operation_start(state: State, op_hash: str) -> None:
@@ -198,9 +230,12 @@ class _Watch(BaseStateCallback):
         state.get_op_meta(op_hash).global_arguments["_parallel"] = 0
         order = {each.name: number for number, each in enumerate(state.inventory)}
         active = {each.name for each in state.active_hosts}
+        for name in _run.unreached:
+            _run.places[name] = Place(name, True, "unreached")
         for name in sorted(_run.places, key=lambda name: order[name]):
             place = _run.places.pop(name)
-            _run.places[name] = place if name in active else replace(place, stage="failed")
+            lost = name not in active and place.stage != "unreached"
+            _run.places[name] = replace(place, stage="failed") if lost else place
         # A host that waits holds a place in pyinfra's pool, and the one it waits for needs one too.
         if state.pool.size is not None and state.pool.size < len(_run.places):
             state.pool = Pool(len(_run.places))
@@ -215,18 +250,5 @@ class _Watch(BaseStateCallback):
 
     @staticmethod
     def host_disconnect(state: State, host: Host) -> None:
-        if _run.reported or not _run.statuses:
-            return
-        _run.reported = True
-        rows = [
-            (
-                each.name,
-                _run.releases.get(each.name, ""),
-                _status(each.name, each in state.failed_hosts)
-                or ("unreachable" if each in state.failed_hosts else "left out by --limit or --exclude"),
-            )
-            for each in state.inventory
-        ]
-        logger.info("--> Hosts:")
-        for line in report(rows):
-            logger.info(f"    {line}")
+        if _run.statuses:
+            _print_report(state)

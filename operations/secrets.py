@@ -35,7 +35,9 @@ def hub_token() -> str:
     Raises SecretMissing where there is none or it cannot be one, and where two of them are set: which of two
     identities downloads a model is not left to chance.
     """
-    given = {name: value for name in SOURCES if (value := os.environ.get(name, ""))}
+    present = {name: value for name in SOURCES if (value := os.environ.get(name)) is not None}
+    # one that is empty counts only where there is no other: a shell's way to take a variable back
+    given = {name: value for name, value in present.items() if value} or dict(list(present.items())[:1])
     if not given:
         raise SecretMissing(
             "HF_TOKEN: not set, expected a Hugging Face token because the model is gated; export HF_TOKEN, or "
@@ -44,30 +46,39 @@ def hub_token() -> str:
     if len(given) > 1:
         raise SecretMissing(f"{' and '.join(given)}: all set, expected one of them; unset the others")
     [(source, value)] = given.items()
-    if source == "HF_TOKEN_PATH":
+    if value and source == "HF_TOKEN_PATH":
         value = _of_file(value)
-    if source == "HF_TOKEN_SECRET_OCID":
+    if value and source == "HF_TOKEN_SECRET_OCID":
         value = _of_vault(value)
-    return usable(value, source)
+    return checked(value.removesuffix("\n"), source)
 
 
-def usable(text: str, source: str) -> str:
+def checked(token: str, source: str) -> str:
     """
-    A token without the blanks, line ends and quotes that editors and shells leave around it.
+    The token as it is.
 
     + source: where it comes from, for the error
 
-    Raises SecretMissing, without the text.
+    Raises SecretMissing for what cannot be one, and says what is wrong with it without its text: the hub's own answer
+    would be that it does not know the token.
     """
-    token = text.removeprefix("\ufeff").strip().strip("\"'").strip()
-    if not token:
-        raise SecretMissing(f"{source}: found an empty text, expected a Hugging Face token")
-    if token.startswith("hf_") and re.search(r"\shf_", token):
-        raise SecretMissing(f"{source}: found several tokens (not shown), expected one")
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{8,}", token):
-        raise SecretMissing(
-            f"{source}: found characters no token has (not shown); expected hf_ and letters and digits"
-        )
+    problem = ""
+    if not token.strip():
+        problem = "found nothing, expected a Hugging Face token because the model is gated"
+    elif "\r" in token:
+        problem = "found a Windows line end behind it; write the file with Unix line ends"
+    elif token.startswith("\ufeff"):
+        problem = "found a byte order mark before it; write the file without one"
+    elif token[0] in "\"'" or token[-1] in "\"'":
+        problem = "found quotation marks around it; leave them out"
+    elif re.search(r"hf_\S+\s+hf_", token):
+        problem = "found several tokens (not shown), expected one"
+    elif token != token.strip():
+        problem = "found spaces or empty lines around it; leave them out"
+    elif not re.fullmatch(r"[A-Za-z0-9_.-]{8,}", token):
+        problem = "found characters no token has (not shown); expected hf_ and letters and digits"
+    if problem:
+        raise SecretMissing(f"{source}: {problem}")
     return token
 
 

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import select
+import shlex
 import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from paramiko import ChannelException
 from pyinfra.api.host import Host
 
 CHUNK = 65536
+PROHIBITED = 1  # SSH_OPEN_ADMINISTRATIVELY_PROHIBITED: https://www.rfc-editor.org/rfc/rfc4254#section-5.1
+
+
+def through_bash(address: str, port: int) -> str:
+    """
+    A command for the host that copies its standard input to a TCP port, and what comes back to its standard output.
+
+    For hosts whose sshd forwards nothing (AllowTcpForwarding no, which hardening guides ask for). Bash opens TCP connections
+    itself; Oracle Linux has it, and neither nc nor socat. It ends when either side does.
+    """
+    script = (
+        f"exec 3<>/dev/tcp/{address}/{port} 4<&0 || exit 1; "
+        "{ cat <&4; kill $$; } >&3 2>/dev/null & exec cat <&3"
+    )
+    return f"exec bash -c {shlex.quote(script)}"
 
 
 @contextmanager
@@ -30,7 +47,13 @@ def forwarded(host: Host, address: str, port: int) -> Iterator[str]:
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            channel = transport.open_channel("direct-tcpip", (address, port), self.request.getpeername())
+            try:
+                channel = transport.open_channel("direct-tcpip", (address, port), self.request.getpeername())
+            except ChannelException as error:
+                if error.code != PROHIBITED:
+                    return  # nobody listens there: the connection ends, as it would on the host
+                channel = transport.open_session()
+                channel.exec_command(through_bash(address, port))
             _pump(self.request, channel)
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:

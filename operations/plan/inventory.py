@@ -6,17 +6,18 @@ import ast
 import re
 import runpy
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from operations.plan.errors import PlanError, suggestion
 from operations.plan.oci_inventory import refuse_secrets
 from operations.plan.profiles import load_profile
 from operations.plan.settings import Settings, from_host_data
+from operations.plan.toml_file import read_toml
 from operations.plan.version_floors import check_floors, components
 
 HostEntry = tuple[str, dict[str, Any]]
@@ -47,14 +48,9 @@ def hosts_from_text(text: str) -> list[HostEntry]:
 def tables_from_toml(path: Path) -> dict[str, Any]:
     """The tables of an inventory's TOML file: `hosts`, and `oci` for operations/plan/oci_inventory.py."""
     where = f"{path.parent.name}/{path.name}"
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise PlanError(
-            where, "no such file", "one with hosts", "write it, or set OCI_HOSTS=name=address,…"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(where, str(error), "a TOML file in UTF-8") from None
+    if not path.exists():
+        raise PlanError(where, "no such file", "one with hosts", "write it, or set OCI_HOSTS=name=address,…")
+    data = read_toml(path, where, "an inventory")
     for key in data:
         if key not in ("hosts", "oci"):
             raise PlanError(
@@ -158,7 +154,18 @@ def read_group_data(path: Path) -> dict[str, Any]:
     """The data of one group_data file, chosen by the rules pyinfra uses: no imported names, no private ones."""
     if not path.exists():
         return {}
-    values = runpy.run_path(str(path))
+    where = f"{path.parent.name}/{path.name}"
+    checked_source(path, where)
+    try:
+        values = runpy.run_path(str(path))
+    except PlanError:
+        raise
+    except Exception as error:
+        line = next(
+            (f":{at.lineno}" for at in reversed(extract_tb(error.__traceback__)) if at.filename == str(path)),
+            "",
+        )
+        raise PlanError(f"{where}{line}", f"{type(error).__name__}: {error}", "Python that runs") from None
     if "__all__" in values:
         return {name: values[name] for name in values["__all__"]}
     imported = {
@@ -168,6 +175,32 @@ def read_group_data(path: Path) -> dict[str, Any]:
         for alias in node.names
     }
     return {k: v for k, v in values.items() if not k.startswith("__") and k not in imported}
+
+
+def checked_source(path: Path, where: str) -> None:
+    """
+    The file is Python in UTF-8, as pyinfra reads it.
+
+    + where: its name, for the error
+
+    Raises PlanError with line and column where it is not.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+        compile(text, str(path), "exec")
+    except OSError as error:
+        raise PlanError(where, error.strerror, "a file that can be read") from None
+    except UnicodeDecodeError as error:
+        raise PlanError(
+            where, f"byte {error.start} of another encoding", "Python in the encoding UTF-8"
+        ) from None
+    except SyntaxError as error:
+        if text.startswith("\ufeff"):
+            raise PlanError(where, "a byte order mark", "Python in the encoding UTF-8, without one") from None
+        place = f"{where}:{error.lineno or 0}:{error.offset or 0}"
+        raise PlanError(place, error.msg, "Python", "see that line") from None
+    except ValueError as error:
+        raise PlanError(where, str(error), "Python in the encoding UTF-8") from None
 
 
 def _is_ipv4(text: str) -> bool:

@@ -13,12 +13,24 @@ class Place:
 
     name: str
     serves: bool
-    stage: Literal["waiting", "at work", "done", "failed"] = "waiting"
+    stage: Literal["waiting", "at work", "done", "failed", "unreached"] = "waiting"
 
 
 def stopped_by(places: Sequence[Place]) -> str:
     """The host whose failure keeps those that wait from beginning; empty: none."""
     return next((place.name for place in places if place.stage == "failed"), "")
+
+
+def held_by(places: Sequence[Place], name: str) -> str:
+    """
+    The host because of which this one is not changed in this run; empty: none.
+
+    A failure stops all that wait. One that could not be reached, and may not serve, stops those after it in the inventory:
+    with another taken down there could be more hosts missing than are allowed to.
+    """
+    before = [place.name for place in places][: [place.name for place in places].index(name)]
+    unreached = (p.name for p in places if p.stage == "unreached" and p.name in before)
+    return stopped_by(places) or next(unreached, "")
 
 
 def may_begin(places: Sequence[Place], name: str, max_unavailable: int) -> bool:
@@ -28,12 +40,12 @@ def may_begin(places: Sequence[Place], name: str, max_unavailable: int) -> bool:
     + places: the hosts of the run, in inventory order
     + max_unavailable: how many serving hosts are changed at a time, once the first has succeeded
     """
-    if stopped_by(places):
+    if held_by(places, name):
         return False
     own = next(place for place in places if place.name == name)
     if not own.serves:
         return True
-    serving = [place for place in places if place.serves]
+    serving = [place for place in places if place.serves and place.stage != "unreached"]
     before = serving[: serving.index(own)]
     if not before:
         return True

@@ -281,6 +281,10 @@ def from_host_data(data: Mapping[str, Any], host: str) -> Settings:
             raise PlanError(
                 f"{host}: {key}", f"unknown key {key}", "a known key", suggestion(key, CONNECTOR_KEYS)
             )
+    strict = data.get("ssh_strict_host_key_checking", "yes")
+    if strict != "yes":
+        then = "anything else is not allowed: add the host's key to known_hosts"
+        raise PlanError(f"{host}: ssh_strict_host_key_checking", strict, "yes", then)
     for key in ("profile_overrides", "docker_daemon_settings"):
         check_plain(data.get(key), f"{host}: {key}")
     port = data.get("ssh_port", 22)

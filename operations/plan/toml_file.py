@@ -24,11 +24,12 @@ _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\\-]){_NAME}(?:[ \t]*+\.[ \t]*+{_NAME})
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def read_toml(path: Path, where: str) -> dict[str, Any]:
+def read_toml(path: Path, where: str, kind: str = "a profile") -> dict[str, Any]:
     """
     The content of one file, checked by `check_plain`.
 
     + where: its name, for the error
+    + kind: what it is, for the error
 
     Raises PlanError for whatever is no regular file, cannot be read, is too large, or is no TOML in UTF-8.
     """
@@ -37,12 +38,12 @@ def read_toml(path: Path, where: str) -> dict[str, Any]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise PlanError(where, "something else", "a regular file", "write the profile into a file")
+                raise PlanError(where, "something else", "a regular file", f"write {kind} into a file")
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise PlanError(where, error.strerror, "a regular file that can be read") from None
     if len(content) > LARGEST_FILE:
-        then = "a profile is a page of text; weights and images are named in it"
+        then = f"{kind} is a page of text; weights and images are named in it"
         raise PlanError(where, "a larger file", f"at most {LARGEST_FILE} bytes", then)
     try:
         text = content.decode("utf-8-sig")
@@ -56,11 +57,11 @@ def read_toml(path: Path, where: str) -> dict[str, Any]:
     except ValueError as error:
         # tomllib.TOMLDecodeError, UnicodeDecodeError, or an integer of thousands of digits
         raise PlanError(where, str(error), "a TOML file in UTF-8") from None
-    check_plain(data, where)
+    check_plain(data, where, kind)
     return data
 
 
-def check_plain(data: object, where: str) -> None:
+def check_plain(data: object, where: str, kind: str = "a profile") -> None:
     """
     Refuse what no table of a plan holds: dates, nan, inf, numbers beyond 64 bits, control characters, secrets.
 
@@ -81,12 +82,12 @@ def check_plain(data: object, where: str) -> None:
             raise PlanError(key, "tables inside tables", f"at most {DEEPEST} levels")
         if isinstance(value, Mapping):
             for name in value:
-                _check_text(name, key)
+                _check_text(name, key, kind)
             waiting.extend((value[name], (*path, name)) for name in reversed(value))
         elif isinstance(value, list | tuple):
             waiting.extend((item, (*path, str(n))) for n, item in reversed(list(enumerate(value))))
         elif isinstance(value, str):
-            _check_text(value, key)
+            _check_text(value, key, kind)
         elif isinstance(value, float):
             if not math.isfinite(value):
                 raise PlanError(key, value, "a finite number")
@@ -98,10 +99,10 @@ def check_plain(data: object, where: str) -> None:
             raise PlanError(key, str(value), expected, "put it in quotes")
 
 
-def _check_text(value: object, key: str) -> None:
+def _check_text(value: object, key: str, kind: str) -> None:
     if not isinstance(value, str):
         raise PlanError(key, value, "a table whose keys are text")
     if TOKEN.search(value):
-        raise PlanError(key, value, "no secret in a profile", "export HF_TOKEN instead")
+        raise PlanError(key, value, f"no secret in {kind}", "export HF_TOKEN instead")
     if found := _CONTROL.search(value):
         raise PlanError(key, f"the character U+{ord(found[0]):04X}", "text without control characters")

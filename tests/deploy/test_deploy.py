@@ -220,7 +220,7 @@ def test_a_host_that_cannot_be_deployed_to_is_refused_after_one_look(
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """This project with inventories of its own."""
-    for name in ("operations", "templates", "files", "tests", "deploy.py"):
+    for name in ("operations", "templates", "files", "tests", "config.py", "deploy.py"):
         (tmp_path / name).symlink_to(PROJECT / name)
     ignored = shutil.ignore_patterns("__pycache__", "oci.toml")
     shutil.copytree(PROJECT / "inventories", tmp_path / "inventories", ignore=ignored)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from operations.plan.rollout import Place, may_begin, report, stopped_by
+from operations.plan.rollout import Place, held_by, may_begin, report, stopped_by
 
 
 def places(*stages: Any, serves: bool = True) -> list[Place]:
@@ -46,6 +46,18 @@ def test_hosts_that_serve_nobody_wait_for_nobody_but_a_failure() -> None:
 
 def test_a_bare_host_is_no_canary() -> None:
     assert beginners([Place("new", False, "done"), *places("waiting", "waiting")], 2) == ["h1"]
+
+
+def test_a_host_that_was_not_reached_holds_those_after_it() -> None:
+    found = places("waiting", "unreached", "waiting")
+    assert beginners(found, 3) == ["h1"]
+    assert beginners(places("done", "unreached", "waiting"), 3) == []
+    assert (held_by(found, "h1"), held_by(found, "h3")) == ("", "h2")
+    # nor does a host that serves nobody yet begin there
+    assert beginners([*places("done", "unreached"), Place("new", False)]) == []
+    assert beginners(places("unreached", "waiting")) == []
+    # the canary is the first that serves and can be reached
+    assert beginners(places("waiting", "waiting", "unreached")) == ["h1"]
 
 
 def test_the_failed_host_is_named() -> None:

@@ -27,9 +27,12 @@ ORDER = (
     "test_killed_client",
     "test_failing_upgrade",
     "test_gated_model",
+    "test_canary_token",
     "test_reboot",
     "test_bundle",
     "test_oracle_linux_8",
+    "test_hardened_host",
+    "test_unreached_hosts",
 )
 HERE = Path(__file__).parent
 KEEP = bool(os.environ.get("LAB_E2E_KEEP"))
