@@ -22,9 +22,11 @@ from pydantic import (
 )
 
 from operations.plan.errors import TOKEN, PlanError, from_validation, suggestion, text_of
+from operations.plan.health import WAIVABLE
 from operations.plan.known_values import Whole
 from operations.plan.profile_tables import different_ports
 from operations.plan.server_options import ServerOption
+from operations.plan.shapes import SHAPES
 from operations.plan.toml_file import check_plain
 
 Port = Annotated[int, Field(ge=1024, le=65535, strict=True)]
@@ -92,6 +94,12 @@ class Settings(BaseModel):
     data_root: AbsolutePath = "/var/lib/tritonhost"
     service_name: SystemdName = "triton"
     grow_root_file_system: bool = True
+
+    # Preflight
+    # what was rented, such as BM.GPU.A10.4; None: whatever the instance's own metadata says
+    shape: str | None = None
+    # checks of operations/plan/health.py that are warnings here when they fail
+    preflight_waived: list[str] = []
 
     # Host packages, at exact versions. `{os_major}` stands for the host's Oracle Linux major version.
     docker_repository_url: Url
@@ -166,6 +174,32 @@ class Settings(BaseModel):
     def _not_a_transient_unit_s(cls, value: str) -> str:
         if value == "tritonhost" or value.startswith("tritonhost-"):
             raise ValueError("a name that does not begin as those of the transient units do, tritonhost-")
+        return value
+
+    @field_validator("shape")
+    @classmethod
+    def _a_known_shape(cls, value: str | None) -> str | None:
+        if value is not None and value not in SHAPES:
+            raise ValueError(f"an OCI shape with NVIDIA GPUs, one of {', '.join(SHAPES)}")
+        return value
+
+    @field_validator("preflight_waived")
+    @classmethod
+    def _known_checks(cls, value: list[str]) -> list[str]:
+        if unknown := [name for name in value if name not in WAIVABLE]:
+            raise ValueError(
+                f"names of checks that can be waived, and not {', '.join(unknown)}; known: {', '.join(WAIVABLE)}"
+            )
+        return value
+
+    @field_validator("docker_daemon_settings")
+    @classmethod
+    def _without_runtimes(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # nvidia-ctk writes that key itself: the file would differ from the inventory for ever, and docker restart each run
+        if "runtimes" in value:
+            raise ValueError(
+                "settings without runtimes, which the NVIDIA container toolkit writes itself; remove that key"
+            )
         return value
 
     @field_validator("gpu_ids")
