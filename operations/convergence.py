@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra import host, logger
 from pyinfra.api.exceptions import PyinfraError
 
-from operations import host_files, rollout
+from operations import host_files, host_health, rollout
 from operations.detached import LOST
 from operations.facts.host_state import HostState
 from operations.plan import PlanError, Release, Settings, daemon_json, plan_release
@@ -33,6 +33,8 @@ def look() -> Release | None:
         release, observed = planned()
         rows = difference(release, observed, host_files.digests(host_files.rendered(release)))
     except (PlanError, PyinfraError, *LOST) as error:
+        if isinstance(error, PlanError):
+            host_health.say_what_else(error)
         rollout.leave_out(_of_host(error))
         return None
     logger.info(_report(release, observed, rows))
@@ -45,6 +47,8 @@ def look() -> Release | None:
             f"release {release.id}: found {verdict}; expected another release or a mended cause; change the inventory, "
             "or try it again with --data retry_failed=true; what serves was left as it is"
         )
+        return None
+    if not host_health.fits(release, observed):
         return None
     rollout.expect(observed)
     return release
