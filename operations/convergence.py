@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 from pyinfra import host, logger
 from pyinfra.api.exceptions import PyinfraError
 
@@ -17,6 +20,7 @@ from operations.plan.release import ready_urls
 from operations.plan.settings import from_host_data
 from operations.plan.shortages import shortages
 from operations.plan.swap import swap
+from operations.plan.version_floors import check_floors, components
 
 LOOK_SECONDS = 50  # for the one look; a host that is frozen or cut off is reported, not waited for
 
@@ -73,7 +77,10 @@ def planned() -> tuple[Release, Observed]:
     os_major = check_os(dict(observed.os_release), observed.architecture)
     if observed.gpu_problem:
         raise PlanError("GPUs", observed.gpu_problem, "a working NVIDIA driver")
-    return plan_release(settings, observed.gpus, os_major, profile), observed
+    release = plan_release(settings, observed.gpus, os_major, profile)
+    running = components(settings, profile, release.gpus[0].driver)
+    floors = check_floors(host.name, running, settings.waivers, datetime.now(UTC).date())
+    return replace(release, warnings=(*release.warnings, *floors)), observed
 
 
 def _of_host(error: BaseException) -> str:

@@ -9,12 +9,14 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from operations.plan.errors import PlanError, suggestion
 from operations.plan.profiles import load_profile
 from operations.plan.settings import Settings, from_host_data
+from operations.plan.version_floors import check_floors, components
 
 HostEntry = tuple[str, dict[str, Any]]
 
@@ -101,13 +103,16 @@ def checked_hosts(hosts: object, where: str) -> list[HostEntry]:
     return entries
 
 
-def settings_of(hosts: Sequence[HostEntry], group: str, directory: Path) -> dict[str, Settings]:
+def settings_of(
+    hosts: Sequence[HostEntry], group: str, directory: Path, today: date | None = None
+) -> dict[str, Settings]:
     """
     Each host's validated settings, with its model profile loaded, from the same files pyinfra will read.
 
     + hosts: as given by `checked_hosts`
     + group: the inventory's own group, whose data wins over all.py
     + directory: the group_data directory
+    + today: the day that waivers are compared with; None: the day it is
 
     pyinfra merges group data after the inventory file has run and connects right after, so this is the only
     place where a bad key can still be refused before a connection is made.
@@ -115,10 +120,12 @@ def settings_of(hosts: Sequence[HostEntry], group: str, directory: Path) -> dict
     shared: dict[str, Any] = {}
     for name in ("all", group):
         shared.update(read_group_data(directory / f"{name}.py"))
+    today = today or datetime.now(UTC).date()
     result = {}
     for name, data in hosts:
         settings = from_host_data({**shared, **data}, name)
-        load_profile(settings.model, settings.profile_overrides)
+        profile = load_profile(settings.model, settings.profile_overrides)
+        check_floors(name, components(settings, profile), settings.waivers, today)
         result[name] = settings
     return result
 

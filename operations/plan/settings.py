@@ -28,6 +28,7 @@ from operations.plan.profile_tables import different_ports
 from operations.plan.server_options import ServerOption
 from operations.plan.shapes import SHAPES
 from operations.plan.toml_file import check_plain
+from operations.plan.version_floors import Waiver
 
 Port = Annotated[int, Field(ge=1024, le=65535, strict=True)]
 AbsolutePath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")]
@@ -114,6 +115,9 @@ class Settings(BaseModel):
     git_packages: dict[PackageName, RpmVersion | None] = {"git": None, "git-lfs": None}
     # Merged into /etc/docker/daemon.json; keys of that file that are not named here stay as they are.
     docker_daemon_settings: dict[str, Any] = {}
+
+    # Versions below the floors of operations/plan/version_floors.py that the site accepts, each with a reason and a last day
+    waivers: list[Waiver] = []
 
     # Where artifacts come from: each can be pointed at a mirror
     hub_endpoint: Url = "https://huggingface.co"

@@ -144,7 +144,8 @@ def test_windows_line_ends_are_fine(tmp_path: Path) -> None:
 
 
 def group_data(tmp_path: Path) -> Path:
-    (tmp_path / "all.py").write_text(f"globals().update({DATA!r})\n_sudo = True\n", encoding="utf-8")
+    data = {**DATA, "model": "gpt2-medium"}
+    (tmp_path / "all.py").write_text(f"globals().update({data!r})\n_sudo = True\n", encoding="utf-8")
     (tmp_path / "oci.py").write_text('import os\nservice_name = "inference"\nstart_timeout_s = 60\n', "utf-8")
     return tmp_path
 
