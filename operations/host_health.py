@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from functools import cache
 
 from pyinfra import host, logger
@@ -35,6 +36,7 @@ def fits(release: Release, observed: Observed) -> bool:
         asked(release.settings, release.profile, observed.os_major),
         observed,
         hub_answer(release.settings, release.profile) if _downloads(release, observed) else None,
+        today=today(),
     )
     found = preflight.of_deploy(preflight.checks(subject))
     logger.info(_said(found))
@@ -54,7 +56,7 @@ def say_what_else(error: PlanError, observed: Observed | None = None) -> None:
         profile = load_profile(settings.model, settings.profile_overrides)
         health = asked(settings, profile, observed.os_major if observed else "")
         problem = str(error).removeprefix(f"{host.name}: ")
-        subject = Subject(settings, profile, None, health, observed, problem=problem)
+        subject = Subject(settings, profile, None, health, observed, problem=problem, today=today())
         found = [check for check in preflight.of_deploy(preflight.checks(subject)) if check.name != "release"]
     except (PlanError, PyinfraError, *LOST):
         return  # the error itself is said in any case
@@ -74,6 +76,11 @@ def asked(settings: Settings, profile: Profile, os_major: str, as_root: bool = T
         **({} if as_root else {"_sudo": False}),
     )
     return health or Health()
+
+
+def today() -> date:
+    """The day it is, everywhere the same."""
+    return datetime.now(UTC).date()
 
 
 def hub_answer(settings: Settings, profile: Profile) -> HubAnswer | None:

@@ -92,7 +92,9 @@ def current_checks(sudo_problem: str = "") -> list[Check]:
         settings, profile, observed.os_major if observed else "", as_root=not sudo_problem
     )
     hub = host_health.hub_answer(settings, profile)
-    return preflight.checks(Subject(settings, profile, release, health, observed, hub, problem, sudo_problem))
+    return preflight.checks(
+        Subject(settings, profile, release, health, observed, hub, problem, sudo_problem, host_health.today())
+    )
 
 
 def _planned(settings: Settings, profile: Profile, observed: Observed | None) -> tuple[Release | None, str]:

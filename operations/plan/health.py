@@ -12,7 +12,7 @@ from typing import Literal
 
 # The checks, in the order in which they are made and shown
 CHECKS = (
-    *("sudo", "login shell", "operating system", "processor", "release"),
+    *("sudo", "login shell", "operating system", "processor", "version floors", "release"),
     *("shape", "GPU driver", "ECC errors", "memory repairs", "MIG", "persistence mode", "GPU recovery"),
     *("Xid errors", "NVLink", "fabric manager"),
     *("disk space", "inodes", "host memory", "clock", "name resolution"),

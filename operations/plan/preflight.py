@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +35,7 @@ from operations.plan.shapes import SHAPES, Shape
 from operations.plan.shortages import needed
 from operations.plan.sources import BACKEND_URL
 from operations.plan.support_matrix import RELEASES
+from operations.plan.version_floors import check_floors, components
 
 # Estimates of the forecast: less than this share of one is too little to begin with.
 CLEARLY_TOO_LITTLE = 0.8
@@ -77,6 +79,7 @@ class Subject:
     hub: HubAnswer | None = None
     problem: str = ""  # why there is no release
     sudo_problem: str = ""
+    today: date | None = None  # that waivers are compared with
 
     @property
     def shape(self) -> Shape | None:
@@ -235,10 +238,29 @@ def _host(subject: Subject) -> Checks:
     else:
         supported = {"ID": "ol", "VERSION_ID": "9"}
         yield _raised("processor", architecture, lambda: check_os(supported, architecture))
+    yield _floors(subject)
     if subject.release is not None:
         yield Check("release", "ok", subject.release.id)
     else:
         yield Check("release", "failed", subject.problem or "not planned", "a release that can be planned")
+
+
+def _floors(subject: Subject) -> Check:
+    """Every component below the floor of a security bulletin; convergence.py refuses the first one."""
+    name, today = "version floors", subject.today
+    if today is None or not subject.health.driver or subject.profile.image.release not in RELEASES:
+        return Check(name, "not checked", "the driver's version was not read")
+    problems: list[str] = []
+    notes: list[str] = []
+    for component in components(subject.settings, subject.profile, subject.health.driver):
+        try:
+            notes += check_floors("", [component], subject.settings.waivers, today)
+        except PlanError as error:
+            problems.append(str(error).removeprefix(": "))
+    if problems:
+        expected = "versions at their floors, or waivers of the inventory"
+        return Check(name, "failed", "; and ".join(problems), expected)
+    return Check(name, "warning" if notes else "ok", "; and ".join(notes) or "none is below its floor")
 
 
 def _raised(name: str, found: str, ask: Callable[[], object]) -> Check:

@@ -243,6 +243,16 @@ def test_the_script_asks_for_everything_with_its_limits_and_sends_no_token(stubs
     assert "hf_canary" not in done.stdout + "".join(stubs.calls)
 
 
+# chronyc's words: https://chrony-project.org/doc/4.5/chronyc.html, written after that page
+@pytest.mark.parametrize(
+    ("leap", "read"), [("Normal", "yes"), ("Insert second", "yes"), ("Not synchronised", "no")]
+)
+def test_chrony_says_whether_the_clock_is_kept(stubs: Stubs, leap: str, read: str) -> None:
+    stubs.add("curl", "exit 7")
+    stubs.add("chronyc", f"printf 'Reference ID    : A9FEA9FE\\nLeap status     : {leap}\\n'")
+    assert ask(stubs).synchronized == read
+
+
 def test_a_tool_that_hangs_costs_its_own_limit_and_the_rest_is_read(stubs: Stubs) -> None:
     stubs.add("nvidia-smi", "exec sleep 60")
     stubs.add("curl", "exit 7")
