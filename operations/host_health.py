@@ -21,6 +21,8 @@ from operations.secrets import SecretMissing, hub_token
 
 ASK_SECONDS = 20  # the script itself ends after 8
 HUB_SECONDS = 5
+# warnings that the look has printed already, of the plan's own
+_SAID = ("version floors", "GPU driver", "disk space", "host memory")
 
 
 def fits(release: Release, observed: Observed) -> bool:
@@ -110,10 +112,9 @@ def _ask_hub(endpoint: str, repository: str, revision: str) -> HubAnswer:
         pass  # the token was taken; what is missing is said by the download
     except HfHubHTTPError as error:
         code = error.response.status_code if error.response is not None else 0
-        if code == 401 or (code == 404 and "X-Error-Code" not in error.response.headers):
-            return HubAnswer(
-                "failed", f"HTTP {code}: the hub does not know the token", "export HF_TOKEN with one it knows"
-            )
+        if code == 401:
+            then = "export HF_TOKEN with one it knows"
+            return HubAnswer("failed", "HTTP 401: the hub does not know the token", then)
         if code == 403:
             found = "HTTP 403, the token has no access to this gated model"
             return HubAnswer("failed", found, f"accept its licence on its page: {endpoint}/{repository}")
@@ -137,8 +138,9 @@ def _said(found: list[Check]) -> str:
         for word in ("ok", "warning", "failed", "not checked")
     }
     lines = ["preflight: " + ", ".join(f"{count} {word}" for word, count in counts.items() if count)]
-    if counts["failed"] or counts["warning"]:
-        lines += [f"  {row}" for row in preflight.table(found, ("failed", "warning"))]
+    shown = [c for c in found if c.verdict == "failed" or (c.verdict == "warning" and c.name not in _SAID)]
+    if shown:
+        lines += [f"  {row}" for row in preflight.table(shown)]
     if unchecked := [check.name for check in found if check.verdict == "not checked"]:
         lines.append(f"  not checked: {', '.join(unchecked)}; python -m operations.preflight says why")
     return "\n".join(f"{host.print_prefix}{line}" for line in lines)
