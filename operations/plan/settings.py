@@ -26,7 +26,7 @@ from operations.plan.health import WAIVABLE
 from operations.plan.known_values import Whole
 from operations.plan.profile_tables import different_ports
 from operations.plan.server_options import ServerOption
-from operations.plan.shapes import SHAPES
+from operations.plan.shapes import SHAPES, expected
 from operations.plan.toml_file import check_plain
 from operations.plan.version_floors import Waiver
 
@@ -91,15 +91,15 @@ class Settings(BaseModel):
     model: str = Field(min_length=1)
     profile_overrides: dict[str, Any] = {}
 
+    # What was rented: its GPUs are held against what nvidia-smi finds. The dynamic inventory sets it; None: not known.
+    shape: str | None = None
+
     # Where things live
     data_root: AbsolutePath = "/var/lib/tritonhost"
     service_name: SystemdName = "triton"
     grow_root_file_system: bool = True
 
-    # Preflight
-    # what was rented, such as BM.GPU.A10.4; None: whatever the instance's own metadata says
-    shape: str | None = None
-    # checks of operations/plan/health.py that are warnings here when they fail
+    # Checks of operations/plan/health.py that are warnings here when they fail
     preflight_waived: list[str] = []
 
     # Host packages, at exact versions. `{os_major}` stands for the host's Oracle Linux major version.
@@ -164,6 +164,13 @@ class Settings(BaseModel):
     # two at least: the one that serves, and the one to roll back to
     keep_releases: Annotated[int, _whole(2, 50, "releases, one of them to roll back to,")] = 3
 
+    @field_validator("shape")
+    @classmethod
+    def _a_known_shape(cls, value: str | None) -> str | None:
+        if value is not None and value not in SHAPES:
+            raise ValueError(expected(value))
+        return value
+
     @field_validator("bind_address")
     @classmethod
     def _an_ip_address(cls, value: str) -> str:
@@ -178,13 +185,6 @@ class Settings(BaseModel):
     def _not_a_transient_unit_s(cls, value: str) -> str:
         if value == "tritonhost" or value.startswith("tritonhost-"):
             raise ValueError("a name that does not begin as those of the transient units do, tritonhost-")
-        return value
-
-    @field_validator("shape")
-    @classmethod
-    def _a_known_shape(cls, value: str | None) -> str | None:
-        if value is not None and value not in SHAPES:
-            raise ValueError(f"an OCI shape with NVIDIA GPUs, one of {', '.join(SHAPES)}")
         return value
 
     @field_validator("preflight_waived")

@@ -85,6 +85,13 @@ _ROWS = (
 SHAPES = {row.name: row for row in _ROWS}
 
 
+def expected(name: str) -> str:
+    """What is expected instead of a name that is no shape's: the nearest one, and the list of those known."""
+    known = f"known: {', '.join(SHAPES)}"
+    near = suggestion(name, SHAPES)
+    return f"an OCI shape with NVIDIA GPUs; {known if near.startswith('known') else f'{near} {known}'}"
+
+
 def shape(name: str, key: str) -> Shape:
     """
     The shape of that name.
@@ -93,10 +100,6 @@ def shape(name: str, key: str) -> Shape:
 
     Raises PlanError, with the nearest name and the list of those known, for a name that is not in it.
     """
-    if found := SHAPES.get(name):
-        return found
-    known = f"known: {', '.join(SHAPES)}"
-    near = suggestion(name, SHAPES)
-    raise PlanError(
-        key, name, "an OCI shape with NVIDIA GPUs", known if near.startswith("known") else f"{near} {known}"
-    )
+    if name not in SHAPES:
+        raise PlanError(key, name, expected(name))
+    return SHAPES[name]
