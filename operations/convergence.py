@@ -74,13 +74,18 @@ def planned() -> tuple[Release, Observed]:
             "no output of its own",
             "what it says would be taken for answers: let ~/.bashrc be silent where the shell is not interactive",
         )
-    os_major = check_os(dict(observed.os_release), observed.architecture)
-    if observed.gpu_problem:
-        raise PlanError("GPUs", observed.gpu_problem, "a working NVIDIA driver")
-    release = plan_release(settings, observed.gpus, os_major, profile)
+    release = planned_for(settings, profile, observed)
     running = components(settings, profile, release.gpus[0].driver)
     floors = check_floors(host.name, running, settings.waivers, datetime.now(UTC).date())
     return replace(release, warnings=(*release.warnings, *floors)), observed
+
+
+def planned_for(settings: Settings, profile: Profile, observed: Observed) -> Release:
+    """The release that a host as it was found should become. Raises PlanError."""
+    os_major = check_os(dict(observed.os_release), observed.architecture)
+    if observed.gpu_problem:
+        raise PlanError("GPUs", observed.gpu_problem, "a working NVIDIA driver")
+    return plan_release(settings, observed.gpus, os_major, profile)
 
 
 def _of_host(error: BaseException) -> str:

@@ -36,11 +36,10 @@ from pyinfra.context import ctx_host, ctx_state
 
 from operations import convergence, host_health
 from operations.detached import LOST
-from operations.plan import PlanError, plan_release, preflight
+from operations.plan import PlanError, preflight
 from operations.plan.errors import one_line
 from operations.plan.inventory import refusing
 from operations.plan.observed import Observed
-from operations.plan.packages import check_os
 from operations.plan.preflight import Check, Subject
 from operations.plan.profiles import Profile, load_profile
 from operations.plan.release import Release
@@ -102,10 +101,7 @@ def _planned(settings: Settings, profile: Profile, observed: Observed | None) ->
     if observed is None:
         return None, "the host was not looked at"
     try:
-        os_major = check_os(dict(observed.os_release), observed.architecture)
-        if observed.gpu_problem:
-            raise PlanError("GPUs", observed.gpu_problem, "a working NVIDIA driver")
-        return plan_release(settings, observed.gpus, os_major, profile), ""
+        return convergence.planned_for(settings, profile, observed), ""
     except PlanError as error:
         return None, str(error)
 
