@@ -94,9 +94,12 @@ class Subject:
 
     @property
     def switched(self) -> bool:
-        """Whether the GPUs are linked through NVSwitches, which a fabric manager has to set up."""
-        seen = self.health.switches or any(gpu.fabric_state for gpu in self.health.gpus)
-        return bool(seen) or bool(self.shape and self.shape.nvswitch)
+        """
+        Whether the host has NVSwitches, which a fabric manager on it has to set up.
+
+        GPUs that are handed into a virtual machine tell of a fabric too, and its manager is outside: seen on H200.
+        """
+        return bool(self.health.switches or (self.shape and self.shape.nvswitch))
 
 
 Checks = Iterator[Check]
@@ -448,18 +451,17 @@ def _links(subject: Subject) -> Checks:
 def _fabric(subject: Subject) -> Check:
     """Its version has to be the driver's: https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/."""
     health, name = subject.health, "fabric manager"
-    if not subject.switched:
-        return Check(name, "ok", "not needed: no NVSwitch")
     found, expected, then = [], [], []
-    unit = health.units.get("nvidia-fabricmanager.service", {})
-    if (state := unit.get("ActiveState", "absent")) != "active":
-        found.append(f"nvidia-fabricmanager.service {state}")
-        expected.append("active")
-        then.append("systemctl enable --now nvidia-fabricmanager")
-    if health.fabric_manager != health.driver:
-        found.append(f"version {health.fabric_manager or 'not known'}")
-        expected.append(f"the driver's version, {health.driver}")
-        then.append("install the one of the driver's version")
+    if subject.switched:
+        unit = health.units.get("nvidia-fabricmanager.service", {})
+        if (state := unit.get("ActiveState", "absent")) != "active":
+            found.append(f"nvidia-fabricmanager.service {state}")
+            expected.append("active")
+            then.append("systemctl enable --now nvidia-fabricmanager")
+        if health.fabric_manager != health.driver:
+            found.append(f"version {health.fabric_manager or 'not known'}")
+            expected.append(f"the driver's version, {health.driver}")
+            then.append("install the one of the driver's version")
     states = _listed(
         health.gpus,
         lambda gpu: (
@@ -471,10 +473,18 @@ def _fabric(subject: Subject) -> Check:
     if states:
         found.append(states)
         expected.append("Completed, Success on each GPU")
-        then.append("journalctl --unit nvidia-fabricmanager")
+        then.append(
+            "journalctl --unit nvidia-fabricmanager" if subject.switched else "see the machine outside"
+        )
     if found:
         return Check(name, "failed", "; ".join(found), ", ".join(expected), "; ".join(then))
-    return Check(name, "ok", f"{health.fabric_manager}, active")
+    if subject.switched:
+        return Check(name, "ok", f"{health.fabric_manager}, active")
+    if any(gpu.fabric_state for gpu in health.gpus):
+        return Check(
+            name, "ok", "not needed here: the GPUs' fabric is set up from outside, Completed, Success"
+        )
+    return Check(name, "ok", "not needed: no NVSwitch")
 
 
 def _space(subject: Subject) -> Checks:

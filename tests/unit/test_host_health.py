@@ -47,6 +47,16 @@ def test_the_capture_of_a_real_gpu_is_the_same_without_the_table_of_clocks(stubs
     assert gpus_of(cut) == gpus_of(text)
 
 
+def test_the_capture_of_two_linked_h200_tells_of_a_fabric() -> None:
+    # in a virtual machine; serial numbers and the like are taken out
+    capture = Path(__file__).parent / "captures" / "h200-x2-q-x.xml"
+    gpus, driver, problem = gpus_of(capture.read_text("utf-8"))
+    assert (driver, problem) == ("580.159.04", "")
+    assert [gpu.index for gpu in gpus] == [0, 1]
+    assert {(gpu.fabric_state, gpu.fabric_status) for gpu in gpus} == {("Completed", "Success")}
+    assert {(gpu.uncorrectable, gpu.uncorrectable_ever, gpu.mig) for gpu in gpus} == {(0, 0, "Disabled")}
+
+
 def test_the_capture_of_four_linked_h200_has_all_its_links() -> None:
     assert nvlinks((CAPTURES / "h200-x4" / "nvlink.txt").read_text("utf-8")) == (72, ())
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -252,6 +253,16 @@ def test_nvswitches_that_only_the_driver_knows_want_a_fabric_manager_too() -> No
     found = judged({"switches": ["0000:c7:00.0"], "network": []})
     assert one("fabric manager", found).verdict == "failed"
     assert one("fabric manager", judged()).found == "not needed: no NVSwitch"
+
+
+def test_gpus_of_a_virtual_machine_have_their_fabric_from_outside() -> None:
+    capture = (Path(__file__).parent / "captures" / "h200-x2-q-x.xml").read_text("utf-8")
+    check = one("fabric manager", judged({"gpus": capture.splitlines(), "network": []}))
+    assert (check.verdict, check.found.split(":")[0]) == ("ok", "not needed here")
+    waiting = capture.replace("<state>Completed<", "<state>In Progress<", 1)
+    assert waiting != capture
+    check = one("fabric manager", judged({"gpus": waiting.splitlines(), "network": []}))
+    assert (check.verdict, check.found) == ("failed", "GPU 0: In Progress, Success")
 
 
 def test_links_that_are_down_matter_where_several_gpus_work_together() -> None:
