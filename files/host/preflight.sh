@@ -117,7 +117,7 @@ local_sections() {
     section container-selinux
     has rpm && rpm -q --qf '%{VERSION}-%{RELEASE}\n' container-selinux | grep -v 'not installed'
     section temporary
-    for path in /tmp /var/tmp; do findmnt --noheadings --raw --output TARGET,OPTIONS --target "$path"; done
+    for path in /tmp /var/tmp /; do findmnt --noheadings --raw --output TARGET,OPTIONS --target "$path"; done
     section umask
     umask
     section ip-forward

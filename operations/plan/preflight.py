@@ -41,6 +41,7 @@ from operations.plan.version_floors import check_floors, components
 CLEARLY_TOO_LITTLE = 0.8
 # Requests that are signed with the time, as OCI's are, are refused from here on, and so are fresh certificates.
 CLOCK_FAILED_S, CLOCK_WARNING_S = 300, 10
+LEAST_TEMPORARY = 64 * 2**20  # what dnf, docker and pyinfra put there meanwhile is less
 INODES_FAILED, INODES_WARNING = 10_000, 200_000
 # What is mended by a reset of the GPU, a restart of the machine or its maker, and not by another start of the program:
 # https://docs.nvidia.com/deploy/xid-errors/ (48, 95, 140: uncorrected memory errors; 64: failed row remapping; 74: NVLink;
@@ -245,7 +246,8 @@ def _host(subject: Subject) -> Checks:
     if subject.release is not None:
         yield Check("release", "ok", subject.release.id)
     else:
-        yield Check("release", "failed", subject.problem or "not planned", "a release that can be planned")
+        verdict: Verdict = "not checked" if subject.sudo_problem else "failed"
+        yield Check("release", verdict, subject.problem or "not planned", "a release that can be planned")
 
 
 def _floors(subject: Subject) -> Check:
@@ -758,9 +760,21 @@ def _selinux(subject: Subject) -> Check:
 
 def _hardening(subject: Subject) -> Checks:
     health = subject.health
-    noexec = [mount for mount, options in health.temporary.items() if "noexec" in options.split(",")]
+    options = {mount: text.split(",") for mount, text in health.temporary.items()}
+    noexec = [mount for mount, words in options.items() if "noexec" in words]
+    read_only = [mount for mount, words in options.items() if "ro" in words]
+    room = health.disks.get("/tmp")
     if not health.temporary:
         yield Check("temporary directories", "not checked", "findmnt was not run on the host")
+    elif read_only:
+        then = "see journalctl --dmesg: a kernel that finds errors mounts so; mend the file system"
+        found = f"read-only: {', '.join(read_only)}"
+        yield Check("temporary directories", "failed", found, "file systems that are written to", then)
+    elif room and room.free < LEAST_TEMPORARY:
+        found = f"{gib(room.free)} free in /tmp, on {room.mount}"
+        yield Check(
+            "temporary directories", "failed", found, f"{gib(LEAST_TEMPORARY)} or more", "make room there"
+        )
     elif noexec:
         expected = "programs may run there"
         then = "nothing of tritonhost does; dnf's packages may, in their scripts"

@@ -143,6 +143,8 @@ REFUSED = "7\tcurl: (7) Failed to connect to mirror.invalid port 443 HTTP 000"
         ("SELinux", "warning", {"container-selinux": []}, "without container-selinux"),
         ("SELinux", "not checked", {"selinux": []}, "no getenforce"),
         ("temporary directories", "warning", {"temporary": ["/tmp rw,nosuid,nodev,noexec", "/ rw"]}, "noexec: /tmp"),
+        ("temporary directories", "failed", {"temporary": ["/ ro,relatime", "/ ro,relatime"]}, "read-only: /"),
+        ("temporary directories", "failed", {"disks": ["docker\t/d", "/tmp\t99999999 1048576 0 0 /tmp"]}, "1.0 MiB free in /tmp, on /tmp"),
         ("temporary directories", "not checked", {"temporary": []}, "findmnt"),
         ("umask", "warning", {"umask": ["0027"]}, "0027"),
         ("umask", "not checked", {"umask": []}, "does not say"),
@@ -440,6 +442,18 @@ def test_a_host_of_which_nothing_is_known_passes_nothing() -> None:
     assert passed == {"fabric manager", "hub token"}
     assert {c.name for c in found if c.verdict == "failed"} == {"release"}
     assert all(check.found for check in found)
+
+
+def test_a_user_without_sudo_is_told_so_beside_what_everybody_may_know() -> None:
+    why = "sudo -n true fails: it wants a password, or the login user may not use it"
+    seen = health(lines({"user": ["1000"]}), NOW)
+    found = preflight.checks(
+        Subject(settings(), profile(), None, seen, problem="not looked at", sudo_problem=why)
+    )
+    assert [c.name for c in found if c.verdict == "failed"] == ["sudo"]
+    assert one("sudo", found).found == why
+    assert one("release", found).verdict == "not checked"
+    assert one("operating system", found).verdict == "ok"
 
 
 def test_a_release_that_cannot_be_planned_is_one_check_among_the_others() -> None:

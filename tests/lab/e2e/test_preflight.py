@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -112,6 +113,25 @@ def test_a_source_that_is_away_is_named_and_a_host_that_is_away_is_no_pass(bare:
     assert gone.code == 5, gone.output
     assert document(gone)["hosts"]["h1"]["status"] == "unreachable"
     assert gone.seconds < 30
+
+
+def test_a_login_user_without_sudo_is_told_so_and_asked_for_no_password(bare: OneHost) -> None:
+    # only a timer can take it back
+    bare.root(
+        "systemd-run --quiet --on-active=15 rm -f /etc/sudoers.d/zz-preflight; "
+        "echo 'opc ALL=(ALL) PASSWD: ALL' >/etc/sudoers.d/zz-preflight"
+    )
+    try:
+        done = bare.run(*PREFLIGHT, "--json")
+    finally:
+        until = time.monotonic() + 60
+        while bare.try_root("true")[0] != 0:
+            assert time.monotonic() < until, "sudo works again"
+            time.sleep(1)
+    assert done.code == 3, done.output
+    assert "password:" not in done.output
+    assert named(checks(done), "failed") == {"sudo"}
+    assert checks(done)["operating system"]["verdict"] == "ok"
 
 
 @contextmanager
