@@ -28,8 +28,8 @@ check: venv ## format, lint, types, unit tests: seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
-	@# two processes: those of tests/deploy mostly wait for processes of their own
-	@$(BIN)/pytest -q tests/operations tests/deploy & others=$$!; failed=; \
+	@# two processes: those of tests/deploy and tests/oci mostly wait for processes of their own
+	@$(BIN)/pytest -q tests/operations tests/deploy tests/oci & others=$$!; failed=; \
 		$(BIN)/pytest -q tests/unit || failed=1; wait $$others && [ -z "$$failed" ]
 
 .PHONY: format
@@ -52,6 +52,12 @@ lab-down: ## remove the lab: hosts, network, mounts, processes
 .PHONY: bench
 bench: venv ## time a run that changes nothing against an empty pyinfra run
 	$(BIN)/python bench/noop.py
+
+.PHONY: bundle
+bundle: venv ## everything the hosts fetch, for a site without a network: OUTPUT=DIR URL=http://ADDRESS:PORT [INVENTORY=…]
+	@[ -n "$(OUTPUT)" ] && [ -n "$(URL)" ] || { \
+		echo "make bundle OUTPUT=DIR URL=http://ADDRESS:PORT, as the site's hosts will reach it (docs/supply-chain.md)"; exit 2; }
+	$(BIN)/python -m operations.bundle make $(or $(INVENTORY),inventories/oci.py) --output "$(OUTPUT)" --url "$(URL)"
 
 .PHONY: lock
 lock: venv ## resolve requirements.lock anew from pyproject.toml

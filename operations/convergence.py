@@ -111,6 +111,7 @@ def observe(settings: Settings, profile: Profile) -> Observed:
         files=[
             host_files.DOCKER_REPOSITORY,
             host_files.TOOLKIT_REPOSITORY,
+            host_files.SYSTEM_REPOSITORIES,
             host_files.unit_path(settings),
             host_files.database_unit_path(settings),
             host_files.front_unit_path(settings),

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from operations.plan import commands
-from operations.plan.packages import DOCKER_KEY, TOOLKIT_KEY, for_os
+from operations.plan.packages import DOCKER_KEY, TOOLKIT_KEY, for_os, system_repository_id
 from operations.plan.release import LOOPBACK, Release, Server
 from operations.plan.settings import Settings
 
@@ -18,6 +18,7 @@ TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 DOCKER_REPOSITORY = "/etc/yum.repos.d/docker-ce.repo"
 TOOLKIT_REPOSITORY = "/etc/yum.repos.d/nvidia-container-toolkit.repo"
+SYSTEM_REPOSITORIES = "/etc/yum.repos.d/tritonhost.repo"
 
 
 @cache
@@ -77,6 +78,17 @@ def rendered(release: Release) -> dict[str, str]:
             signed_metadata=True,
         ),
     }
+    if settings.system_repositories:
+        files[SYSTEM_REPOSITORIES] = (
+            _environment()
+            .get_template("system.repo.j2")
+            .render(
+                repositories={
+                    system_repository_id(name): for_os(url, os_major)
+                    for name, url in sorted(settings.system_repositories.items())
+                }
+            )
+        )
     if database:
         asked = shlex.join(commands.psql(database.service, "--list", host=LOOPBACK))
         template = _environment().get_template("database.service.j2")

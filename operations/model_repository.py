@@ -10,10 +10,12 @@ from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 
+from operations.facts.provenance import Provenance
 from operations.facts.releases import ReleaseFiles, TemplateFiles
 from operations.plan import PlanError, commands
 from operations.plan import model_repository as plan_model_repository
 from operations.plan.profile_tables import Golden
+from operations.plan.provenance import provenance
 from operations.plan.release import Release
 from operations.refusal import refuse
 from operations.scripts import archive, host_script
@@ -28,7 +30,8 @@ def lay_out(release: Release) -> None:
 @operation()
 def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
-    The release's directory holds its model repository, its scripts and release.json, each as its manifest records.
+    The release's directory holds its model repository, its scripts, release.json and provenance.json, each as its
+    manifest records.
 
     + release: what to lay out
     """
@@ -56,6 +59,12 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
     except PlanError as error:
         yield refuse(str(error))
         return
+    made_of = host.get_fact(
+        Provenance,
+        tags=[image.tag for image in release.images],
+        directories=[made.path for made in release.artifacts],
+        tree=f"{release.source.path}/tree" if release.source else "",
+    )
     files = {
         **{f"model_repository/{model}/config.pbtxt": text for model, text in configs.items()},
         **{f"model_repository/{path}": text for path, text in own.items()},
@@ -63,6 +72,8 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
         # what a rollback asks: not one of the planned files, so that another expectation makes no other release
         "golden.json": json.dumps(golden_requests(release), indent=2, sort_keys=True) + "\n",
         "release.json": json.dumps(release.document(), indent=2, sort_keys=True) + "\n",
+        # what was found and not what is wanted: no input of the release's id either
+        "provenance.json": json.dumps(provenance(release, made_of), indent=1, sort_keys=True) + "\n",
     }
     head = json.dumps(
         {

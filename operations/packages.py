@@ -18,6 +18,7 @@ from operations.plan.packages import (
     DOCKER_KEY,
     TOOLKIT_KEY,
     install,
+    only_repositories,
     runtime_packages,
     same_version,
     tool_packages,
@@ -51,7 +52,14 @@ def install_tools(release: Release) -> None:
         ("NVIDIA container toolkit's repository", host_files.TOOLKIT_REPOSITORY),
     ):
         etc_files.written(name=title, path=path, text=for_release[path])
-    pinned(name="Install tools at their versions", versions=tool_packages(settings, release.os_major))
+    if settings.system_repositories:
+        path = host_files.SYSTEM_REPOSITORIES
+        etc_files.written(name="The distribution's repositories", path=path, text=for_release[path])
+    pinned(
+        name="Install tools at their versions",
+        versions=tool_packages(settings, release.os_major),
+        options=only_repositories(settings),
+    )
 
 
 @deploy("Packages")
@@ -62,15 +70,19 @@ def install_runtime(release: Release) -> None:
     pinned(
         name="Install docker and the toolkit at their versions",
         versions=runtime_packages(release.settings, release.os_major),
+        options=only_repositories(release.settings),
     )
 
 
 @operation()
-def pinned(versions: Mapping[str, str | None]) -> Generator[FunctionCommand, None, None]:
+def pinned(
+    versions: Mapping[str, str | None], options: Sequence[str] = ()
+) -> Generator[FunctionCommand, None, None]:
     """
     Packages are installed at exactly these versions, upgraded or downgraded as needed.
 
     + versions: package name -> `[epoch:]version-release`; None accepts any version
+    + options: further ones of dnf's
 
     `dnf.packages` of pyinfra 3.10 ignores the version once any is installed
     (https://github.com/pyinfra-dev/pyinfra/issues/1910) and asks the repositories once per package. This stays
@@ -85,7 +97,7 @@ def pinned(versions: Mapping[str, str | None]) -> Generator[FunctionCommand, Non
     if not drifted:
         host.noop("packages are at their versions")
         return
-    yield FunctionCommand(run_and_follow, (install(versions, drifted),), {})
+    yield FunctionCommand(run_and_follow, (install(versions, drifted, options),), {})
 
 
 @operation()

@@ -1,13 +1,16 @@
 """Releases: `current` points to the one that serves, `previous` to the one before it.
 
 pyinfra -y inventories/oci.py operations.release.status      # what is there
+pyinfra -y inventories/oci.py operations.release.bill_of_materials   # build/sbom-HOST.json: CycloneDX, here
 pyinfra -y inventories/oci.py operations.release.rollback    # serve the previous one; needs nothing but SSH
 """
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Generator
+from pathlib import Path
 
 from pyinfra import host, logger
 from pyinfra.api.command import FunctionCommand, StringCommand
@@ -17,17 +20,22 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
 from operations.detached import LOST, log_lost, shell
-from operations.facts.releases import ReleaseLinks, Stored, StoredNames, StoredReleases
+from operations.facts.provenance import Provenance
+from operations.facts.releases import ReleaseDocuments, ReleaseLinks, Stored, StoredNames, StoredReleases
 from operations.lock import hold
 from operations.plan import PlanError
+from operations.plan import bill_of_materials as plan_bill_of_materials
 from operations.plan.artifacts import DIRECTORIES
 from operations.plan.garbage import garbage, unread
 from operations.plan.profile_tables import Golden
+from operations.plan.provenance import packages
 from operations.plan.release import Release, Server
 from operations.plan.settings import Settings, from_host_data
 from operations.refusal import refuse
 from operations.scripts import host_script
 from operations.server import answered, judged, start
+
+BUILD = Path(__file__).resolve().parent.parent / "build"  # on the controller; git ignores it
 
 
 def switch_script(data_root: str, release_id: str) -> str:
@@ -131,6 +139,36 @@ def status() -> Generator[FunctionCommand, None, None]:
 
 def _say(state: State, host: Host, lines: list[str]) -> bool:
     logger.info("\n".join(f"{host.print_prefix}{line}" for line in lines))
+    return True
+
+
+@operation()
+def bill_of_materials() -> Generator[FunctionCommand, None, None]:
+    """Changes nothing on the host: build/sbom-HOST.json on this machine is what serves, as CycloneDX 1.6."""
+    try:
+        settings = _settings()
+    except PlanError as error:
+        yield refuse(str(error))
+        return
+    current = host.get_fact(ReleaseLinks, data_root=settings.data_root).get("current", "")
+    documents = host.get_fact(ReleaseDocuments, path=f"{settings.data_root}/releases/{current}")
+    if not current or documents is None:
+        yield refuse(
+            f"bill of materials: found {f'no provenance.json in release {current}' if current else 'no release'}, "
+            "expected one that this version laid out; deploy, and ask again"
+        )
+        return
+    # the rpms as they are now: the distribution's may have been updated since the release was laid out
+    found = host.get_fact(Provenance, tags=[], directories=[])
+    bill = plan_bill_of_materials.bill_of_materials(*documents, packages(found), found.os_version)
+    yield FunctionCommand(_write_bill, (json.dumps(bill, indent=2, sort_keys=True) + "\n",), {})
+
+
+def _write_bill(state: State, host: Host, text: str) -> bool:
+    BUILD.mkdir(exist_ok=True)
+    place = BUILD / f"sbom-{host.name}.json"
+    place.write_text(text, encoding="utf-8")
+    logger.info(f"{host.print_prefix}bill of materials: {place.relative_to(BUILD.parent)}")
     return True
 
 

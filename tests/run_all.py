@@ -17,7 +17,7 @@ PARTS: tuple[tuple[str, list[str]], ...] = (
     ("format", [PYTHON, "-m", "ruff", "format", "--check", "."]),
     ("lint", [PYTHON, "-m", "ruff", "check", "."]),
     ("types", [PYTHON, "-m", "mypy", "."]),
-    ("unit, operations, deploy", PYTEST),
+    ("unit, operations, deploy, oci", PYTEST),
     ("mirror and stand-ins", [*PYTEST, "tests/lab/mirror", "tests/lab/standins"]),
     ("lab: bare host to verified", [*PYTEST, "tests/lab/e2e"]),
     ("lab: every profile", [*PYTEST, "-s", "tests/lab/guides"]),

@@ -21,7 +21,8 @@ from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
+PROGRAMS = (".py", ".pyc", ".so", ".sh")
 ATTEMPTS = 6
 PAUSE_SECONDS = 300  # the longest that a hub may ask for
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -57,6 +58,18 @@ def main() -> int:
         return refused(name, revision, error, token is not None, request["endpoint"])
     if info.sha != revision:
         return fail(f"{name}: the hub answers with commit {info.sha}, expected {revision}")
+    pickles = [f.rfilename for f in info.siblings if f.rfilename.lower().endswith(PICKLES)]
+    if (
+        kind == "model"
+        and pickles
+        and not request["allow_pickle"]
+        and not any(f.rfilename.endswith(".safetensors") for f in info.siblings)
+    ):
+        return fail(
+            f"{name}: found weights as pickles only at {revision} ({', '.join(sorted(pickles)[:3])}), expected "
+            "*.safetensors, because loading a pickle runs the code in it; choose a repository or a weights.revision "
+            "that has them"
+        )
     wanted = [f for f in info.siblings if selected(f.rfilename, request)]
     if not wanted:
         return fail(f"{name}: no file at {revision} matches include; expected at least one")
@@ -119,12 +132,16 @@ def main() -> int:
 def selected(path: str, request: dict[str, Any]) -> bool:
     if path.startswith("/") or ".." in path.split("/"):
         return False
-    if path.endswith(PICKLES) and not request["allow_pickle"]:
+    if path.lower().endswith(PICKLES) and not request["allow_pickle"]:
         return False
 
     def any_of(patterns: list[str]) -> bool:
         return any(fnmatch.fnmatch(path, pattern) for pattern in patterns)
 
+    if path.lower().endswith(PROGRAMS):
+        # code of the repository: only what a person has read at this very commit
+        reviewed = request.get("code_revision") == request["revision"]
+        return reviewed and path.endswith(".py") and not any_of(request["exclude"])
     return any_of(request["include"]) and not any_of(request["exclude"])
 
 

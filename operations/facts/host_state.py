@@ -214,9 +214,26 @@ def read_manifest(text: str) -> dict[str, Any] | None:
     """A manifest with kind, key, inputs and files; None for anything else."""
     try:
         value = json.loads(text)
-        return value if {"kind", "key", "inputs", "files"} <= value.keys() else None
-    except (json.JSONDecodeError, AttributeError):
+        if not {"kind", "key", "inputs", "files"} <= value.keys():
+            return None
+        return value if all(_is_entry(name, entry) for name, entry in value["files"].items()) else None
+    except (json.JSONDecodeError, AttributeError, RecursionError):
         return None
+
+
+def _is_entry(name: str, entry: object) -> bool:
+    """Whether a manifest may say this of a file: one inside its directory, with a size and a SHA-256."""
+    return (
+        bool(name)
+        and not name.startswith("/")
+        and ".." not in name.split("/")
+        and isinstance(entry, dict)
+        and type(entry.get("size")) is int
+        and entry["size"] >= 0
+        and isinstance(entry.get("sha256"), str)
+        and re.fullmatch(r"[0-9a-f]{64}", entry["sha256"]) is not None
+        and "mtime" in entry
+    )
 
 
 def sizes_and_times(lines: list[str]) -> dict[str, tuple[str, str]]:

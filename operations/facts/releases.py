@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import Any
 
 from pyinfra.api.facts import FactBase
 
@@ -88,6 +89,25 @@ class ReleaseLinks(FactBase[dict[str, str]]):
     def process(self, output: list[str]) -> dict[str, str]:
         pairs = (line.split("\t", 1) for line in output if "\t" in line)
         return {link: target.rsplit("/", 1)[-1] for link, target in pairs}
+
+
+class ReleaseDocuments(FactBase[tuple[dict[str, Any], dict[str, Any]] | None]):
+    """
+    A release's release.json and provenance.json; None where one of them is missing or cannot be read.
+
+    + path: the release's directory
+    """
+
+    def command(self, path: str) -> str:
+        place = shlex.quote(path)
+        return f"cd {place} 2>/dev/null && cat release.json && printf '\\036\\n' && cat provenance.json || :"
+
+    def process(self, output: list[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        release, _, provenance = "\n".join(output).partition("\x1e")
+        try:
+            return json.loads(release), json.loads(provenance)
+        except json.JSONDecodeError:
+            return None
 
 
 class StoredReleases(FactBase[list[Stored]]):

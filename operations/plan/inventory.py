@@ -7,13 +7,14 @@ import re
 import runpy
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from operations.plan.errors import PlanError, suggestion
+from operations.plan.oci_inventory import refuse_secrets
 from operations.plan.profiles import load_profile
 from operations.plan.settings import Settings, from_host_data
 from operations.plan.version_floors import check_floors, components
@@ -43,11 +44,11 @@ def hosts_from_text(text: str) -> list[HostEntry]:
     return entries
 
 
-def hosts_from_toml(path: Path) -> list[HostEntry]:
-    """The tables [hosts.NAME] of a TOML file, each with an optional address and any settings."""
+def tables_from_toml(path: Path) -> dict[str, Any]:
+    """The tables of an inventory's TOML file: `hosts`, and `oci` for operations/plan/oci_inventory.py."""
     where = f"{path.parent.name}/{path.name}"
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise PlanError(
             where, "no such file", "one with hosts", "write it, or set OCI_HOSTS=name=address,…"
@@ -55,10 +56,24 @@ def hosts_from_toml(path: Path) -> list[HostEntry]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(where, str(error), "a TOML file in UTF-8") from None
     for key in data:
-        if key != "hosts":
+        if key not in ("hosts", "oci"):
             raise PlanError(
-                f"{where}: {key}", f"unknown key {key}", "the table hosts", suggestion(key, ["hosts"])
+                f"{where}: {key}",
+                f"unknown key {key}",
+                "the table hosts or oci",
+                suggestion(key, ["hosts", "oci"]),
             )
+    refuse_secrets(data, where)
+    return data
+
+
+def hosts_from_toml(path: Path) -> list[HostEntry]:
+    """The tables [hosts.NAME] of a TOML file, each with an optional address and any settings."""
+    return static_hosts(tables_from_toml(path), f"{path.parent.name}/{path.name}")
+
+
+def static_hosts(data: Mapping[str, Any], where: str) -> list[HostEntry]:
+    """The hosts that the tables [hosts.NAME] name one by one."""
     hosts = data.get("hosts", {})
     if not isinstance(hosts, dict) or not all(isinstance(table, dict) for table in hosts.values()):
         raise PlanError(f"{where}: hosts", hosts, "a table [hosts.NAME] for each host")
@@ -104,7 +119,11 @@ def checked_hosts(hosts: object, where: str) -> list[HostEntry]:
 
 
 def settings_of(
-    hosts: Sequence[HostEntry], group: str, directory: Path, today: date | None = None
+    hosts: Sequence[HostEntry],
+    group: str,
+    directory: Path,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    today: date | None = None,
 ) -> dict[str, Settings]:
     """
     Each host's validated settings, with its model profile loaded, from the same files pyinfra will read.
@@ -112,18 +131,23 @@ def settings_of(
     + hosts: as given by `checked_hosts`
     + group: the inventory's own group, whose data wins over all.py
     + directory: the group_data directory
+    + groups: further groups in the order of their definition, each with its hosts; pyinfra lets a later one win, and
+      the inventory's own over them all
     + today: the day that waivers are compared with; None: the day it is
 
     pyinfra merges group data after the inventory file has run and connects right after, so this is the only
     place where a bad key can still be refused before a connection is made.
     """
-    shared: dict[str, Any] = {}
-    for name in ("all", group):
-        shared.update(read_group_data(directory / f"{name}.py"))
     today = today or datetime.now(UTC).date()
+    everyone, own = (read_group_data(directory / f"{name}.py") for name in ("all", group))
+    of_groups = {name: read_group_data(directory / f"{name}.py") for name in groups or {}}
     result = {}
     for name, data in hosts:
-        settings = from_host_data({**shared, **data}, name)
+        shared = dict(everyone)
+        for other, members in (groups or {}).items():
+            if name in members:
+                shared.update(of_groups[other])
+        settings = from_host_data({**shared, **own, **data}, name)
         profile = load_profile(settings.model, settings.profile_overrides)
         check_floors(name, components(settings, profile), settings.waivers, today)
         result[name] = settings

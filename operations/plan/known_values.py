@@ -105,7 +105,7 @@ class OnlyFalse:
         if value is False:
             return ""
         return (
-            "false: code of a model's repository is not run, and a reviewed commit of it is not supported yet; "
+            "false: code of a model's repository is not run here, reviewed or not; "
             "use a model that transformers knows"
         )
 
@@ -212,6 +212,7 @@ LLM: dict[str, Allowed] = {
     "max_batch_size": Whole(1, 2**20, "requests"),
     "max_beam_width": Whole(1, 1024),
     **REMOTE_CODE,
+    "trust_remote_code": Switch(),  # a profile takes true only beside weights.code_revision
 }
 LLM_KV_CACHE: dict[str, Allowed] = {
     "free_gpu_memory_fraction": Fraction(),

@@ -38,12 +38,32 @@ def _for_os(packages: Mapping[str, str | None], os_major: str) -> dict[str, str 
     return {name: for_os(version, os_major) if version else None for name, version in packages.items()}
 
 
-def install(versions: Mapping[str, str | None], drifted: Sequence[str]) -> HostCommand:
+def only_repositories(settings: Settings) -> tuple[str, ...]:
+    """dnf's options that leave no repository but the vendors' and the inventory's own; none where it names none."""
+    if not settings.system_repositories:
+        return ()
+    ours = (
+        "docker-ce-stable",
+        "nvidia-container-toolkit",
+        *map(system_repository_id, settings.system_repositories),
+    )
+    return ("--disablerepo=*", *(f"--enablerepo={name}" for name in ours))
+
+
+def system_repository_id(name: str) -> str:
+    """What dnf calls a repository of `system_repositories`."""
+    return f"tritonhost-{name}"
+
+
+def install(
+    versions: Mapping[str, str | None], drifted: Sequence[str], options: Sequence[str] = ()
+) -> HostCommand:
     """
     dnf's installation of the packages that are not at their version, as detached work.
 
     + versions: every package of the set with its version, which the work is named after
     + drifted: of those, the names that need it
+    + options: further ones of dnf's
 
     An exact version is installed whichever one is there: https://dnf.readthedocs.io/en/latest/command_ref.html. With
     --refresh, because dnf believes for two days what a repository held when it last looked, and a version that was
@@ -52,7 +72,7 @@ def install(versions: Mapping[str, str | None], drifted: Sequence[str]) -> HostC
     specs = [f"{name}-{versions[name]}" if versions[name] else name for name in drifted]
     return HostCommand(
         title="packages",
-        commands=(("dnf", "install", "--refresh", "--assumeyes", *specs),),
+        commands=(("dnf", "install", "--refresh", "--assumeyes", *options, *specs),),
         result=f"{', '.join(specs)} to be installed from the repositories of /etc/yum.repos.d",
         identity={"versions": dict(versions)},
     )

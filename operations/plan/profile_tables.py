@@ -94,7 +94,8 @@ def _llm_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     while waiting:
         table, path = waiting.pop()
         if isinstance(table, Mapping):
-            known_values.check_values(known_values.REMOTE_CODE, table, path)
+            if path:  # of the arguments themselves, the profile looks whether the code was reviewed
+                known_values.check_values(known_values.REMOTE_CODE, table, path)
             waiting.extend((value, (*path, name)) for name, value in table.items())
         elif isinstance(table, list | tuple):
             waiting.extend((value, (*path, str(number))) for number, value in enumerate(table))
@@ -138,7 +139,9 @@ def shared_memory(least_mib: int) -> Any:
 
 
 # Formats that run code when they are loaded; refused unless a profile says otherwise by name.
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
+# Programs, which no download takes but a reviewed revision's Python files
+PROGRAM_SUFFIXES = (".py", ".pyc", ".so", ".sh")
 # Names that pickled weights have; files/image/download_weights.py leaves out whatever else ends like one.
 _PICKLES = (
     "pytorch_model.bin",
@@ -186,12 +189,16 @@ class Download(Table):
 
     @field_validator("include", "exclude")
     @classmethod
-    def _patterns(cls, value: list[str]) -> list[str]:
+    def _patterns(cls, value: list[str], info: Any) -> list[str]:
         for pattern in value:
             if not pattern.isprintable() or not 1 <= len(pattern) <= 200:
                 raise ValueError("patterns of file names, each one line of at most 200 characters")
             if pattern.startswith("/") or ".." in pattern.split("/"):
                 raise ValueError("patterns of file names inside the repository")
+            if info.field_name == "include" and pattern.lower().endswith(PROGRAM_SUFFIXES):
+                raise ValueError(
+                    "patterns of data files, no programs: Python files come with weights.code_revision alone"
+                )
         return value
 
 
@@ -207,12 +214,30 @@ class Weights(Download):
     exclude: list[str] = ["consolidated*"]
     # Weights that exist as pickles only: loading one runs whatever code it holds.
     allow_pickle: bool = False
+    # The commit whose Python files somebody has read: they are downloaded too, and trust_remote_code may run them.
+    code_revision: str | None = None
+
+    @field_validator("code_revision", mode="before")
+    @classmethod
+    def _a_commit(cls, value: object) -> object:
+        if value is not None and (not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{40}", value)):
+            raise ValueError("the 40-hex commit whose Python files were reviewed")
+        return value
+
+    @model_validator(mode="after")
+    def _the_code_that_was_reviewed(self) -> Weights:
+        if self.code_revision not in (None, self.revision):
+            expected = (
+                f"weights.revision ({self.revision}): review the Python files of that commit, then name it"
+            )
+            raise complaint("code_revision", self.code_revision, expected)
+        return self
 
     @model_validator(mode="after")
     def _no_pickles(self) -> Weights:
         for pattern in self.include:
             # a * crosses directories here: fnmatch knows none
-            takes_pickles = pattern.endswith(PICKLE_SUFFIXES) or any(
+            takes_pickles = pattern.lower().endswith(PICKLE_SUFFIXES) or any(
                 fnmatchcase(f"{folder}{name}", pattern) for name in _PICKLES for folder in ("", "original/")
             )
             if takes_pickles and not self.allow_pickle:

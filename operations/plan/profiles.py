@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from operations.plan import own_models
 from operations.plan.architecture import Architecture
-from operations.plan.errors import PlanError, from_validation, suggestion
+from operations.plan.errors import PlanError, complaint, from_validation, suggestion
 from operations.plan.profile_tables import (
     Checkpoint,
     Documents,
@@ -160,6 +160,9 @@ class LlmApiProfile(_LanguageModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> LlmApiProfile:
+        if self.llm.get("trust_remote_code") and self.weights.code_revision is None:
+            expected = "false, or weights.code_revision beside it: the 40-hex commit whose Python files were reviewed"
+            raise complaint("trust_remote_code", True, expected, ("llm",))
         self._check_models(self.models, [request.model for request in self.golden])
         return self
 

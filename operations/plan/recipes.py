@@ -264,13 +264,16 @@ def database_image(settings: Settings, profile: PlanProfile) -> ServingImage:
 def weights(settings: Settings, wanted: Weights | Dataset, image: ServingImage) -> Artifact:
     """One revision of a Hugging Face repository, downloaded and verified inside the serving image."""
     kind = "dataset" if isinstance(wanted, Dataset) else "weights"
-    inputs = {
+    inputs: dict[str, object] = {
         "repository": wanted.repository,
         "revision": wanted.revision,
         "include": list(wanted.include),
         "exclude": list(wanted.exclude),
         "allow_pickle": isinstance(wanted, Weights) and wanted.allow_pickle,
     }
+    if isinstance(wanted, Weights) and wanted.code_revision:
+        # said only where it is: another input would give every other download a new key
+        inputs["code_revision"] = wanted.code_revision
     place = Artifact(kind, settings.data_root, inputs, ())
     request = {**inputs, "endpoint": settings.hub_endpoint, "type": kind}
     steps = [

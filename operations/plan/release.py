@@ -117,6 +117,15 @@ class Release:
         source = (self.source,) if self.source else ()
         return (*source, *(step.artifact for step in self.steps))
 
+    @property
+    def named_artifacts(self) -> dict[str, Artifact]:
+        """By kind; a second one of a kind is numbered: weights, weights-2."""
+        named: dict[str, Artifact] = {}
+        for made in self.artifacts:
+            count = sum(1 for name in named if name.split("-")[0] == made.kind)
+            named[f"{made.kind}-{count + 1}" if count else made.kind] = made
+        return named
+
     def artifact(self, kind: str) -> Artifact:
         """The first artifact of a kind. Raises LookupError where the profile has none."""
         return next(a for a in self.artifacts if a.kind == kind)
@@ -247,12 +256,10 @@ class Release:
 
     def document(self) -> dict[str, Any]:
         """release.json: what a person or an auditor asks of a release."""
-        artifacts: dict[str, Any] = {}
-        for made in self.artifacts:
-            # a second one of a kind is numbered: weights, weights-2
-            count = sum(1 for name in artifacts if name.split("-")[0] == made.kind)
-            name = f"{made.kind}-{count + 1}" if count else made.kind
-            artifacts[name] = {"key": made.key, "inputs": dict(made.inputs)}
+        artifacts = {
+            name: {"key": made.key, "inputs": dict(made.inputs)}
+            for name, made in self.named_artifacts.items()
+        }
         return {
             "release": self.id,
             "model": self.settings.model,

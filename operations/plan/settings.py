@@ -113,6 +113,9 @@ class Settings(BaseModel):
     nvidia_container_toolkit_packages: dict[PackageName, RpmVersion]
     # git and git-lfs come with the distribution; None accepts the version its repositories hold.
     git_packages: dict[PackageName, RpmVersion | None] = {"git": None, "git-lfs": None}
+    # Where dnf finds what is the distribution's own, name -> URL, for a site that does not reach Oracle's: nothing else
+    # is asked then. Empty: whatever repositories the host has.
+    system_repositories: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,40}$")], Url] = {}
     # Merged into /etc/docker/daemon.json; keys of that file that are not named here stay as they are.
     docker_daemon_settings: dict[str, Any] = {}
 

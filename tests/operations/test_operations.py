@@ -5,12 +5,14 @@ import io
 import json
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pyinfra.api.command import FunctionCommand
 
 from operations import detached
+from operations import release as release_operations
 from operations.container_runtime import configured
 from operations.detached import artifact, image, run_and_follow
 from operations.facts.artifacts import Artifact, ArtifactState, ImageId
@@ -18,17 +20,19 @@ from operations.facts.disks import RootDisk
 from operations.facts.docker import Daemon, DaemonConfiguration
 from operations.facts.host_state import HostState
 from operations.facts.packages import InstalledVersions, Keys, RemoteText, TrustedKeys
-from operations.facts.releases import ReleaseFiles, TemplateFiles
+from operations.facts.provenance import Provenance
+from operations.facts.releases import ReleaseDocuments, ReleaseFiles, ReleaseLinks, TemplateFiles
 from operations.model_repository import laid_out
 from operations.packages import absent, pinned, trusted_key
 from operations.plan.observed import RootFileSystem
 from operations.plan.packages import install
+from operations.plan.provenance import Found
 from operations.refusal import _refuse
-from operations.release import switch_script
+from operations.release import bill_of_materials, switch_script
 from operations.storage import root_grown
 from operations.swap import _Swap, serving
 from tests.operations.harness import Host, commands_of, refusal_of, text_of
-from tests.unit.builders import converged, release
+from tests.unit.builders import DATA, converged, release
 from tests.unit.keys_for_tests import ED25519, ED25519_FINGERPRINT, RSA, RSA_FINGERPRINT
 
 WANTED = release()
@@ -303,6 +307,7 @@ def test_a_gated_model_without_a_token_is_refused_before_the_host_is_touched(
 ) -> None:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("HF_TOKEN_PATH", raising=False)
+    monkeypatch.delenv("HF_TOKEN_SECRET_OCID", raising=False)
     shell = Shell()
     assert not run(shell, release(tables={"weights": {"gated": True}}).artifact("weights"))
     assert "export HF_TOKEN" in caplog.text
@@ -342,7 +347,7 @@ def test_a_complete_release_is_not_laid_out_again() -> None:
 
 
 def test_a_release_is_laid_out_in_one_command_from_filled_templates() -> None:
-    host = Host({ReleaseFiles: ABSENT, TemplateFiles: TEMPLATES})
+    host = Host({ReleaseFiles: ABSENT, TemplateFiles: TEMPLATES, Provenance: Found(commit="c" * 40)})
     [command] = commands_of(laid_out, host, release=WANTED)
     script = text_of(command)
     assert script.startswith(f"FINAL={WANTED.path}\nPARTIAL={WANTED.partial}\nHEAD=")
@@ -351,12 +356,56 @@ def test_a_release_is_laid_out_in_one_command_from_filled_templates() -> None:
     with tarfile.open(fileobj=packed) as tar:
         config = tar.extractfile("model_repository/ensemble/config.pbtxt")
         document = tar.extractfile("release.json")
+        made_of = tar.extractfile("provenance.json")
+        assert made_of and json.loads(made_of.read())["source"]["commit"] == "c" * 40
         assert config and config.read() == b"max_batch_size: 1\n"
         assert document and json.loads(document.read())["release"] == WANTED.id
         assert set(tar.getnames()) == {
             *(f"model_repository/{model}/config.pbtxt" for model in WANTED.models),
-            *("serve", "wait-ready", "release.json", "golden.json"),
+            *("serve", "wait-ready", "release.json", "provenance.json", "golden.json"),
         }
+
+
+class Inventoried(Host):
+    """A host with its inventory data."""
+
+    class data:
+        dict = staticmethod(lambda: DATA)
+
+
+def test_the_bill_of_materials_is_written_here_and_nothing_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release_operations, "BUILD", tmp_path / "build")
+    document = json.loads(json.dumps(WANTED.document()))
+    found: dict[str, Any] = {
+        "release": WANTED.id,
+        "packages": [],
+        "images": {},
+        "artifacts": {},
+        "source": None,
+    }
+    links = {"current": WANTED.id}
+    facts: dict[type, object] = {
+        ReleaseLinks: links,
+        ReleaseDocuments: (document, found),
+        Provenance: Found(),
+    }
+    [command] = commands_of(bill_of_materials, Inventoried(facts))
+    assert isinstance(command, FunctionCommand)
+    assert command.function(None, Inventoried({}), *command.args)
+    written = json.loads((tmp_path / "build" / "sbom-gpu-1.json").read_text())
+    assert written["metadata"]["component"]["version"] == WANTED.id
+
+
+def test_without_provenance_there_is_no_bill_of_materials() -> None:
+    cases: list[tuple[dict[str, str], str]] = [
+        ({}, "found no release"),
+        ({"current": "r"}, "no provenance.json in release r"),
+    ]
+    for links, expected in cases:
+        host = Inventoried({ReleaseLinks: links, ReleaseDocuments: None})
+        assert expected in refusal_of(commands_of(bill_of_materials, host))
 
 
 def test_templates_that_are_not_there_are_refused_by_name() -> None:

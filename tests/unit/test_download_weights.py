@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -158,3 +159,39 @@ def test_a_hub_that_is_away_is_named_in_the_one_line(tmp_path: Path) -> None:
     assert said.startswith(f"weights: owner/name: {endpoint}: ")
     assert "Connection refused" in said
     assert said.endswith("; expected the hub to answer; run again to resume")
+
+
+REQUEST = {"include": ["*"], "exclude": ["unwanted*"], "allow_pickle": False, "revision": "a" * 40}
+
+
+@pytest.mark.parametrize(
+    "path", ["model.bin", "MODEL.BIN", "sub/x.pkl", "x.joblib", "modeling.py", "x.PY", "lib.so", "../x.json"]
+)
+def test_a_pickle_or_a_program_is_never_selected(download: ModuleType, path: str) -> None:
+    assert not download.selected(path, REQUEST)
+
+
+def test_python_files_are_selected_at_the_reviewed_commit_alone(download: ModuleType) -> None:
+    reviewed = {**REQUEST, "include": ["*.safetensors"], "code_revision": "a" * 40}
+    assert download.selected("modeling.py", reviewed)
+    for other in ({**reviewed, "code_revision": "b" * 40}, {**reviewed, "exclude": ["*.py"]}):
+        assert not download.selected("modeling.py", other)
+    for program in ("lib.so", "run.sh", "x.pyc", "model.bin"):
+        assert not download.selected(program, reviewed), program
+
+
+def test_a_repository_of_pickles_is_refused_in_one_line(
+    download: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("config.json", "pytorch_model.bin", "model.PTH")
+    listed = SimpleNamespace(sha="a" * 40, siblings=[SimpleNamespace(rfilename=name) for name in names])
+    hub = SimpleNamespace(repo_info=lambda *_, **__: listed)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(HfApi=lambda **_: hub))
+    request = {**REQUEST, "type": "weights", "repository": "owner/name", "endpoint": "https://hub.invalid"}
+    (tmp_path / "request.json").write_text(json.dumps(request), "utf-8")
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setattr(sys, "argv", ["download_weights.py", str(tmp_path / "request.json"), str(tmp_path)])
+    assert download.main() == 1
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith("weights: owner/name: found weights as pickles only at aaaa")
+    assert "(model.PTH, pytorch_model.bin), expected *.safetensors" in said

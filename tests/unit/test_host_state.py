@@ -196,6 +196,42 @@ def test_what_is_no_manifest(text: str) -> None:
     assert read_manifest(text) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("rank0.engine", {"sha256": "0" * 63}),
+        ("rank0.engine", {"sha256": "0" * 65}),
+        ("rank0.engine", {"sha256": "G" * 64}),
+        ("rank0.engine", {"sha256": 0}),
+        ("rank0.engine", {"size": -1}),
+        ("rank0.engine", {"size": "3"}),
+        ("rank0.engine", {"size": True}),
+        ("/etc/passwd", {}),
+        ("../k2/rank0.engine", {}),
+        ("a/../../b", {}),
+        ("", {}),
+    ],
+)
+def test_m42_a_manifest_that_says_what_none_of_ours_does_is_none(
+    name: str, changed: dict[str, object]
+) -> None:
+    assert read_manifest(GOOD) is not None
+    bad = probe_output.manifest("engine", "k", {}, {"rank1.engine": ENTRY, name: {**ENTRY, **changed}})
+    assert read_manifest(bad) is None
+    assert stored(bad, []) == {}, "the artifact is made anew"
+
+
+@pytest.mark.parametrize("key", ["size", "sha256", "mtime"])
+def test_m42_an_entry_that_lacks_something_is_none(key: str) -> None:
+    entry = {name: value for name, value in ENTRY.items() if name != key}
+    assert read_manifest(probe_output.manifest("engine", "k", {}, {"rank0.engine": entry})) is None
+    assert read_manifest('{"kind": "a", "key": "k", "inputs": {}, "files": {"f": "not a table"}}') is None
+
+
+def test_m42_a_file_that_a_manifest_lists_must_be_there() -> None:
+    assert stored(GOOD, [])["engine", "k"].problem == "rank0.engine is missing"
+
+
 def test_no_file_is_no_problem() -> None:
     assert file_problem({}, {"extra": ("1", "1")}) == ""
 
@@ -242,9 +278,9 @@ def test_the_probe_reads_artifacts_releases_and_links(tmp_path: Path, stubs: Stu
         directory.mkdir(parents=True)
     (engine / "rank0.engine").write_text("abc", "utf-8")
     mtime = int((engine / "rank0.engine").stat().st_mtime)
+    entry = {**ENTRY, "mtime": mtime}
     (engine / "manifest.json").write_text(
-        probe_output.manifest("engine", "k", {}, {"rank0.engine": {"size": 3, "mtime": mtime}}) + "\n",
-        "utf-8",
+        probe_output.manifest("engine", "k", {}, {"rank0.engine": entry}) + "\n", "utf-8"
     )
     (root / "engines/.k2.partial/manifest.json").write_text(
         probe_output.manifest("engine", "k2", {}, {}), "utf-8"
@@ -253,7 +289,7 @@ def test_the_probe_reads_artifacts_releases_and_links(tmp_path: Path, stubs: Stu
     (kept / "model_repository/a b").write_text("", "utf-8")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     (kept / "manifest.json").write_text(
-        probe_output.manifest("release", "r", {}, {"serve": {"sha256": digest}}) + "\n", "utf-8"
+        probe_output.manifest("release", "r", {}, {"serve": {**ENTRY, "sha256": digest}}) + "\n", "utf-8"
     )
     (root / "current").symlink_to("releases/r")
     found = probe(root, stubs, files=[str(engine / "rank0.engine"), str(root / "absent")])

@@ -5,6 +5,7 @@ The numbers M18 to M48 are those of the list of malformed inputs that the projec
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import time
@@ -777,13 +778,41 @@ def test_m39_options_are_a_list() -> None:
 
 @pytest.mark.parametrize("value", [True, "true", 1, "a" * 40])
 def test_m40_code_of_a_model_s_repository_is_not_run(value: object) -> None:
-    expected = "trust_remote_code", "code of a model's repository is not run", "not supported yet"
+    expected = "trust_remote_code", "code of a model's repository is not run", "reviewed or not"
     refuse_profile({"checkpoint": {"flags": {"trust_remote_code": value}}}, *expected)
     refuse_profile({"engine": {"trust_remote_code": value}}, *expected)
     refuse_profile({"repository": {"parameters": {"trust_remote_code": value}}}, *expected)
-    for llm in ({"trust_remote_code": value}, {"a": [{"trust_remote_code": value}]}):
-        with refusing(*expected[1:]):
-            load_profile("llama-3.1-8b-llmapi", {"llm": llm})
+    with refusing(*expected[1:]):
+        load_profile("llama-3.1-8b-llmapi", {"llm": {"a": [{"trust_remote_code": value}]}})
+
+
+@pytest.mark.parametrize("value", ["true", 1, "a" * 40])
+def test_m40_what_runs_it_is_true_or_false(value: object) -> None:
+    with refusing("llm.trust_remote_code", "true or false"):
+        load_profile("llama-3.1-8b-llmapi", {"llm": {"trust_remote_code": value}})
+
+
+def test_m40_code_is_run_only_at_the_commit_that_was_reviewed() -> None:
+    revision = load_profile("llama-3.1-8b-llmapi").weights.revision  # type: ignore[union-attr]
+    run = {"llm": {"trust_remote_code": True}}
+    with refusing("llm.trust_remote_code", "weights.code_revision", "were reviewed"):
+        load_profile("llama-3.1-8b-llmapi", run)
+    for other, expected in (
+        ("main", "40-hex commit"),
+        ("a" * 40, revision),
+        (revision[:12], "40-hex commit"),
+    ):
+        with refusing("weights.code_revision", expected):
+            load_profile("llama-3.1-8b-llmapi", {**run, "weights": {"code_revision": other}})
+    reviewed = load_profile("llama-3.1-8b-llmapi", {**run, "weights": {"code_revision": revision}})
+    assert (
+        json.loads(reviewed.model_files("/weights")["tensorrt_llm/1/model.yaml"])["trust_remote_code"] is True
+    )
+
+
+@pytest.mark.parametrize("pattern", ["*.py", "modeling_x.py", "MODEL.PY", "lib*.so", "run.sh"])
+def test_m40_programs_are_not_downloaded_by_a_pattern(pattern: str) -> None:
+    refuse_profile({"weights": {"include": ["*.safetensors", pattern]}}, "weights.include", "no programs")
 
 
 def test_m40_a_refusal_to_run_it_may_be_said() -> None:
@@ -802,6 +831,9 @@ PICKLES = [
     "*.pth",
     "*.pt",
     "*.pkl",
+    "*.PKL",
+    "model.pickle",
+    "*.joblib",
 ]
 
 

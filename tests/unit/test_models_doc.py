@@ -118,7 +118,7 @@ def test_a_profile_of_the_page_can_be_planned(block: str, gpu: str, models: Path
 def test_an_inventory_of_the_page_is_accepted(block: str, models: Path, tmp_path: Path) -> None:
     file = tmp_path / "oci.toml"
     file.write_text(block, encoding="utf-8")
-    (settings,) = settings_of(hosts_from_toml(file), "oci", GROUP_DATA, WRITTEN).values()
+    (settings,) = settings_of(hosts_from_toml(file), "oci", GROUP_DATA, today=WRITTEN).values()
     assert settings.model in profile_names()
     load_profile(settings.model, settings.profile_overrides)
 

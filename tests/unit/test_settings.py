@@ -128,3 +128,10 @@ def test_a_data_root_is_counted_by_its_real_levels(value: str) -> None:
 def test_a_public_bind_is_possible_when_it_is_said_aloud() -> None:
     data = {**DATA, "bind_address": "0.0.0.0", "expose": True}
     assert from_host_data(data, "gpu-1").bind_address == "0.0.0.0"
+
+
+def test_a_shape_is_one_of_oci_s() -> None:
+    assert from_host_data({**DATA, "shape": "BM.GPU4.8"}, "gpu-1").shape == "BM.GPU4.8"
+    text = complaint(shape="BM.GPU4.9")
+    assert text.startswith("gpu-1: shape: found BM.GPU4.9, expected an OCI shape with NVIDIA GPUs")
+    assert "did you mean BM.GPU4.8? known: BM.GPU.B200.8" in text

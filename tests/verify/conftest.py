@@ -25,6 +25,7 @@ _targets = pytest.StashKey[list[Target]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--inventory", metavar="FILE", help="the pyinfra inventory whose hosts are verified")
+    parser.addoption("--group-data", metavar="DIR", help="as pyinfra's own: further data that wins")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -33,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not inventory:
         raise pytest.UsageError("tests/verify: which hosts? --inventory inventories/lab.py, for instance")
     try:
-        config.stash[_targets] = targets(inventory)
+        config.stash[_targets] = targets(inventory, config.getoption("--group-data", None))
     except InventoryError as error:
         raise pytest.UsageError(str(error)) from None
 

@@ -49,14 +49,17 @@ class Target:
         return options
 
 
-def targets(inventory: str) -> list[Target]:
+def targets(inventory: str, group_data: str | None = None) -> list[Target]:
     """
-    The hosts as pyinfra reads them, group data merged.
+    The hosts as pyinfra reads them, group data merged, also that of a further directory.
 
     In a process of its own: pyinfra's command line patches Python with gevent, which pytest had better not have.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "pyinfra", inventory, "debug-inventory", "--json"],
+        [
+            *(sys.executable, "-m", "pyinfra", inventory, "debug-inventory", "--json"),
+            *(("--group-data", group_data) if group_data else ()),
+        ],
         capture_output=True,
         text=True,
         cwd=PROJECT,

@@ -27,6 +27,7 @@ ORDER = (
     "test_failing_upgrade",
     "test_gated_model",
     "test_reboot",
+    "test_bundle",
 )
 HERE = Path(__file__).parent
 KEEP = bool(os.environ.get("LAB_E2E_KEEP"))

@@ -67,7 +67,11 @@ class OneHost:
         self.settings = settings
         self.number = number
         ours = {"LAB_NET": settings.net, "LAB_STATE": str(settings.state)}
-        kept = {k: v for k, v in os.environ.items() if k not in ("HF_TOKEN", "HF_TOKEN_PATH", "LAB_OS")}
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("HF_TOKEN", "HF_TOKEN_PATH", "HF_TOKEN_SECRET_OCID", "LAB_OS")
+        }
         self.environment = {**kept, **ours, "PYINFRA_PROGRESS": "off"}
 
     def run(self, *command: str, environment: Mapping[str, str] | None = None) -> Done:
@@ -222,7 +226,8 @@ class OneHost:
         return self.root(
             f"find {DATA_ROOT} -maxdepth 2 \\( -name '*.partial*' -o -name '.*.new*' -o -name '*.replaced' \\); "
             "find /run/tritonhost -mindepth 1 ! -name 'lock*'; find /tmp /var/tmp -maxdepth 1 -name 'pyinfra-*'; "
-            "docker ps --all --format 'container {{.Names}}' | grep -v -x 'container triton'; "
+            # one that docker is removing has no name any more
+            "docker ps --all --format 'container {{.Names}}' | grep -v -x -e 'container triton' -e 'container '; "
             "docker image ls --format '{{.Repository}}:{{.Tag}}' | grep -e '-building$'; "
             "systemctl list-units --all --plain --no-legend 'tritonhost-*'"
         ).splitlines()

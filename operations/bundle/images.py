@@ -1,0 +1,85 @@
+"""Container images by digest, from a registry's HTTP interface: https://distribution.github.io/distribution/spec/api/.
+
+All of an image is content that is named by its own SHA-256, so that manifests and layers lie in one folder of blobs.
+Of an image for several processors, the one for x86_64 is taken, below the list that the digest names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from operations.bundle.fetch import BundleError, download, read
+
+MANIFESTS = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+)
+LISTS = (
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.index.v1+json",
+)
+_HOSTS = {"docker.io": "registry-1.docker.io"}
+
+
+def blob_path(bundle: Path, digest: str) -> Path:
+    """Where the content with this digest is. Raises BundleError for what is no sha256 digest."""
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        raise BundleError(f"found the digest {digest!r}, expected sha256: and 64 hexadecimal digits")
+    return bundle / "blobs" / digest.removeprefix("sha256:")
+
+
+def media_type(manifest: dict[str, Any]) -> str:
+    """A manifest's type, which one of the OCI's may leave out."""
+    return str(manifest.get("mediaType") or (LISTS[1] if "manifests" in manifest else MANIFESTS[1]))
+
+
+class Registry:
+    """A registry, read without an account: the token it asks for is the one that anybody gets."""
+
+    def __init__(self, address: str, plain: bool) -> None:
+        self.base = f"{'http' if plain else 'https'}://{_HOSTS.get(address, address)}/v2"
+        self.token = ""
+
+    def fetch(self, bundle: Path, name: str, digest: str) -> None:
+        """The image `name` at `digest` is among the bundle's blobs, with everything it is made of."""
+        kinds = ", ".join((*MANIFESTS, *LISTS))
+        content = self._blob(bundle, f"{self.base}/{name}/manifests/{digest}", digest, kinds)
+        manifest = json.loads(content.read_bytes())
+        if media_type(manifest) in LISTS:
+            for entry in manifest["manifests"]:
+                platform = entry.get("platform", {})
+                if (platform.get("os"), platform.get("architecture")) == ("linux", "amd64"):
+                    self.fetch(bundle, name, entry["digest"])
+                    return
+            raise BundleError(f"image {name}@{digest}: found no image for linux/amd64 in its list")
+        for entry in (manifest["config"], *manifest["layers"]):
+            self._blob(bundle, f"{self.base}/{name}/blobs/{entry['digest']}", entry["digest"])
+
+    def _blob(self, bundle: Path, url: str, digest: str, accept: str = "*/*") -> Path:
+        path = blob_path(bundle, digest)
+        for _ in range(2):
+            headers = {"Accept": accept, **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
+            try:
+                download(url, path, digest.removeprefix("sha256:"), headers=headers)
+                return path
+            except urllib.error.HTTPError as error:
+                self.token = self._new_token(error.headers.get("WWW-Authenticate", ""), url)
+        raise BundleError(f"{url}: found HTTP 401, expected an image that anybody may pull")
+
+    def _new_token(self, challenge: str, url: str) -> str:
+        asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        realm = asked.pop("realm", "")
+        # a token is asked for over TLS, unless the registry itself is plain
+        secure = realm.startswith("https://") or self.base.startswith("http://")
+        if not challenge.lower().startswith("bearer ") or not secure:
+            raise BundleError(f"{url}: found HTTP 401, expected an image that anybody may pull")
+        try:
+            answer = json.loads(read(f"{realm}?{urlencode(asked)}"))
+        except urllib.error.HTTPError:
+            raise BundleError(f"{url}: found HTTP 401, expected an image that anybody may pull") from None
+        return str(answer.get("token") or answer.get("access_token") or "")

@@ -1,0 +1,302 @@
+"""What an inventory's hosts fetch, all of it, into one directory."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+
+from operations.bundle import checkouts, images, models, rpms, sums, wheels
+from operations.bundle.fetch import BundleError, download
+from operations.plan import own_models
+from operations.plan.errors import PlanError
+from operations.plan.explain import gpus_from
+from operations.plan.inventory import checked_hosts, settings_of
+from operations.plan.openpgp import fingerprints
+from operations.plan.packages import for_os, wanted_packages
+from operations.plan.profiles import PlanProfile, load_profile
+from operations.plan.release import Release, plan_release
+from operations.plan.settings import Settings
+
+# Where Oracle Linux has what is not the vendors': https://yum.oracle.com/ . git-lfs is in both versions' AppStream.
+SYSTEM_REPOSITORIES = {
+    "baseos": "https://yum.oracle.com/repo/OracleLinux/OL{os_major}/baseos/latest/$basearch/",
+    "appstream": "https://yum.oracle.com/repo/OracleLinux/OL{os_major}/appstream/$basearch/",
+}
+MANIFEST = "bundle.json"
+FORMAT = 1
+# What the inventory may say of sources: one bundle has one of each
+_SOURCES = (
+    "docker_repository_url",
+    "docker_gpg_key_url",
+    "docker_gpg_fingerprint",
+    "nvidia_container_toolkit_repository_url",
+    "nvidia_container_toolkit_gpg_key_url",
+    "nvidia_container_toolkit_gpg_fingerprint",
+    "hub_endpoint",
+    "git_mirrors",
+    "image_registry",
+    "docker_hub_registry",
+    "docker_daemon_settings",
+    "profile_overrides",
+)
+Entry = dict[str, Any]
+
+
+def releases_of(inventory: Path, os_majors: Sequence[str]) -> list[Release]:
+    """
+    A release for each different host of an inventory and each version of Oracle Linux, planned for a GPU it fits.
+
+    Raises PlanError as a deploy would, and where two hosts fetch from different sources.
+    """
+    data = inventory.parent / "group_data"
+    hosts = checked_hosts(runpy.run_path(str(inventory)).get("hosts"), inventory.name)
+    settings = settings_of(hosts, inventory.stem, data)
+    first_name, first = next(iter(settings.items()))
+    releases: dict[str, Release] = {}
+    for name, one in settings.items():
+        for key in _SOURCES:
+            if getattr(one, key) != getattr(first, key):
+                raise PlanError(
+                    f"{name}: {key}",
+                    getattr(one, key),
+                    f"the same as {first_name}'s",
+                    "make a bundle for each, from inventories of their own",
+                )
+        profile = load_profile(one.model, one.profile_overrides)
+        gpus = f"{profile.hardware.gpu}:{profile.hardware.count}" if profile.hardware else "NVIDIA H200:8"
+        for major in os_majors:
+            release = plan_release(one.model_copy(update={"gpu_ids": "all"}), gpus_from(gpus), major, profile)
+            # hosts of one release may have other versions of docker
+            releases[f"{release.id} {major} {wanted_packages(one, major)}"] = release
+    return list(releases.values())
+
+
+def make(
+    releases: Sequence[Release],
+    bundle: Path,
+    group: str,
+    url: str,
+    system: Mapping[str, str] | None = None,
+    python: str | None = None,
+) -> int:
+    """
+    The directory holds all that these releases fetch, and how an inventory points to it; how many files that is.
+
+    + group: the inventory's own group, which its data is written for
+    + url: where hosts will reach the server of the bundle
+    + system: name -> address of the distribution's repositories; None: the inventory's, or Oracle's
+    + python: the version that wheels are for; None: that of the images, as the support matrix knows it
+
+    What an interrupted run left is gone on with. Raises BundleError or PlanError with one line.
+    """
+    _begin(bundle)
+    (bundle / sums.NAME).unlink(missing_ok=True)
+    entries: list[Entry] = []
+    try:
+        entries += _packages(bundle, releases, system)
+        entries += _images(bundle, releases)
+        entries += _checkouts(bundle, releases)
+        entries += _models(bundle, releases)
+        entries += _wheels(bundle, releases, python)
+    except HTTPError as error:
+        raise BundleError(
+            f"{error.url.partition('?')[0]}: found HTTP {error.code}, expected an answer without an account"
+        ) from None
+    manifest = {
+        "format": FORMAT,
+        "url": url,
+        "contents": sorted(entries, key=lambda e: (e["kind"], e["name"])),
+    }
+    (bundle / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    place = bundle / "group_data" / f"{group}.py"
+    place.parent.mkdir(exist_ok=True)
+    git_hosts = {urlsplit(entry["from"]).hostname or "" for entry in entries if entry["kind"] == "git"}
+    text = group_data(releases, url, sorted(_system(releases[0].settings, system)), sorted(git_hosts))
+    place.write_text(text, encoding="utf-8")
+    for left in bundle.rglob("*.part"):
+        left.unlink()
+    return sums.write(bundle)
+
+
+def _begin(bundle: Path) -> None:
+    bundle.mkdir(parents=True, exist_ok=True)
+    marker = bundle / MANIFEST
+    if not marker.exists():
+        if any(bundle.iterdir()):
+            raise BundleError(
+                f"{bundle}: found files of something else, expected an empty directory or a bundle"
+            )
+        marker.write_text("{}\n", encoding="utf-8")
+
+
+def _system(settings: Settings, given: Mapping[str, str] | None) -> dict[str, str]:
+    return dict(given or settings.system_repositories or SYSTEM_REPOSITORIES)
+
+
+def _say(text: str) -> None:
+    print(f"bundle: {text}", flush=True)
+
+
+def _packages(bundle: Path, releases: Sequence[Release], system: Mapping[str, str] | None) -> list[Entry]:
+    entries = []
+    settings = releases[0].settings
+    for name, url, fingerprint in (
+        ("docker-ce", settings.docker_gpg_key_url, settings.docker_gpg_fingerprint),
+        (
+            "nvidia-container-toolkit",
+            settings.nvidia_container_toolkit_gpg_key_url,
+            settings.nvidia_container_toolkit_gpg_fingerprint,
+        ),
+    ):
+        key = bundle / "keys" / name
+        download(url, key)
+        if (found := fingerprints(key.read_text(encoding="utf-8"))) != [fingerprint]:
+            raise BundleError(
+                f"package key {url}: found {', '.join(found) or 'no OpenPGP key'}, expected {fingerprint}"
+            )
+        entries.append({"kind": "package key", "name": name, "from": url, "pinned": fingerprint})
+    for major in sorted({release.os_major for release in releases}):
+        repositories = {
+            "docker-ce": settings.docker_repository_url,
+            "nvidia-container-toolkit": settings.nvidia_container_toolkit_repository_url,
+            **_system(settings, system),
+        }
+        urls = {name: for_os(url, major).replace("$basearch", "x86_64") for name, url in repositories.items()}
+        wanted = {pin for release in releases for pin in wanted_packages(release.settings, major).items()}
+        directory = bundle / "rpm" / f"el{major}"
+        there: list[rpms.Rpm] = []
+        for name, url in urls.items():
+            _say(f"metadata of {url}")
+            there += rpms.mirror_metadata(url, directory / name, name)
+        needed = rpms.closure(there, sorted(wanted, key=str))
+        _say(f"{len(needed)} packages for Oracle Linux {major}")
+        for rpm in needed:
+            rpms.fetch(rpm, urls[rpm.repository], directory / rpm.repository)
+        entries += [
+            {
+                "kind": "rpm",
+                "name": f"el{major}/{rpm.repository}/{rpm.location}",
+                "from": f"{urls[rpm.repository].rstrip('/')}/{rpm.location}",
+                "pinned": ":".join(rpm.checksum),
+            }
+            for rpm in needed
+        ]
+    return entries
+
+
+def _images(bundle: Path, releases: Sequence[Release]) -> list[Entry]:
+    wanted: dict[str, tuple[str, str]] = {}  # name:tag -> digest, registry
+    for release in releases:
+        settings = release.settings
+        for image in release.images:
+            name = image.inputs.get("image") or image.inputs.get("base")
+            digest = image.inputs.get("digest") or image.inputs.get("base_digest")
+            if not name or not digest:
+                raise PlanError(
+                    "image.base" if not name else f"image_digests[{name!r}]",
+                    "nothing",
+                    "an image by digest, for a bundle",
+                    "an image that the Dockerfile chooses cannot be known here",
+                )
+            registry = settings.docker_hub_registry if image.name == "database" else settings.image_registry
+            wanted[name] = (digest, registry)
+    entries = []
+    for name, (digest, registry) in sorted(wanted.items()):
+        _say(f"image {registry}/{name}")
+        insecure = releases[0].settings.docker_daemon_settings.get("insecure-registries", [])
+        plain = registry in insecure or f"http://{registry}" in insecure
+        images.Registry(registry, plain).fetch(bundle, name.split(":")[0], digest)
+        entries.append({"kind": "image", "name": name, "from": registry, "pinned": digest})
+    return entries
+
+
+def _checkouts(bundle: Path, releases: Sequence[Release]) -> list[Entry]:
+    collector = checkouts.Collector(bundle, releases[0].settings.git_mirrors)
+    for release in releases:
+        inputs = release.source.inputs if release.source else {}
+        if "repository" in inputs:  # and not: out of the image
+            wanted = checkouts.Checkout(inputs["repository"], inputs["commit"], inputs["tag"])
+            _say(f"git repository {wanted.url} {wanted.tag}")
+            collector.fetch(wanted, inputs["submodules"], inputs["lfs"])
+    return [
+        {"kind": "git", "name": f"{c.url} {c.tag or c.commit[:12]}", "from": c.url, "pinned": c.commit}
+        for c in sorted(set(collector.found), key=lambda c: (c.url, c.commit))
+    ]
+
+
+def _models(bundle: Path, releases: Sequence[Release]) -> list[Entry]:
+    downloads = {
+        step.artifact.key: step.artifact for release in releases for step in release.recipe.downloads
+    }
+    entries = []
+    for artifact in downloads.values():
+        _say(f"{artifact.kind} {artifact.inputs['repository']}")
+        request = models.fetch(bundle, artifact)
+        name = f"{request['repository']}"
+        entries.append(
+            {"kind": artifact.kind, "name": name, "from": request["endpoint"], "pinned": request["revision"]}
+        )
+    return entries
+
+
+def _wheels(bundle: Path, releases: Sequence[Release], python: str | None) -> list[Entry]:
+    entries: list[Entry] = []
+    for release in releases:
+        if isinstance(release.profile, PlanProfile):
+            version = python or release.stack.python
+            _say(f"wheels for Python {version}")
+            index = release.settings.python_index_url
+            requirements = own_models.image_file("requirements.txt")
+            names = wheels.fetch(bundle, requirements, version, index)
+            entries += [
+                {
+                    "kind": "wheel",
+                    "name": name,
+                    "from": index or "pip's own index",
+                    "pinned": "a hash of requirements.txt",
+                }
+                for name in names
+            ]
+    if entries:
+        wheels.write_index(bundle)
+    return list({entry["name"]: entry for entry in entries}.values())
+
+
+def group_data(releases: Sequence[Release], url: str, system: Sequence[str], git_hosts: Sequence[str]) -> str:
+    """
+    The inventory data that points at the bundle's server, as a file of group_data.
+
+    + system: the names of the distribution's repositories; + git_hosts: whose repositories the bundle has
+    """
+    settings, base = releases[0].settings, url.rstrip("/")
+    address = urlsplit(base).netloc
+    data: dict[str, Any] = {
+        "docker_repository_url": f"{base}/rpm/el{{os_major}}/docker-ce/",
+        "docker_gpg_key_url": f"{base}/keys/docker-ce",
+        "nvidia_container_toolkit_repository_url": f"{base}/rpm/el{{os_major}}/nvidia-container-toolkit/",
+        "nvidia_container_toolkit_gpg_key_url": f"{base}/keys/nvidia-container-toolkit",
+        "system_repositories": {name: f"{base}/rpm/el{{os_major}}/{name}/" for name in system},
+        "hub_endpoint": f"{base}/hub",
+        "git_mirrors": {f"https://{host}/": f"{base}/git/{host}/" for host in git_hosts},
+        "image_registry": address,
+        "docker_hub_registry": address,
+        "python_index_url": f"{base}/pypi/simple/",
+    }
+    if base.startswith("http://"):
+        insecure = [*settings.docker_daemon_settings.get("insecure-registries", []), f"http://{address}"]
+        data["docker_daemon_settings"] = {
+            **settings.docker_daemon_settings,
+            "insecure-registries": list(dict.fromkeys(insecure)),
+        }
+    gated = [release for release in releases if getattr(release.profile, "gated", False)]
+    if gated and not any(isinstance(release.profile, PlanProfile) for release in releases):
+        # the bundle was made with the token, and asks nobody for it; who may have the files is the site's to see to
+        weights = {**settings.profile_overrides.get("weights", {}), "gated": False}
+        data["profile_overrides"] = {**settings.profile_overrides, "weights": weights}
+    lines = [f"{key} = {value!r}\n" for key, value in data.items()]
+    return f'"""Everything from the bundle that {url} serves; written by `python -m operations.bundle make`."""\n\n{"".join(lines)}'
