@@ -14,7 +14,6 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
-from operations.plan.difference import GROWN_SHARE
 from operations.plan.driver import check_driver, driver_warnings
 from operations.plan.errors import PlanError, one_line
 from operations.plan.forecast import gib
@@ -37,6 +36,8 @@ from operations.plan.sources import BACKEND_URL
 from operations.plan.support_matrix import RELEASES
 from operations.plan.version_floors import check_floors, components
 
+# What a root file system has, at the least, of its disk once it is grown: boot partitions and records take the rest.
+GROWN_SHARE = 0.9
 # Estimates of the forecast: less than this share of one is too little to begin with.
 CLEARLY_TOO_LITTLE = 0.8
 # Requests that are signed with the time, as OCI's are, are refused from here on, and so are fresh certificates.
