@@ -38,6 +38,7 @@ if wanted:
     # Host
     storage.grow_root_file_system(release=wanted)
     packages.install_tools(release=wanted)
+    storage.mount_local_disks(release=wanted)
     # what may restart docker: at once where nobody is served, else in the host's turn
     rollout.unless_serving(release=wanted, steps=[packages.install_runtime, container_runtime.configure])
 

@@ -13,6 +13,8 @@ from operations.detached import LOST
 from operations.facts.host_state import HostState
 from operations.plan import PlanError, Release, Settings, daemon_json, plan_release
 from operations.plan.difference import Difference, difference
+from operations.plan.disks import root_growth
+from operations.plan.local_disks import check_data_root, local_plan
 from operations.plan.observed import Observed
 from operations.plan.packages import CONFLICTING_PACKAGES, PACKAGE_KEYS, check_os, wanted_packages
 from operations.plan.profiles import PlanProfile, Profile, load_profile
@@ -83,6 +85,10 @@ def planned() -> tuple[Release, Observed]:
 def planned_for(settings: Settings, profile: Profile, observed: Observed) -> Release:
     """The release that a host as it was found should become. Raises PlanError."""
     os_major = check_os(dict(observed.os_release), observed.architecture)
+    check_data_root(settings.data_root, observed.data_root)
+    if settings.grow_root_file_system:
+        root_growth(observed.root)  # refuses here, before anything is changed
+    local_plan(settings, observed.data_root, observed.local)
     if observed.gpu_problem:
         raise PlanError("GPUs", observed.gpu_problem, "a working NVIDIA driver")
     return plan_release(settings, observed.gpus, os_major, profile)
@@ -122,6 +128,7 @@ def observe(settings: Settings, profile: Profile) -> Observed:
         ],
         units=units,
         database=database,
+        local_disks=settings.local_disks != "none",
         urls=list(ready_urls(settings, profile).values()),
         _timeout=LOOK_SECONDS,
     )

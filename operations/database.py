@@ -11,7 +11,7 @@ from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 from pyinfra.operations import files, systemd
 
-from operations import detached, etc_files, host_files
+from operations import etc_files, host_files, serving_image
 from operations.facts.database import DatabaseState, Majors, RunningKey
 from operations.plan import commands
 from operations.plan.migrations import script
@@ -27,7 +27,7 @@ def run(release: Release) -> None:
     if database is None:
         return
     unit = f"{database.service}.service"
-    detached.image(name="Pull the database's image", wanted=database.image)
+    serving_image.made(release, database.image, "Pull the database's image")
     readable(name="Check that the image reads the database", database=database)
     # root alone may enter: whoever reaches the socket in it may do everything
     files.directory(name="Directory of the database", path=database.directory, mode="700")

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from operations.plan import commands
+from operations.plan.local_disks import SENTINEL
 from operations.plan.packages import DOCKER_KEY, TOOLKIT_KEY, for_os, system_repository_id
 from operations.plan.release import LOOPBACK, Release, Server
 from operations.plan.settings import Settings
@@ -58,6 +59,23 @@ def next_unit_path(settings: Settings) -> str:
     return f"/etc/systemd/system/{settings.service_name}-next.service"
 
 
+def mount_unit_text(settings: Settings) -> str:
+    """The unit that mounts the local disks; `@UUID@` stands for that of the file system, which the host knows."""
+    return _environment().get_template("data.mount.j2").render(data_root=settings.data_root)
+
+
+def _mount_guard(settings: Settings) -> str:
+    """The line of a unit that keeps it from an empty mount point; empty where nothing is mounted for it."""
+    if settings.local_disks == "none":
+        return ""
+    said = (
+        f"mount absent: {settings.data_root} is not the local disks; see: systemctl status "
+        f"{settings.data_root}; then run the deploy"
+    )
+    test = f'test -e {settings.data_root}/{SENTINEL} || {{ echo "tritonhost: {said}" >&2; exit 66; }}'
+    return f"ExecStartPre=/bin/sh -c '{test}'"
+
+
 def rendered(release: Release) -> dict[str, str]:
     """Every such file as it should be: path -> text."""
     settings, os_major, database = release.settings, release.os_major, release.database
@@ -93,12 +111,12 @@ def rendered(release: Release) -> dict[str, str]:
         asked = shlex.join(commands.psql(database.service, "--list", host=LOOPBACK))
         template = _environment().get_template("database.service.j2")
         files[database_unit_path(settings)] = template.render(
-            database=database, socket=commands.POSTGRES_SOCKET, asked=asked
+            database=database, socket=commands.POSTGRES_SOCKET, asked=asked, guard=_mount_guard(settings)
         )
     for server in release.servers:
         path = unit_path(settings) if server.link == "current" else next_unit_path(settings)
         template = _environment().get_template("triton.service.j2")
-        files[path] = template.render(settings=settings, server=server)
+        files[path] = template.render(settings=settings, server=server, guard=_mount_guard(settings))
     if release.fronted:
         files[front_config_path(settings)] = front_config(release, release.servers[0])
         files[front_unit_path(settings)] = (

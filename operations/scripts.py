@@ -32,6 +32,11 @@ def host_script(name: str, variables: Mapping[str, str], functions: str = "") ->
     return f"{header}{functions}\n{_text(name)}\n"
 
 
+def host_functions(name: str) -> str:
+    """A file of files/host that only defines functions, for scripts and facts that share them."""
+    return _text(name)
+
+
 def archive(files: Mapping[str, str]) -> str:
     """Files as base64 of a tar archive: text, as pyinfra's standard input wants it, and one round trip for all."""
     buffer = io.BytesIO()

@@ -1,18 +1,29 @@
-"""Disks: the root file system fills its disk."""
+"""Disks: the root file system fills its disk, and the host's local disks hold the data root."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
-from pyinfra import host
-from pyinfra.api.command import StringCommand
+from pyinfra import host, logger
+from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.deploy import deploy
+from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
+from pyinfra.api.state import State
 
-from operations.facts.disks import RootDisk
-from operations.plan.difference import GROWN_SHARE
+from operations import host_files
+from operations.detached import shell
+from operations.facts.disks import LocalStorage, RootDisk
+from operations.plan.disks import root_file_system, root_growth, root_volume
+from operations.plan.errors import PlanError
+from operations.plan.local_disks import ARRAY, ARRAY_FILE, LABEL, SENTINEL, local_plan, mount_unit
 from operations.plan.release import Release
+from operations.plan.settings import Settings
+from operations.refusal import refuse
 from operations.scripts import host_script
+
+# Discarding what is on a disk of terabytes, or growing over one, takes its time.
+DISK_SECONDS = 600
 
 
 @deploy("Storage")
@@ -22,19 +33,91 @@ def grow_root_file_system(release: Release) -> None:
         root_grown(name="Grow the root file system to its disk")
 
 
-@operation()
-def root_grown() -> Generator[StringCommand, None, None]:
-    """
-    The file system at / covers its disk.
+@deploy("Storage")
+def mount_local_disks(release: Release) -> None:
+    """Before anything is written to the data root, and after the tools, of which mdadm is one."""
+    if release.settings.local_disks != "none":
+        local_disks_mounted(name="Mount the local disks at the data root", settings=release.settings)
 
-    Grown by oci-growfs where there is one, then by growpart and the file system's own tool for what it left undone.
-    The resulting size decides: oci-growfs returns 0 after most failures and takes a partition that was grown
-    without its file system for done (oracle/oci-utils, lib/oci_utils/impl/oci_growfs_main.py).
+
+@operation()
+def root_grown() -> Generator[StringCommand | FunctionCommand, None, None]:
+    """
+    The file system at / covers its disk, and so does every layer between them.
+
+    Grown by growpart, LVM's tools and the file system's own, each layer from its own state. Not by oci-growfs: it
+    returns 0 after most failures, takes a partition that was grown without its file system for done, and cannot
+    read the name of an NVMe device's partition (oracle/oci-utils, lib/oci_utils/impl/oci_growfs_main.py).
     """
     root = host.get_fact(RootDisk)
-    if not root.disk_size or root.size >= root.disk_size * GROWN_SHARE:
+    try:
+        steps = root_growth(root)
+    except PlanError as error:
+        yield refuse(str(error))
+        return
+    if not steps:
         host.noop("the root file system covers its disk")
         return
-    yield StringCommand(
-        host_script("grow_root.sh", {"WANTED_BYTES": str(int(root.disk_size * GROWN_SHARE))}), _timeout=600
-    )
+    volume = root_volume(root)
+    variables = {
+        "STEPS": "\n".join(steps),
+        "DISK": root.disk,
+        "NUMBER": root.number,
+        "VOLUME": volume.name if volume else "",
+        "SOURCE": root.source,
+        "TYPE": root.type,
+    }
+    yield StringCommand(host_script("grow_root.sh", variables), _timeout=DISK_SECONDS)
+    yield FunctionCommand(_covers, (), {})
+
+
+def _covers(state: State, host: Host) -> bool:
+    """No exit code is trusted: the host is looked at again."""
+    ok, output = shell(host, RootDisk().command())
+    root = root_file_system(output)
+    try:
+        left = root_growth(root) if ok and root.source else ("nothing that could be read",)
+    except PlanError as error:
+        left = (str(error),)
+    if left:
+        logger.error(
+            f"{host.print_prefix}root file system: found {', '.join(left)} left to grow on {root.source or '/'} "
+            f"({root.size} bytes, disk {root.disk_size}), expected nothing; see lsblk and the lines above"
+        )
+    return not left
+
+
+@operation()
+def local_disks_mounted(settings: Settings) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """
+    The host's local NVMe devices, as one array or one alone, hold an xfs file system that is mounted at the data root.
+
+    + settings: `local_disks`, which is not "none", and `data_root`
+
+    Mounted by UUID with a unit of systemd, which those that need the data root require; a sentinel file inside says
+    that it is mounted. A device that carries a signature of somebody else's is never touched, and what this tool made
+    is assembled and mounted as it is.
+    """
+    place, local = host.get_fact(LocalStorage, path=settings.data_root)
+    try:
+        plan = local_plan(settings, place, local)
+    except PlanError as error:
+        yield refuse(str(error))
+        return
+    if plan is None or not plan.steps:
+        host.noop(f"the local disks are mounted at {settings.data_root}")
+        return
+    variables = {
+        "STEPS": "\n".join(plan.steps),
+        "LEVEL": plan.level,
+        "DISKS": "\n".join(plan.disks),
+        "DEVICE": plan.device,
+        "LABEL": LABEL,
+        "ARRAY": ARRAY,
+        "ARRAY_FILE": ARRAY_FILE,
+        "DATA_ROOT": settings.data_root,
+        "SENTINEL": SENTINEL,
+        "UNIT": mount_unit(settings.data_root),
+        "UNIT_TEXT": host_files.mount_unit_text(settings),
+    }
+    yield StringCommand(host_script("local_disks.sh", variables), _timeout=DISK_SECONDS)

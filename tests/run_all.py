@@ -20,6 +20,7 @@ PARTS: tuple[tuple[str, list[str]], ...] = (
     ("unit, operations, deploy, oci", PYTEST),
     ("mirror and stand-ins", [*PYTEST, "tests/lab/mirror", "tests/lab/standins"]),
     ("lab: bare host to verified", [*PYTEST, "tests/lab/e2e"]),
+    ("lab: disks, on a kernel with LVM and md", [*PYTEST, "tests/lab/disks"]),
     ("lab: every profile", [*PYTEST, "-s", "tests/lab/guides"]),
     ("lab: its own commands", [*PYTEST, "tests/lab/test_lab.py"]),
 )

@@ -1,42 +1,50 @@
-# Grows the root file system to its disk; input: WANTED_BYTES, what it must have at least afterwards.
+# Grows what is under the root file system, then the file system itself, each from its own state: STEPS (in their order,
+# one a line, as operations/plan/disks.py has them), DISK and NUMBER (of the partition), VOLUME, SOURCE, TYPE.
 
 PATH=$PATH:/usr/sbin:/sbin
-source=$(findmnt --noheadings --output SOURCE /)
-type=$(findmnt --noheadings --output FSTYPE /)
-size() { findmnt --bytes --noheadings --output SIZE / | tr -d ' '; }
-grown() { [ "$(size)" -ge "$WANTED_BYTES" ]; }
+IFS='
+'
+refuse() {
+    echo "root file system: $1" >&2
+    exit 65
+}
 
-# Its exit code says nothing, so it is not asked for.
-if [ -x /usr/libexec/oci-growfs ]; then /usr/libexec/oci-growfs -y || :; fi
-grown && exit 0
+# before the first change, so that nothing is left half done for want of a program
+for step in $STEPS; do
+    case $step,$TYPE in
+        partition,*) tool=growpart package=cloud-utils-growpart ;;
+        physical*) tool=pvresize package=lvm2 ;;
+        logical*) tool=lvextend package=lvm2 ;;
+        *,xfs) tool=xfs_growfs package=xfsprogs ;;
+        *,ext4) tool=resize2fs package=e2fsprogs ;;
+        *) refuse "found $TYPE on $SOURCE, expected xfs or ext4; grow it by hand" ;;
+    esac
+    command -v "$tool" >/dev/null ||
+        refuse "found no $tool, expected it to grow the $step; run: dnf install $package; then run again"
+done
 
-# What it may have left half done: partition, physical volume, logical volume, file system, each from its own state.
-case $source in
-    /dev/mapper/*)
-        group=$(lvs --noheadings --options vg_name "$source" | tr -d ' ')
-        volume=$(pvs --noheadings --options pv_name,vg_name | awk -v g="$group" '$2 == g { print $1 }')
-        [ "$(printf '%s\n' "$volume" | wc -l)" = 1 ] || {
-            echo "root file system: volume group $group has several physical volumes, expected one; extend it by hand" >&2
-            exit 65
-        }
-        partition=$volume
-        ;;
-    *) partition=$source ;;
-esac
-disk=$(lsblk --noheadings --raw --output PKNAME "$partition" | head -n 1)
-number=$(cat "/sys/class/block/${partition##*/}/partition" 2>/dev/null)
-if [ -n "$disk" ] && [ -n "$number" ]; then growpart "/dev/$disk" "$number" || [ $? = 1 ] || exit 1; fi
-if [ "$partition" != "$source" ]; then
-    pvresize "$partition" && lvextend --extents +100%FREE "$source"
-fi
-case $type in
-    xfs) xfs_growfs / ;;
-    ext4) resize2fs "$source" ;;
-    *)
-        echo "root file system: $type on $source, expected xfs or ext4; grow it by hand" >&2
-        exit 65
-        ;;
-esac
-grown && exit 0
-echo "root file system: $(size) bytes on $source after growing, expected $WANTED_BYTES; see lsblk" >&2
-exit 1
+# Oracle's ocid grows the disk at boot, too (auto_resize of /etc/oci-utils.conf.d): two at one table would break it.
+# Anchored, because this script's own text is in the table of processes as well.
+others() { pgrep -x growpart || pgrep -o -f '^[^ ]*(python[0-9.]*|bash|sh) [^ ]*oci-growfs'; }
+waited=0
+while other=$(others | head -n 1) && [ -n "$other" ]; do
+    [ "$waited" -lt "${GROWFS_SECONDS:-120}" ] ||
+        refuse "found process $other, which grows it, still at work after $waited s; expected it to end; look at it, and run again"
+    waited=$((waited + 2))
+    sleep 2
+done
+
+for step in $STEPS; do
+    case $step in
+        # 1: nothing to do, because another has done it since
+        partition) growpart "/dev/$DISK" "$NUMBER" || [ $? = 1 ] || refuse "growpart /dev/$DISK $NUMBER failed; see the lines above" ;;
+        physical*) pvresize "$VOLUME" || refuse "pvresize $VOLUME failed; see the lines above" ;;
+        logical*) lvextend --extents +100%FREE "$SOURCE" || refuse "lvextend $SOURCE failed; see the lines above" ;;
+        *)
+            case $TYPE in
+                xfs) xfs_growfs / ;;
+                *) resize2fs "$SOURCE" ;;
+            esac || refuse "$TYPE on $SOURCE did not grow; see the lines above"
+            ;;
+    esac
+done

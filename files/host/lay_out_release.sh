@@ -15,6 +15,8 @@ for model in $MODELS; do
     mkdir -p "$PARTIAL/model_repository/$model/1"
 done
 base64 -d | tar -xzf - --no-same-owner -C "$PARTIAL"
+# what the serve script compares them with at each start; the manifest has the same, for those who read JSON
+(cd "$PARTIAL" && find . ! -type d ! -path ./SHA256SUMS -exec sha256sum {} + >SHA256SUMS)
 # read-only from here on; root, who seals and later removes it, is not held up by that
 find "$PARTIAL" -type f -exec chmod 0444 {} +
 find "$PARTIAL" -mindepth 1 -type d -exec chmod 0555 {} +

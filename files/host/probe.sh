@@ -1,7 +1,7 @@
 # Reads everything a release cares about, in one round trip, and changes nothing.
 #
 # Input, as shell variables set in front of this text: DATA_ROOT SERVICE GPU_FIELDS DATABASE_STATE (a
-# command, or empty), and the lists PACKAGES FILES UNITS URLS, and SEALED and MEASURED (directories under the data root),
+# command, or empty) MOUNT_UNIT (of the local disks, or empty), the functions of disks.sh, and the lists PACKAGES FILES UNITS URLS, and SEALED and MEASURED (directories under the data root),
 # one word each line. Output: sections, each a line of the ASCII record separator and the section's
 # name, then the untouched output of the tool that was asked; operations/facts/host_state.py reads them. Raw tool
 # output rather than JSON made here: a shell cannot quote it safely, and captured output tests the reader.
@@ -47,6 +47,9 @@ has docker && docker container inspect --format '{{json .}}' "$SERVICE" 2>/dev/n
 section images
 has docker && docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}}	{{.ID}}' --filter 'reference=tritonhost/*' 2>/dev/null
 
+section image-records
+find "$DATA_ROOT/images" -type f ! -name '.*' -printf '%f\t' -exec cat {} \; 2>/dev/null
+
 section manifests
 for manifest in $(find $(under "$SEALED") -mindepth 2 -maxdepth 2 -name manifest.json -type f ! -path '*/.*' 2>/dev/null); do
     part "$manifest"
@@ -81,8 +84,13 @@ find $(under "$SEALED") -mindepth 1 -maxdepth 1 -type d ! -name '.*' \
     -printf '%p\t%i\n' 2>/dev/null
 
 section root
-findmnt --bytes --noheadings --raw --output SOURCE,FSTYPE,SIZE / 2>/dev/null
-lsblk --bytes --noheadings --raw --inverse --output NAME,TYPE,SIZE "$(findmnt --noheadings --output SOURCE /)" 2>/dev/null
+root_disk
+
+section data-root
+data_root
+
+section local-disks
+[ -z "$MOUNT_UNIT" ] || local_disks
 
 section resources
 sed -n 's/^MemTotal: *\([0-9]*\) kB$/memory\t\1/p' /proc/meminfo 2>/dev/null

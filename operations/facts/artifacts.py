@@ -58,6 +58,22 @@ class ImageId(FactBase[str]):
         return output[0].strip()
 
 
+class ImageRecord(FactBase[str]):
+    """
+    The id that an image was made with; empty where none is on record.
+
+    + path: the record's file
+    """
+
+    default = str
+
+    def command(self, path: str) -> str:
+        return f"cat {shlex.quote(path)} 2>/dev/null || :"
+
+    def process(self, output: list[str]) -> str:
+        return output[0].strip()
+
+
 class ModelConfig(FactBase[dict[str, Any]]):
     """
     A downloaded model's config.json; empty where there is none, or it is not one.

@@ -13,9 +13,11 @@ from pyinfra.api.facts import FactBase
 
 from operations.facts.database import state_command
 from operations.plan.artifacts import DIRECTORIES, artifact_path
+from operations.plan.disks import root_file_system
 from operations.plan.gpu import QUERY_FIELDS, Gpu, parse_query
-from operations.plan.observed import Container, Observed, RootFileSystem, StoredArtifact
-from operations.scripts import host_script
+from operations.plan.local_disks import data_root, local_disks, mount_unit
+from operations.plan.observed import Container, Observed, StoredArtifact
+from operations.scripts import host_functions, host_script
 
 # A source tree's files are not listed in its manifest; a release's are compared by their content.
 UNMEASURED = ("source", "release")
@@ -30,6 +32,7 @@ class HostState(FactBase[Observed]):
     + data_root: where the artifacts are
     + service: the serving container's name
     + database: the database's container; empty where the model has none
+    + local_disks: whether the host's local disks are looked at
     + packages, files, units, urls: what to ask for, by name
     """
 
@@ -42,6 +45,7 @@ class HostState(FactBase[Observed]):
         units: list[str],
         urls: list[str],
         database: str = "",
+        local_disks: bool = False,
     ) -> str:
         return host_script(
             "probe.sh",
@@ -56,7 +60,9 @@ class HostState(FactBase[Observed]):
                 "FILES": "\n".join(files),
                 "UNITS": "\n".join(units),
                 "URLS": "\n".join(urls),
+                "MOUNT_UNIT": mount_unit(data_root) if local_disks else "",
             },
+            functions=host_functions("disks.sh"),
         )
 
     def process(self, output: list[str]) -> Observed:
@@ -100,6 +106,7 @@ def observed(output: list[str]) -> Observed:
         units=_units(part["units"]),
         detached_units=tuple(line.split()[0] for line in part["detached"] if line.strip()),
         images=_tabbed(part["images"]),
+        image_records=_tabbed(part["image-records"]),
         container=_container(part["container"]),
         artifacts=artifacts,
         current=current,
@@ -111,6 +118,8 @@ def observed(output: list[str]) -> Observed:
         release_manifest=release_manifests.get(current, {}),
         inodes=_tabbed(part["inodes"]),
         root=root_file_system(part["root"]),
+        data_root=data_root(part["data-root"]),
+        local=local_disks(part["local-disks"]),
         memory=1024 * int(resources.get("memory", 0)),
         data_free=1024 * int(resources.get("free", 0)),
         gpus=gpus,
@@ -254,17 +263,6 @@ def file_problem(files: Mapping[str, Mapping[str, Any]], present: Mapping[str, t
         if found[1] != str(entry["mtime"]):
             return f"{name} was changed after it was made"
     return ""
-
-
-def root_file_system(lines: list[str]) -> RootFileSystem:
-    """findmnt's line for /, then lsblk's from the file system's device down to its disk."""
-    fields = lines[0].split() if lines else []
-    if len(fields) < 3 or not fields[2].isdigit():
-        return RootFileSystem("", "", 0, 0)
-    disks = [
-        row for row in (line.split() for line in lines[1:]) if len(row) == 3 and row[1] in ("disk", "loop")
-    ]
-    return RootFileSystem(fields[0], fields[1], int(fields[2]), int(disks[-1][2]) if disks else 0)
 
 
 def _gpus(lines: list[str]) -> tuple[tuple[Gpu, ...], str]:

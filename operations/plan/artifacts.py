@@ -138,6 +138,10 @@ class ServingImage:
         """Its name in the docker engine."""
         return f"tritonhost/{self.name}:{self.key}"
 
+    def record(self, data_root: str) -> str:
+        """The file that holds its id in the docker engine: a tag may be pointed elsewhere, and is not trusted."""
+        return f"{data_root}/images/{self.key}"
+
     @property
     def unit(self) -> str:
         """The transient unit that makes it."""

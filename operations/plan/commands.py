@@ -23,6 +23,9 @@ CALIBRATION = "/calibration"
 WORK = "/run/tritonhost"  # the unit's own directory, where its files are
 DATABASE = "/database"  # PostgreSQL's socket
 
+# None of our containers needs a capability of root's: whoever makes an artifact owns every file it touches.
+LOCKED = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+
 
 def container(
     image: str,
@@ -46,6 +49,7 @@ def container(
     is older than the image's CUDA.
     """
     argv = ["docker", "run", "--rm", "--init", "--name", name, "--pull", "never", "--network", network]
+    argv += LOCKED
     if gpus is not None:
         argv += ["--runtime", "nvidia", "--env", f"NVIDIA_VISIBLE_DEVICES={gpus}"]
         argv += ["--env", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"]
@@ -225,6 +229,7 @@ def tritonserver(
     world_size: int,
     complete_configs: bool,
     load_models: Sequence[str],
+    exposure: Sequence[str],
     arguments: Sequence[str],
 ) -> Argv:
     """
@@ -237,6 +242,7 @@ def tritonserver(
     + complete_configs: models complete their own config.pbtxt (the LLM-API model does); otherwise what is written
       is what is served
     + load_models: with explicit model control, what to load; empty loads the whole repository
+    + exposure: what operations/plan/server_flags.py says; the other ranks open no port and hear none of it
     """
     http, grpc, metrics = ports
     common = [
@@ -248,7 +254,7 @@ def tritonserver(
         f"--metrics-port={metrics}",
     ]
     control = ["--model-control-mode=explicit", *[f"--load-model={model}" for model in load_models]]
-    leader = [*common, *(control if load_models else []), *arguments]
+    leader = [*common, *(control if load_models else []), *exposure, *arguments]
     if world_size == 1:
         return leader
     worker = [*common, "--model-control-mode=explicit", "--load-model=tensorrt_llm", *arguments]

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from operations.plan import daemon_json
 from operations.plan.artifacts import Artifact
+from operations.plan.disks import root_growth
 from operations.plan.errors import PlanError
 from operations.plan.keys import differing
+from operations.plan.local_disks import local_plan
 from operations.plan.observed import Observed, StoredArtifact
 from operations.plan.packages import CONFLICTING_PACKAGES, PACKAGE_KEYS, same_version, wanted_packages
 from operations.plan.release import Release
 
-# A disk's partition table, boot partitions and the file system's own records never reach the last few per cent.
-GROWN_SHARE = 0.9
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 
@@ -46,9 +46,13 @@ Rows = Iterator[tuple[str, str, str, str]]
 
 
 def _storage(release: Release, observed: Observed, _: Mapping[str, str]) -> Rows:
-    root = observed.root
-    if release.settings.grow_root_file_system and root.disk_size and root.size < root.disk_size * GROWN_SHARE:
-        yield "storage", "root file system", _gib(root.size), f"most of the disk's {_gib(root.disk_size)}"
+    root, settings = observed.root, release.settings
+    if settings.grow_root_file_system and (steps := root_growth(root)):
+        grown = f"{', '.join(steps)} grown, on a disk of {_gib(root.disk_size)}"
+        yield "storage", "root file system", _gib(root.size), grown
+    local = local_plan(settings, observed.data_root, observed.local)
+    if local and local.steps:
+        yield "storage", "local disks", local.found, local.wanted
 
 
 def _packages(release: Release, observed: Observed, digests: Mapping[str, str]) -> Rows:
@@ -93,8 +97,13 @@ def _artifacts(release: Release, observed: Observed, _: Mapping[str, str]) -> Ro
     if release.source:
         yield from _artifact(release.source, observed)
     for image in release.images:
-        if image.tag not in observed.images:
-            yield f"{image.name} image", image.title, "absent", image.tag
+        stage, found, recorded = f"{image.name} image", observed.images.get(image.tag), observed.image_records
+        if found is None:
+            yield stage, image.title, "absent", image.tag
+        elif image.key not in recorded:
+            yield stage, image.title, "its id is not recorded", found
+        elif found != recorded[image.key]:
+            yield stage, image.title, f"{image.tag} is {found}", recorded[image.key]
     for step in release.steps:
         # A checkpoint is only needed to build the engine from; a complete engine does without.
         if not (step.unless and _complete(step.unless, observed)):
@@ -186,7 +195,7 @@ def running_problems(release: Release, observed: Observed) -> Rows:
     if running != release.id:
         yield "service", "running release", running, release.id
         return
-    image = observed.images.get(release.image.tag)
+    image = observed.image_records.get(release.image.key)
     if image and container.image_id != image:
         yield "service", "running image", container.image_id, image
     directories = (release.path, *release.mounts)

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from operations.plan import commands
+from operations.plan import commands, serve
 from operations.plan.artifacts import Artifact, ServingImage
 from operations.plan.capacity import deployment
 from operations.plan.errors import PlanError
@@ -238,6 +238,6 @@ def _served(release: Release) -> list[str]:
     script = release.files["serve"].replace("\\\n", " ")
     command = next(line for line in script.splitlines() if line.startswith("exec docker run"))
     words = shlex.split(command.removeprefix("exec "))
-    at = words.index(release.image.tag)
+    at = words.index(serve.IMAGE)
     options = [word for word in words[2:at] if not word.startswith("tritonhost.")]
     return [shlex.join(words[at + 1 :]), f"docker run {shlex.join(options)}"]

@@ -31,13 +31,76 @@ class Container:
 
 
 @dataclass(frozen=True)
+class PhysicalVolume:
+    """One of LVM's, in bytes."""
+
+    name: str
+    group: str
+    size: int
+    free: int
+    device_size: int
+
+
+@dataclass(frozen=True)
 class RootFileSystem:
-    """The root file system and the disk under it, in bytes; 0 where it could not be read."""
+    """The root file system and what is under it, in bytes; 0 where it could not be read."""
 
     source: str
     type: str
     size: int
     disk_size: int
+    device_size: int = 0  # of the device that holds the file system
+    layers: tuple[str, ...] = ()  # lsblk's types, from that device down: lvm, part, disk
+    disk: str = ""  # the kernel's name, such as sda
+    partition: str = ""  # and of the partition; empty where the whole disk is used
+    number: str = ""
+    room: int = 0  # free on the disk right behind the partition
+    volumes: tuple[PhysicalVolume, ...] = ()  # all of the host
+
+
+@dataclass(frozen=True)
+class DataRoot:
+    """Where the data root is, or would be; empty where it could not be read."""
+
+    kind: str = ""  # of the nearest path that is there: directory
+    resolved: str = ""  # without symbolic links
+    mount: str = ""  # the mount point of the file system that holds it
+    source: str = ""
+    type: str = ""
+    options: tuple[str, ...] = ()
+    entries: bool = False  # it holds something
+    marked: bool = False  # it holds the sentinel of the local disks
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What wipefs finds on a device."""
+
+    type: str
+    label: str = ""
+    uuid: str = ""
+
+
+@dataclass(frozen=True)
+class BlockDevice:
+    """One of lsblk's."""
+
+    name: str  # the kernel's
+    type: str
+    size: int = 0
+    transport: str = ""
+    mounts: tuple[str, ...] = ()
+    children: tuple[BlockDevice, ...] = ()
+
+
+@dataclass(frozen=True)
+class LocalDisks:
+    """Block devices, and what is written on those that may be local disks; only read where the inventory wants them."""
+
+    devices: tuple[BlockDevice, ...] = ()
+    signatures: Mapping[str, tuple[Signature, ...]] = field(default_factory=dict)  # by device, where read
+    unit: Mapping[str, str] = field(default_factory=dict)  # of the mount
+    array_file: str = ""  # what mdadm is told of the array
 
 
 @dataclass(frozen=True)
@@ -53,6 +116,7 @@ class Observed:
     units: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     detached_units: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)  # tag -> image id
+    image_records: Mapping[str, str] = field(default_factory=dict)  # image key -> the id it was made with
     container: Container | None = None
     artifacts: Mapping[tuple[str, str], StoredArtifact] = field(default_factory=dict)
     current: str = ""  # release id
@@ -64,6 +128,8 @@ class Observed:
     release_manifest: Mapping[str, str] = field(default_factory=dict)  # the same, as its manifest records it
     inodes: Mapping[str, str] = field(default_factory=dict)
     root: RootFileSystem = RootFileSystem("", "", 0, 0)
+    data_root: DataRoot = DataRoot()
+    local: LocalDisks = field(default_factory=LocalDisks)
     memory: int = 0  # of the host, in bytes; 0 where it could not be read, as for the next
     data_free: int = 0  # of the file system that holds the data root
     # release id -> what was measured when it was proven: load_s, answer_s, gpu_mib

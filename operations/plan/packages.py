@@ -31,7 +31,8 @@ def runtime_packages(settings: Settings, os_major: str) -> dict[str, str | None]
 def tool_packages(settings: Settings, os_major: str) -> dict[str, str | None]:
     """The others: no service notices them."""
     front = settings.haproxy_packages if settings.front != "none" else {}
-    return _for_os({**settings.git_packages, **front}, os_major)
+    disks: dict[str, str | None] = {"mdadm": None, "xfsprogs": None} if settings.local_disks != "none" else {}
+    return _for_os({**settings.git_packages, **front, **disks}, os_major)
 
 
 def _for_os(packages: Mapping[str, str | None], os_major: str) -> dict[str, str | None]:

@@ -31,7 +31,7 @@ from operations.plan.profiles import PlanProfile, Profile
 from operations.plan.release import Release
 from operations.plan.settings import Settings
 from operations.plan.shapes import SHAPES, Shape
-from operations.plan.shortages import needed
+from operations.plan.shortages import needed, on_local_disks_to_come
 from operations.plan.sources import BACKEND_URL
 from operations.plan.support_matrix import RELEASES
 from operations.plan.version_floors import check_floors, components
@@ -504,6 +504,8 @@ def _space(subject: Subject) -> Checks:
     else:
         places: dict[str, dict[str, int]] = {}
         for kind, size in wanted[0].items():
+            if kind != "image" and on_local_disks_to_come(release, observed):
+                continue
             places.setdefault((docker if kind == "image" else data).mount, {})[kind] = size
         yield _disk(subject, observed, {space.mount: space.free for space in (data, docker)}, places)
     spaces = {space.mount: space for space in health.disks.values() if space.inodes}

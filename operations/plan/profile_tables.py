@@ -370,6 +370,10 @@ class Server(Table):
     stack_bytes: Annotated[int, Field(ge=8388608, le=2**40, strict=True)] = 67108864
     # with explicit model control, the models to load; none: every model of the repository is loaded at start
     load_models: list[str] = []
+    # whether everyone who reaches the ports may load models, register shared memory, trace and log
+    admin_apis: Annotated[bool, Field(strict=True)] = False
+    # the largest HTTP request, in MiB; releases before 25.06 know no bound
+    max_request_mib: Annotated[int, Field(ge=1, le=2047, strict=True)] = 64
     arguments: list[ServerOption] = []
     environment: dict[VariableName, VariableValue] = {}
 

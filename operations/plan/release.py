@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from operations.plan import commands, own_models, packages, recipes, serve
+from operations.plan import commands, own_models, packages, recipes, serve, server_flags
 from operations.plan.artifacts import Artifact, ServingImage, Step, artifact_path, partial_path
 from operations.plan.capacity import check_capacity
 from operations.plan.documents import check_seed
@@ -31,6 +31,12 @@ FIRST_LLMAPI_VERSION = (1, 0)
 LOOPBACK = "127.0.0.1"
 # Behind a front, the ports that people use are its own, and the servers' are this much higher, or twice that.
 BEHIND_FRONT = 10000
+# A GPU has a process with the server's and the engine's threads, and a Python process a model with libraries that start a thread a
+# core, of which the largest shapes have 224: thousands. What runs away starts tens of thousands in a second.
+PIDS_PER_GPU = 8192
+# In memory, and counted only where it is used. Python environments and compiled kernels are run from it, so that it
+# cannot be noexec.
+TMP = "/tmp:rw,exec,nosuid,nodev,size=4g,mode=1777"
 
 
 @dataclass(frozen=True)
@@ -216,12 +222,19 @@ class Release:
         return serve.serve_script(
             service=server.service,
             container=commands.container(
-                self.image.tag,
+                serve.IMAGE,
                 commands.tritonserver(
                     ports=self.ports,
                     world_size=self.profile.ranks,
                     complete_configs=isinstance(self.profile, LlmApiProfile),
                     load_models=self.profile.server.load_models,
+                    exposure=server_flags.exposure(
+                        triton=self.stack.triton,
+                        admin_apis=self.profile.server.admin_apis,
+                        max_request_mib=self.profile.server.max_request_mib,
+                        stop_timeout_s=self.settings.stop_timeout_s,
+                        explicit=bool(self.profile.server.load_models),
+                    ),
                     arguments=[*self.profile.server.arguments, *self.settings.tritonserver_arguments],
                 ),
                 name=server.service,
@@ -229,9 +242,16 @@ class Release:
                 network="bridge",
                 mounts={"$release": commands.RELEASE, **self.mounts},
                 options=self._container_options(server),
-                environment={"HF_HUB_OFFLINE": "1", **self.profile.server.environment},
+                # whatever caches something does it under the one place that can be written
+                environment={
+                    "HF_HUB_OFFLINE": "1",
+                    "HOME": "/tmp",
+                    "USER": "triton-server",
+                    **self.profile.server.environment,
+                },
             ),
             mounted=list(self.mounts),
+            image=(self.image.tag, self.image.record(self.data_root)),
         )
 
     @cached_property
@@ -295,6 +315,13 @@ class Release:
         return [
             *published,
             *socket,
+            "--user",
+            self.settings.server_user,
+            "--read-only",
+            "--tmpfs",
+            TMP,
+            "--pids-limit",
+            str(self.settings.pids_limit or PIDS_PER_GPU * self.profile.gpus_needed),
             "--shm-size",
             server.shm_size,
             "--ulimit",

@@ -14,8 +14,12 @@ from collections.abc import Sequence
 # Stands for the release's id in its own container arguments: the id is a hash over these files, so they name
 # the release by what the directory is called.
 ID = "$id"
+# Stands for the id of the image that was made for the release: a tag can be pointed elsewhere.
+IMAGE = "$image"
+# The release's files and their SHA-256, for the serve script, which has no reader of JSON.
+SUMS = "SHA256SUMS"
 
-_VARIABLE = re.compile(r"\$(?:release|id)(?![A-Za-z0-9_])")
+_VARIABLE = re.compile(r"\$(?:release|id|image|key)(?![A-Za-z0-9_])")
 
 
 def _shell_word(word: str) -> str:
@@ -27,23 +31,77 @@ def _shell_word(word: str) -> str:
     return f'{shlex.quote(before) if before else ""}"{found[0]}"{shlex.quote(after) if after else ""}'
 
 
-def serve_script(service: str, container: Sequence[str], mounted: Sequence[str]) -> str:
+# Prints the name of the first file that is not as it was when the directory was made; nothing where all are.
+# A release's own files are small and compared by their content, also those that nobody put there: Triton loads each
+# model that it finds. Weights and engines are compared by size and time, because reading them would take minutes.
+_CHANGED = r"""
+changed_in_release() {
+    cd "$release" && {
+        cat SHA256SUMS
+        echo
+        find . ! -type d ! -path ./manifest.json ! -path ./SHA256SUMS -exec sha256sum -- {} +
+    } 2>&1 | awk '
+        /^$/ { found = 1; next }
+        !found { wanted[substr($0, 67)] = $1; next }
+        wanted[substr($0, 67)] != $1 { bad = 1; print substr($0, 67); exit }
+        { delete wanted[substr($0, 67)] }
+        END {
+            if (!found) print "SHA256SUMS"
+            else if (!bad) for (name in wanted) { print name; exit }
+        }'
+}
+changed_in() {
+    [ -e "$1/manifest.json" ] || { echo manifest.json; return; }
+    cd "$1" && {
+        find . -type f -printf '%P\t%s\t%Ts\n'
+        echo
+        tr '}' '\n' <manifest.json |
+            sed -n 's/^.*"\([^"]*\)": {"size": \([0-9]*\), "mtime": \([0-9]*\), "sha256": "[0-9a-f]*"$/\1\t\2\t\3/p'
+    } | awk '
+        /^$/ { wanted = 1; next }
+        !wanted { found[$0]; next }
+        { listed = 1 }
+        !($0 in found) { sub(/\t.*/, ""); print; exit }
+        END { if (!listed) print "manifest.json" }'
+}
+refuse() {
+    echo "tritonhost: release $id: $1; run the deploy again, which repairs it" >&2
+    exit 65
+}
+"""
+
+
+def serve_script(
+    service: str, container: Sequence[str], mounted: Sequence[str], image: tuple[str, str]
+) -> str:
     """
-    Run the release's server in the foreground.
+    Run the release's server in the foreground, from the files and the image it was made with, or refuse.
 
     + service: the name of its container
     + container: the argument vector of `docker run`
     + mounted: the other directories it serves from; with their inode numbers in a label, a directory that was
       replaced under a running server shows
+    + image: its tag, for the message, and the file that holds its id
     """
     directories = " ".join(shlex.quote(path) for path in mounted)
     run, rest = list(container[:2]), list(container[2:])
     words = " \\\n    ".join(_shell_word(word) for word in rest)
+    tag, record = image
     return f"""#!/bin/sh
 # Serves this release in the foreground. Part of the release, made by tritonhost: edit the inventory instead.
 set -eu
 release=$(cd "$(dirname "$0")" && pwd -P)
 id=$(basename "$release")
+{_CHANGED}
+changed=$(changed_in_release)
+[ -z "$changed" ] || refuse "found $release/${{changed#./}} changed, expected it as it was laid out"
+for directory in {directories}; do
+    changed=$(changed_in "$directory")
+    [ -z "$changed" ] || refuse "found $directory/$changed changed or gone, expected it as it was made"
+done
+# by its id, and not by its tag, which may have been pointed elsewhere
+image=$(cat {shlex.quote(record)}) || refuse "found no record of its image, expected the id of {tag} there"
+docker image inspect "$image" >/dev/null 2>&1 || refuse "found no image $image, expected the one that was {tag}"
 owner=$(docker inspect --format '{{{{index .Config.Labels "tritonhost.release"}}}}' {service} 2>/dev/null || :)
 if docker inspect {service} >/dev/null 2>&1; then
     # After a crash of the docker client the old container may still be there; one that is not ours is not touched.
@@ -55,6 +113,9 @@ if docker inspect {service} >/dev/null 2>&1; then
 fi
 # docker would make a directory that is gone, and serve it empty: stat fails first.
 mounts=$(stat -c %i "$release" {directories})
+# For the APIs that are closed: made anew at each start, and written nowhere. Whoever may read the host's list of
+# processes can read it there all the same.
+key=$(od -An -tx1 -N 32 /dev/urandom | tr -d ' \\n')
 echo "tritonhost: serving release $id from $release"
 exec {shlex.join(run)} --label "tritonhost.mounts=$(echo $mounts)" \\
     {words}

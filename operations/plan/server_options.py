@@ -18,7 +18,23 @@ PLANNED_OPTIONS = {
     "grpc-port": "server.grpc_port or the inventory's grpc_port",
     "metrics-port": "server.metrics_port or the inventory's metrics_port",
     "model-control-mode": "server.load_models",
+    "repository-poll-secs": "nothing: a release never changes while it serves",
     "load-model": "server.load_models",
+    # a key of one's own would be in the inventory, the release's files and the process list
+    "http-restricted-api": "server.admin_apis, which opens them; a key of your own is not supported",
+    "grpc-restricted-protocol": "server.admin_apis, which opens them; a key of your own is not supported",
+    "allow-client-shm": "server.admin_apis",
+    "http-max-input-size": "server.max_request_mib",
+    "exit-timeout-secs": "the inventory's stop_timeout_s",
+    "http-address": "the inventory's bind_address",
+    "grpc-address": "the inventory's bind_address",
+    "metrics-address": "the inventory's bind_address",
+    "reuse-http-port": "nothing: nobody else may answer on the server's port",
+    "reuse-grpc-port": "nothing: nobody else may answer on the server's port",
+    "allow-sagemaker": "nothing: its API has no restrictions",
+    "sagemaker-port": "nothing: its API has no restrictions",
+    "allow-vertex-ai": "nothing: its API has no restrictions",
+    "vertex-ai-port": "nothing: its API has no restrictions",
     "disable-auto-complete-config": "nothing: the profile's kind decides it",
     "strict-model-config": "nothing: the profile's kind decides it",
 }
@@ -40,8 +56,8 @@ DOCKER_OPTIONS = {
     **dict.fromkeys(_CONTAINER.split(), "nothing: the container is made by the plan"),
 }
 
-# The serve script replaces these in every argument by the release's own directory and id.
-_SCRIPT_VARIABLE = re.compile(r"\$(?:release|id)(?![A-Za-z0-9_])")
+# The serve script replaces these in every argument: by the release's own directory and id, the image's id, a key.
+_SCRIPT_VARIABLE = re.compile(r"\$(?:release|id|image|key)(?![A-Za-z0-9_])")
 
 # Variables -> where to say it instead
 _LOADER = "nothing: it changes which code runs"
@@ -50,6 +66,9 @@ PLANNED_VARIABLES = {
     "CUDA_VISIBLE_DEVICES": "gpu_ids in the inventory",
     "NVIDIA_DRIVER_CAPABILITIES": "nothing: the plan sets it",
     "HF_HUB_OFFLINE": "nothing: a server downloads nothing",
+    "HOME": "nothing: it is /tmp, the one place that the server can write to",
+    "USER": "nothing: the plan sets it",
+    "AIP_MODE": "nothing: it opens Vertex AI's API, which has no restrictions",
     **dict.fromkeys(
         ("PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "BASH_ENV", "ENV", "IFS", "GCONV_PATH"), _LOADER
     ),
@@ -107,7 +126,7 @@ def check_value(value: str) -> str:
 
 def _as_it_is(text: str) -> str:
     if _SCRIPT_VARIABLE.search(text):
-        raise ValueError("text without $release and $id, which the release's script replaces")
+        raise ValueError("text without $release, $id, $image and $key, which the release's script replaces")
     return text
 
 

@@ -7,6 +7,7 @@ The values come from inventories/group_data (and `--data`); the keys that belong
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -82,6 +83,12 @@ def _image_without_registry(name: str) -> str:
     return name
 
 
+def _not_root(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,8}:[0-9]{1,9}", value):
+        raise ValueError("numbers as uid:gid, and not root's uid 0, such as 1000:1000")
+    return value
+
+
 class Settings(BaseModel):
     """One host's inventory data, validated: what the site decides, as against what the model profile decides."""
 
@@ -98,6 +105,8 @@ class Settings(BaseModel):
     data_root: AbsolutePath = "/var/lib/tritonhost"
     service_name: SystemdName = "triton"
     grow_root_file_system: bool = True
+    # the host's local NVMe devices hold the data root: all of them as one array, or one alone
+    local_disks: Literal["none", "raid0", "raid10"] = "none"
 
     # Checks of operations/plan/health.py that are warnings here when they fail
     preflight_waived: list[str] = []
@@ -147,6 +156,10 @@ class Settings(BaseModel):
     expose: bool = False
     gpu_ids: list[Annotated[int, Field(ge=0, le=1023, strict=True)]] | Literal["all"] = "all"
     tritonserver_arguments: list[ServerOption] = []
+    # who the server is inside its container, as uid:gid; Triton's guide and images have 1000, triton-server
+    server_user: Annotated[str, BeforeValidator(_not_root)] = "1000:1000"
+    # processes and threads of the serving container; None: operations.plan.release.PIDS_PER_GPU for each GPU
+    pids_limit: Annotated[int, _whole(256, 4194304, "processes and threads")] | None = None
     start_timeout_s: Annotated[int, _whole(10, 7200, "seconds")] = 1800
     stop_timeout_s: Annotated[int, _whole(5, 600, "seconds")] = 60
 

@@ -32,6 +32,11 @@ def needed(release: Release, observed: Observed) -> tuple[dict[str, int], int] |
     return sizes, max(figures.ram_build, figures.ram_conversion if missing("checkpoint") else 0)
 
 
+def on_local_disks_to_come(release: Release, observed: Observed) -> bool:
+    """Whether the data root will be on local disks that are not mounted yet: what is free there was not measured."""
+    return release.settings.local_disks != "none" and observed.data_root.mount != release.data_root
+
+
 def shortages(release: Release, observed: Observed) -> tuple[str, ...]:
     """
     Warnings, for what has still to be made.
@@ -44,7 +49,11 @@ def shortages(release: Release, observed: Observed) -> tuple[str, ...]:
         return ()
     sizes, memory = wanted
     warnings = []
-    if observed.data_free and observed.data_free < sum(sizes.values()):
+    if (
+        not on_local_disks_to_come(release, observed)
+        and observed.data_free
+        and observed.data_free < sum(sizes.values())
+    ):
         parts = ", ".join(f"{name} {gib(size)}" for name, size in sizes.items())
         warnings.append(
             f"disk: found {gib(observed.data_free)} free under {release.data_root}, expected about "

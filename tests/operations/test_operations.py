@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from pyinfra.api.command import FunctionCommand
 
-from operations import detached
+from operations import detached, storage
 from operations import release as release_operations
 from operations.container_runtime import configured
 from operations.detached import artifact, image, run_and_follow
 from operations.facts.artifacts import Artifact, ArtifactState, ImageId
-from operations.facts.disks import RootDisk
+from operations.facts.disks import LocalStorage, RootDisk
 from operations.facts.docker import Daemon, DaemonConfiguration
 from operations.facts.host_state import HostState
 from operations.facts.packages import InstalledVersions, Keys, RemoteText, TrustedKeys
@@ -24,18 +24,19 @@ from operations.facts.provenance import Provenance
 from operations.facts.releases import ReleaseDocuments, ReleaseFiles, ReleaseLinks, TemplateFiles
 from operations.model_repository import laid_out
 from operations.packages import absent, pinned, trusted_key
-from operations.plan.observed import RootFileSystem
+from operations.plan.observed import BlockDevice, DataRoot, LocalDisks, RootFileSystem, Signature
 from operations.plan.packages import install
 from operations.plan.provenance import Found
 from operations.refusal import _refuse
 from operations.release import bill_of_materials, switch_script
-from operations.storage import root_grown
+from operations.storage import local_disks_mounted, root_grown
 from operations.swap import _Swap, serving
 from tests.operations.harness import Host, commands_of, refusal_of, text_of
-from tests.unit.builders import DATA, converged, release
+from tests.unit.builders import DATA, converged, release, settings
 from tests.unit.keys_for_tests import ED25519, ED25519_FINGERPRINT, RSA, RSA_FINGERPRINT
 
 WANTED = release()
+GIB = 2**30
 ENGINE, CHECKPOINT = WANTED.artifact("engine"), WANTED.artifact("checkpoint")
 
 
@@ -47,7 +48,7 @@ ENGINE, CHECKPOINT = WANTED.artifact("engine"), WANTED.artifact("checkpoint")
     [
         RootFileSystem("", "", 0, 0),
         RootFileSystem("/dev/sda3", "xfs", 5, 0),
-        RootFileSystem("/dev/sda3", "xfs", 90, 100),
+        RootFileSystem("/dev/sda3", "xfs", 96, 100),
     ],
 )
 def test_a_root_file_system_that_covers_its_disk_is_left(root: RootFileSystem) -> None:
@@ -56,11 +57,95 @@ def test_a_root_file_system_that_covers_its_disk_is_left(root: RootFileSystem) -
     assert host.noop_description == "the root file system covers its disk"
 
 
-def test_a_small_root_file_system_is_grown_to_nine_tenths_of_its_disk() -> None:
-    [command] = commands_of(root_grown, Host({RootDisk: RootFileSystem("/dev/sda3", "xfs", 36, 100)}))
-    assert text_of(command).startswith("WANTED_BYTES=90\n")
-    assert "oci-growfs -y || :" in text_of(command)
+SMALL = RootFileSystem(
+    "/dev/sda3", "xfs", 36 * GIB, 100 * GIB, 37 * GIB, ("part", "disk"), "sda", "sda3", "3", 60 * GIB
+)
+
+
+def test_a_small_root_file_system_is_grown_layer_by_layer_and_looked_at_again() -> None:
+    command, check = commands_of(root_grown, Host({RootDisk: SMALL}))
+    assert text_of(command).startswith(
+        "STEPS='partition\nfile system'\nDISK=sda\nNUMBER=3\nVOLUME=''\nSOURCE=/dev/sda3\nTYPE=xfs\n"
+    )
+    # it says that it succeeded where it did not
+    assert "/oci-growfs -y" not in text_of(command)
     assert command.connector_arguments == {"_timeout": 600}
+    assert isinstance(check, FunctionCommand)
+
+
+@pytest.mark.parametrize(
+    ("printed", "ok", "said"),
+    [
+        (["/dev/sda3 xfs 96", "sda3 part 97", "sda disk 100"], True, ""),
+        (
+            ["/dev/sda3 xfs 36", "sda3 part 97", "sda disk 100"],
+            True,
+            "found file system left to grow on /dev/sda3",
+        ),
+        (["/dev/sda3 btrfs 36", "sda3 part 97", "sda disk 100"], True, "found btrfs on /dev/sda3"),
+        ([], True, "found nothing that could be read left to grow on /"),
+        (["/dev/sda3 xfs 96", "sda3 part 97", "sda disk 100"], False, "found nothing that could be read"),
+    ],
+)
+def test_what_it_grew_to_decides_and_no_exit_code(
+    monkeypatch: pytest.MonkeyPatch, printed: list[str], ok: bool, said: str
+) -> None:
+    monkeypatch.setattr(storage, "shell", lambda host, script: (ok, printed))
+    shown: list[str] = []
+    monkeypatch.setattr(storage.logger, "error", shown.append)
+    host: Any = Host({})
+    state: Any = None
+    assert storage._covers(state, host) is not bool(said)
+    assert said in "".join(shown)
+
+
+def test_a_root_file_system_that_this_tool_does_not_grow_is_refused() -> None:
+    host = Host({RootDisk: replace(SMALL, type="btrfs")})
+    assert refusal_of(commands_of(root_grown, host)).startswith("root file system: found btrfs on /dev/sda3")
+
+
+DISKS = tuple(BlockDevice(name, "disk") for name in ("nvme0n1", "nvme1n1"))
+PLACE = DataRoot("directory", "/var/lib/tritonhost", "/", "/dev/sda3", "xfs", ("rw",))
+
+
+def test_local_disks_are_made_to_hold_the_data_root() -> None:
+    host = Host({LocalStorage: (PLACE, LocalDisks(DISKS, {"nvme0n1": (), "nvme1n1": ()}))})
+    [command] = commands_of(local_disks_mounted, host, settings=settings(local_disks="raid0"))
+    text = text_of(command)
+    assert text.startswith(
+        "STEPS='create\nfile system\nmount\nmark'\nLEVEL=raid0\nDISKS='nvme0n1\nnvme1n1'\nDEVICE=''\n"
+        "LABEL=tritonhost\nARRAY=/dev/md/tritonhost\nARRAY_FILE=/etc/mdadm.conf.d/tritonhost.conf\n"
+        "DATA_ROOT=/var/lib/tritonhost\nSENTINEL=.tritonhost-data\nUNIT=var-lib-tritonhost.mount\n"
+    )
+    assert "What=/dev/disk/by-uuid/@UUID@\nWhere=/var/lib/tritonhost\nType=xfs\n" in text
+    assert "nofail" not in text.split("[Unit]")[1].split("[Install]")[0]
+    assert "mkfs.xfs -f" not in text and "--force" not in text
+    assert host.asked == [("LocalStorage", {"path": "/var/lib/tritonhost"})]
+
+
+def test_a_disk_that_is_somebody_s_is_refused() -> None:
+    taken = {"nvme0n1": (), "nvme1n1": (Signature("ext4", "mine"),)}
+    host = Host({LocalStorage: (PLACE, LocalDisks(DISKS, taken))})
+    message = refusal_of(commands_of(local_disks_mounted, host, settings=settings(local_disks="raid0")))
+    assert message.startswith(
+        "local_disks: /dev/nvme1n1: found ext4 mine, expected a disk that carries nothing"
+    )
+
+
+def test_local_disks_that_hold_it_already_are_left() -> None:
+    place = replace(PLACE, mount=PLACE.resolved, source="/dev/nvme0n1", entries=True, marked=True)
+    disk = BlockDevice("nvme0n1", "disk", mounts=(PLACE.resolved,))
+    unit = {"What": "/dev/disk/by-uuid/u", "UnitFileState": "enabled"}
+    host = Host(
+        {
+            LocalStorage: (
+                place,
+                LocalDisks((disk,), {"nvme0n1": (Signature("xfs", "tritonhost", "u"),)}, unit),
+            )
+        }
+    )
+    assert commands_of(local_disks_mounted, host, settings=settings(local_disks="raid0")) == []
+    assert host.noop_description == "the local disks are mounted at /var/lib/tritonhost"
 
 
 # --- packages

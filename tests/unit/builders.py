@@ -136,6 +136,7 @@ def converged(wanted: Release) -> Observed:
         daemon_json=daemon_json_text(wanted),
         units={"docker.service": UNIT, "triton.service": UNIT},
         images={wanted.image.tag: IMAGE_ID},
+        image_records={wanted.image.key: IMAGE_ID},
         container=Container(
             "f" * 64,
             True,

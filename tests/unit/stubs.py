@@ -1,9 +1,12 @@
-"""Programs of a host, played by small shell scripts on PATH."""
+"""Programs of a host, played by small shell scripts on PATH, and what a host's scripts find on its disk."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -44,3 +47,28 @@ class Stubs:
             timeout=30,
             env={"PATH": path, **environment},
         )
+
+
+def lay_out(directory: Path, files: dict[str, str]) -> None:
+    """A release's files, with the list of their SHA-256 that files/host/lay_out_release.sh writes."""
+    sums = []
+    for name, text in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text, encoding="utf-8")
+        sums.append(f"{hashlib.sha256(text.encode()).hexdigest()}  ./{name}\n")
+    (directory / "SHA256SUMS").write_text("".join(sums), encoding="utf-8")
+    (directory / "manifest.json").write_text("{}", encoding="utf-8")
+
+
+def make_artifact(directory: Path, names: Sequence[str] = ("a file", "b/rank0.engine")) -> None:
+    """A directory with these files, and its manifest as files/host/seal.sh writes it."""
+    files = {}
+    for name in names:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(name, encoding="utf-8")
+        found = (directory / name).stat()
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        files[name] = {"size": found.st_size, "mtime": int(found.st_mtime), "sha256": digest}
+    head = {"kind": "engine", "key": "k", "inputs": {"files": {"x": {"size": 1}}, "gpu": "NVIDIA A10"}}
+    manifest = json.dumps({**head, "files": files}) + "\n"
+    (directory / "manifest.json").write_text(manifest, encoding="utf-8")

@@ -526,7 +526,7 @@ def inventory(folder: Path, hosts: str) -> Path:
     data.mkdir()
     own = Path(__file__).resolve().parents[2] / "inventories" / "group_data" / "all.py"
     digests = f"image_digests = {{'nvidia/tritonserver:24.09-py3': 'sha256:{'b' * 64}'}}\n"
-    (data / "all.py").write_text(own.read_text() + digests)
+    (data / "all.py").write_text(f'{own.read_text()}{digests}model = "smollm2-135m"\n')
     (folder / "site.py").write_text(f"hosts = {hosts}\n")
     return folder / "site.py"
 

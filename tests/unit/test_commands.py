@@ -11,7 +11,7 @@ from tests.unit.builders import CALIBRATION
 def test_a_container_is_alone_by_default() -> None:
     assert commands.container("i", ["tool", "--flag"], name="n") == [
         *["docker", "run", "--rm", "--init", "--name", "n", "--pull", "never", "--network", "none"],
-        *["i", "tool", "--flag"],
+        *["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "i", "tool", "--flag"],
     ]
 
 
@@ -28,6 +28,7 @@ def test_a_container_with_gpus_mounts_and_environment() -> None:
     )
     assert argv == [
         *["docker", "run", "--rm", "--init", "--name", "n", "--pull", "never", "--network", "bridge"],
+        *["--cap-drop", "ALL", "--security-opt", "no-new-privileges"],
         *["--runtime", "nvidia", "--env", "NVIDIA_VISIBLE_DEVICES=0,1"],
         *["--env", "NVIDIA_DRIVER_CAPABILITIES=compute,utility", "--env", "K=v w"],
         *["--volume", "/a b:/weights:ro", "--volume", "/o:/output", "--workdir", "/tmp", "i", "tool"],
@@ -129,11 +130,13 @@ def test_tritonserver(models: list[str], control: list[str]) -> None:
         world_size=1,
         complete_configs=False,
         load_models=models,
+        exposure=["--exit-timeout-secs=45"],
         arguments=["--log-verbose=1"],
     )
     assert argv == [
         *["tritonserver", "--model-repository=/release/model_repository", "--disable-auto-complete-config"],
-        *["--http-port=1", "--grpc-port=2", "--metrics-port=3", *control, "--log-verbose=1"],
+        *["--http-port=1", "--grpc-port=2", "--metrics-port=3", *control, "--exit-timeout-secs=45"],
+        "--log-verbose=1",
     ]
 
 
@@ -215,7 +218,12 @@ def test_a_pointer_in_the_place_of_a_library_is_detected_by_content(
 
 def test_several_ranks_run_under_one_mpirun_and_rank_0_alone_is_the_leader() -> None:
     argv = commands.tritonserver(
-        ports=(1, 2, 3), world_size=2, complete_configs=False, load_models=[], arguments=["--x=1"]
+        ports=(1, 2, 3),
+        world_size=2,
+        complete_configs=False,
+        load_models=[],
+        exposure=["--model-control-mode=none"],
+        arguments=["--x=1"],
     )
     assert argv[:2] == ["mpirun", "--allow-run-as-root"]
     leader, worker, end = " ".join(argv[2:]).split(":")
@@ -223,5 +231,7 @@ def test_several_ranks_run_under_one_mpirun_and_rank_0_alone_is_the_leader() -> 
     assert "--load-model" not in leader
     assert "shm-region-prefix-name=prefix0_" in leader
     assert "--load-model=tensorrt_llm --x=1" in worker
+    # said twice it would be the last one that counts: a worker that loads everything
+    assert "--model-control-mode=none" in leader and "--model-control-mode=none" not in worker
     assert "shm-region-prefix-name=prefix1_" in worker
     assert end == ""

@@ -77,7 +77,7 @@ def test_a_converged_host_has_no_difference() -> None:
     "change",
     [
         to(root=RootFileSystem("", "", 0, 0)),
-        to(root=RootFileSystem("/dev/sda3", "xfs", 91, 100)),
+        to(root=RootFileSystem("/dev/sda3", "xfs", 96, 100)),
         to(detached_units=("tritonhost-engine-0.service",)),
         to(previous="0000000000000000"),
         to(gpus=()),
@@ -101,7 +101,7 @@ def test_what_does_not_matter_is_no_difference(change: Change) -> None:
     [
         (
             to(root=RootFileSystem("/dev/sda3", "xfs", 50 * 2**30, 100 * 2**30)),
-            ("storage", "root file system", "50.0 GiB", "most of the disk's 100.0 GiB"),
+            ("storage", "root file system", "50.0 GiB", "file system grown, on a disk of 100.0 GiB"),
         ),
         # packages
         (
@@ -153,6 +153,15 @@ def test_what_does_not_matter_is_no_difference(change: Change) -> None:
         (
             to(images={}),
             ("serving image", WANTED.image.title, "absent", WANTED.image.tag),
+        ),
+        (
+            # a tag that was pointed to another image, while the right one serves
+            entry("images", WANTED.image.tag, "sha256:other"),
+            ("serving image", WANTED.image.title, f"{WANTED.image.tag} is sha256:other", IMAGE_ID),
+        ),
+        (
+            to(image_records={}),
+            ("serving image", WANTED.image.title, "its id is not recorded", IMAGE_ID),
         ),
         (
             entry("artifacts", ("weights", WANTED.artifact("weights").key), None),

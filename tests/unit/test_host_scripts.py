@@ -1,5 +1,6 @@
 """The scripts of files/host, run under sh on this machine, with the tools of a host played by stubs."""
 
+import hashlib
 import json
 import os
 import re
@@ -365,7 +366,12 @@ def test_a_release_is_the_checkout_s_models_with_our_files_over_them(tmp_path: P
     done = stubs.run(script, stdin=archive(files))
     assert (done.returncode, done.stderr) == (0, "")
     found = {str(path.relative_to(final)): path for path in final.rglob("*") if path.is_file()}
-    assert set(found) == {*files, "model_repository/preprocessing/1/model.py", "manifest.json"}
+    made = {*files, "model_repository/preprocessing/1/model.py"}
+    assert set(found) == {*made, "SHA256SUMS", "manifest.json"}
+    listed = [line.split("  ./") for line in found["SHA256SUMS"].read_text("utf-8").splitlines()]
+    assert {name: digest for digest, name in listed} == {
+        name: hashlib.sha256(found[name].read_bytes()).hexdigest() for name in made
+    }
     assert found["model_repository/ensemble/config.pbtxt"].read_text("utf-8") == "filled"
     assert (final / "model_repository/ensemble/1").is_dir()
     manifest = json.loads(found.pop("manifest.json").read_text("utf-8"))
@@ -401,36 +407,163 @@ def test_nothing_installed_is_nothing_to_remove(stubs: Stubs) -> None:
     assert stubs.run(host_script("remove_packages.sh", {"NAMES": "runc"})).returncode == 0
 
 
-ROOT = '[ "$*" = "--noheadings --output SOURCE /" ] && echo /dev/sda3; [ "$*" = "--noheadings --output FSTYPE /" ] && echo xfs;'
+def grow(stubs: Stubs, *steps: str, **changed: str) -> subprocess.CompletedProcess[str]:
+    """grow_root.sh for LVM on a partition, with programs that only say that they were called."""
+    for name in ("growpart", "pvresize", "lvextend", "xfs_growfs", "resize2fs", "pgrep"):
+        if not (stubs.directory / name).exists():
+            stubs.add(name, "exit 1" if name == "pgrep" else "exit 0")
+    variables = {
+        "STEPS": "\n".join(steps),
+        "DISK": "nvme0n1",
+        "NUMBER": "3",
+        "VOLUME": "/dev/nvme0n1p3",
+        "SOURCE": "/dev/mapper/ocivolume-root",
+        "TYPE": "xfs",
+        **changed,
+    }
+    return stubs.run(host_script("grow_root.sh", variables))
 
 
-def grow(stubs: Stubs, tmp_path: Path, wanted: int) -> subprocess.CompletedProcess[str]:
-    """grow_root.sh on a partition of a disk; the file `size` is what findmnt says of it."""
-    stubs.add("findmnt", f'{ROOT} case "$*" in *SIZE*) cat {tmp_path}/size ;; esac')
-    stubs.add("lsblk", "echo sda")
-    return stubs.run(host_script("grow_root.sh", {"WANTED_BYTES": str(wanted)}))
+EVERY_STEP = ("partition", "physical volume", "logical volume", "file system")
 
 
-def test_a_root_file_system_that_does_not_reach_its_size_is_an_error(stubs: Stubs, tmp_path: Path) -> None:
-    (tmp_path / "size").write_text("50\n", "utf-8")
-    stubs.add("xfs_growfs", "exit 0")
-    done = grow(stubs, tmp_path, 90)
-    assert done.returncode == 1
-    assert "50 bytes on /dev/sda3 after growing, expected 90" in done.stderr
+def grown(stubs: Stubs) -> list[str]:
+    return [call for call in stubs.calls if not call.startswith("pgrep")]
 
 
-def test_a_root_file_system_that_was_left_undone_is_grown(stubs: Stubs, tmp_path: Path) -> None:
-    (tmp_path / "size").write_text("50\n", "utf-8")
-    stubs.add("xfs_growfs", f"echo 95 >{tmp_path}/size")
-    assert grow(stubs, tmp_path, 90).returncode == 0
-    assert [call.split()[0] for call in stubs.calls][-2:] == ["xfs_growfs", "findmnt"]
+def test_each_layer_is_grown_by_its_own_tool_from_the_disk_upwards(stubs: Stubs) -> None:
+    assert grow(stubs, *EVERY_STEP).returncode == 0
+    assert grown(stubs) == [
+        "growpart /dev/nvme0n1 3",
+        "pvresize /dev/nvme0n1p3",
+        "lvextend --extents +100%FREE /dev/mapper/ocivolume-root",
+        "xfs_growfs /",
+    ]
 
 
-def test_a_root_file_system_that_is_large_enough_is_left(stubs: Stubs, tmp_path: Path) -> None:
-    (tmp_path / "size").write_text("95\n", "utf-8")
-    stubs.add("xfs_growfs", "exit 1")
-    assert grow(stubs, tmp_path, 90).returncode == 0
-    assert "xfs_growfs" not in " ".join(stubs.calls)
+def test_only_what_was_left_undone_is_grown(stubs: Stubs) -> None:
+    assert grow(stubs, "file system", TYPE="ext4").returncode == 0
+    assert grown(stubs) == ["resize2fs /dev/mapper/ocivolume-root"]
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "said"),
+    [
+        ("growpart", 2, "growpart /dev/nvme0n1 3 failed"),
+        ("pvresize", 5, "pvresize /dev/nvme0n1p3 failed"),
+        ("lvextend", 5, "lvextend /dev/mapper/ocivolume-root failed"),
+        ("xfs_growfs", 1, "xfs on /dev/mapper/ocivolume-root did not grow"),
+    ],
+)
+def test_a_layer_that_does_not_grow_ends_it(stubs: Stubs, program: str, code: int, said: str) -> None:
+    stubs.add(program, f"exit {code}")
+    done = grow(stubs, *EVERY_STEP)
+    assert done.returncode == 65
+    assert done.stderr.startswith(f"root file system: {said}")
+    assert grown(stubs)[-1].startswith(program)
+
+
+def test_a_partition_that_another_program_grew_meanwhile_is_no_failure(stubs: Stubs) -> None:
+    stubs.add("growpart", "exit 1")
+    assert grow(stubs, *EVERY_STEP).returncode == 0
+    assert grown(stubs)[-1] == "xfs_growfs /"
+
+
+def test_another_growth_at_work_is_waited_for_and_then_named(stubs: Stubs, tmp_path: Path) -> None:
+    stubs.add("sleep", f"touch {tmp_path}/slept")
+    stubs.add(
+        "pgrep",
+        f'case "$*" in *oci-growfs) [ -e {tmp_path}/slept ] && exit 1; echo 4711 ;; *) exit 1 ;; esac',
+    )
+    assert grow(stubs, *EVERY_STEP).returncode == 0
+    stubs.add("pgrep", "echo 4711")
+    done = grow(stubs, "file system", GROWFS_SECONDS="4")
+    assert done.returncode == 65
+    assert "found process 4711, which grows it, still at work after 4 s" in done.stderr
+    assert stubs.calls[-1].startswith("pgrep")
+
+
+def test_a_program_that_is_not_there_is_named_before_anything_is_grown(stubs: Stubs) -> None:
+    # no other program than those of the directory is found
+    script = host_script(
+        "grow_root.sh",
+        {
+            "STEPS": "partition\nfile system",
+            "DISK": "sda",
+            "NUMBER": "3",
+            "SOURCE": "/dev/sda3",
+            "TYPE": "ext4",
+        },
+    ).replace("PATH=$PATH:/usr/sbin:/sbin", f"PATH={stubs.directory}")
+    stubs.add("resize2fs", "exit 0")
+    done = stubs.run(script)
+    assert done.returncode == 65
+    assert (
+        "found no growpart, expected it to grow the partition; run: dnf install cloud-utils-growpart"
+        in done.stderr
+    )
+    assert stubs.calls == []
+
+
+def disks(stubs: Stubs, *steps: str, **changed: str) -> subprocess.CompletedProcess[str]:
+    """local_disks.sh for two disks, with tools that only say that they were called."""
+    for name in ("mdadm", "mkfs.xfs", "wipefs", "lsblk", "systemctl"):
+        if not (stubs.directory / name).exists():
+            stubs.add(name, "exit 0")
+    variables = {"STEPS": "\n".join(steps), "LEVEL": "raid0", "DISKS": "nvme0n1\nnvme1n1", "DEVICE": ""}
+    names = {"LABEL": "tritonhost", "ARRAY": "/dev/md/tritonhost"}
+    return stubs.run(host_script("local_disks.sh", {**variables, **names, **changed}))
+
+
+def test_an_array_is_made_of_disks_that_carry_nothing_and_nothing_is_forced(stubs: Stubs) -> None:
+    assert disks(stubs, "create", "file system").returncode == 0
+    assert stubs.calls == [
+        "wipefs --parsable /dev/nvme0n1",
+        "wipefs --parsable /dev/nvme1n1",
+        "mdadm --create /dev/md/tritonhost --name=tritonhost --homehost=any --metadata=1.2 --level=0 "
+        "--raid-devices=2 /dev/nvme0n1 /dev/nvme1n1",
+        "wipefs --quiet --all /dev/md/tritonhost",
+        "wipefs --parsable /dev/md/tritonhost",
+        "mkfs.xfs -L tritonhost /dev/md/tritonhost",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wipefs", "said"),
+    [
+        ("echo 0x0,u,l,xfs", "found a signature on /dev/nvme0n1, expected none"),
+        ("exit 1", "found nothing that wipefs could read on /dev/nvme0n1, expected its signatures"),
+    ],
+)
+def test_a_disk_that_carries_something_or_cannot_be_read_is_not_touched(
+    stubs: Stubs, wipefs: str, said: str
+) -> None:
+    stubs.add("wipefs", wipefs)
+    done = disks(stubs, "create", "file system")
+    assert done.returncode == 65
+    assert said in done.stderr
+    assert stubs.calls == ["wipefs --parsable /dev/nvme0n1"]
+
+
+def test_an_array_that_holds_a_file_system_is_not_formatted(stubs: Stubs) -> None:
+    stubs.add("wipefs", "echo 0x0,u,tritonhost,xfs")
+    assert disks(stubs, "file system", DEVICE="md127").returncode == 0
+    assert stubs.calls == ["wipefs --parsable /dev/md127"]
+
+
+def test_an_array_that_lacks_a_disk_is_not_made_anew(stubs: Stubs) -> None:
+    stubs.add("mdadm", "exit 1")
+    done = disks(stubs, "assemble", "file system", "mount", "mark")
+    assert done.returncode == 65
+    assert "could not assemble /dev/md/tritonhost of /dev/nvme0n1 /dev/nvme1n1" in done.stderr
+    assert [call.split()[0] for call in stubs.calls] == ["lsblk", "mdadm"]
+
+
+def test_nothing_is_marked_where_nothing_is_mounted(stubs: Stubs, tmp_path: Path) -> None:
+    done = disks(stubs, "mark", DATA_ROOT=str(tmp_path), SENTINEL=".tritonhost-data")
+    assert done.returncode == 65
+    assert "found nothing mounted at" in done.stderr
+    assert list(tmp_path.iterdir()) == [stubs.directory]
 
 
 @pytest.mark.parametrize(("state", "answer"), [("active", "attached"), ("inactive", "started")])

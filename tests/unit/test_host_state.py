@@ -12,12 +12,11 @@ from operations.facts.host_state import (
     observed,
     package_versions,
     read_manifest,
-    root_file_system,
     sections,
 )
 from operations.plan.artifacts import DIRECTORIES, artifact_path
 from operations.plan.difference import difference
-from operations.plan.observed import RootFileSystem
+from operations.plan.disks import FILE_SYSTEM, LOGICAL, PARTITION, VOLUME, root_growth
 from tests.unit import probe_output
 from tests.unit.builders import FILE_DIGESTS, converged, gpu, release
 from tests.unit.stubs import Stubs
@@ -42,7 +41,10 @@ def test_a_bare_host() -> None:
     assert (found.os_major, found.architecture) == ("9", "x86_64")
     assert found.os_release["NAME"] == "Oracle Linux Server"
     assert found.packages == {"runc": ("4:1.2.5-3.el9_6",), "git": ("0:2.47.3-1.el9_6",)}
-    assert found.root == RootFileSystem("/dev/mapper/ocivolume-root", "xfs", 38684065792, 107374182400)
+    assert (found.root.source, found.root.type) == ("/dev/mapper/ocivolume-root", "xfs")
+    assert (found.root.size, found.root.disk_size) == (38684065792, 107374182400)
+    assert root_growth(found.root) == (PARTITION, VOLUME, LOGICAL, FILE_SYSTEM)
+    assert (found.data_root.mount, found.data_root.type) == ("/", "xfs")
     assert (found.current, found.previous, found.container) == ("", "", None)
     assert (found.artifacts, found.images, found.daemon_json) == ({}, {}, "")
     assert found.ready == {"http://127.0.0.1:8000/v2/models/ensemble/ready": "000"}
@@ -175,20 +177,6 @@ def test_digests_of_files_with_spaces() -> None:
         (digest, "./a b"),
         (digest, "c"),
     ]
-
-
-@pytest.mark.parametrize(
-    ("lines", "found"),
-    [
-        ([], RootFileSystem("", "", 0, 0)),
-        (["overlay overlay x"], RootFileSystem("", "", 0, 0)),
-        (["/dev/sda3 xfs 5"], RootFileSystem("/dev/sda3", "xfs", 5, 0)),
-        (["/dev/sda3 xfs 5", "sda3 part 6", "sda disk 9"], RootFileSystem("/dev/sda3", "xfs", 5, 9)),
-        (["/dev/loop0 ext4 5", "loop0 loop 9"], RootFileSystem("/dev/loop0", "ext4", 5, 9)),
-    ],
-)
-def test_root_file_system(lines: list[str], found: RootFileSystem) -> None:
-    assert root_file_system(lines) == found
 
 
 @pytest.mark.parametrize("text", ["", "null", "5", '"x"', "{}", '{"kind": "a"}'])

@@ -29,7 +29,7 @@ from operations.plan.settings import from_host_data
 from operations.plan.template_parameters import PARAMETERS as TEMPLATES
 from operations.plan.toml_file import DEEPEST, LARGEST_FILE
 from tests.unit.builders import CALIBRATION, DATA, DIGEST, gpu, profile, release, settings
-from tests.unit.stubs import Stubs
+from tests.unit.stubs import Stubs, lay_out, make_artifact
 
 NAME = "smollm2-135m"
 A100: dict[str, Any] = {
@@ -601,7 +601,7 @@ def test_m36_a_prompt_may_have_lines() -> None:
 ODD = ["%n", "$HOME", "a\\b", "`reboot`", "$(reboot)", "'", '"', "a;b", "&", "#", "*", "!!", "~", "é"]
 
 
-def test_m37_odd_values_reach_the_server_as_they_are(stubs: Stubs) -> None:
+def test_m37_odd_values_reach_the_server_as_they_are(stubs: Stubs, tmp_path: Path) -> None:
     wanted = release(
         {"tritonserver_arguments": [f"--log-file={value}" for value in ODD]},
         {
@@ -612,9 +612,19 @@ def test_m37_odd_values_reach_the_server_as_they_are(stubs: Stubs) -> None:
         },
     )
     # docker, which writes down what it is asked for, one word a line
-    stubs.add("docker", '[ "$1" = run ] || exit 1\nfor word in "$@"; do printf "%s\\n" "$word"; done')
+    stubs.add(
+        "docker",
+        'case $1 in image) exit 0 ;; run) ;; *) exit 1 ;; esac\nfor word in "$@"; do printf "%s\\n" "$word"; done',
+    )
     stubs.add("stat", "echo 1")
-    done = stubs.run(wanted.files["serve"], HOME="/root")
+    # the script's own paths, and what it looks at before it runs anything
+    script = wanted.files["serve"].replace(wanted.data_root, str(tmp_path))
+    lay_out(tmp_path / "releases/r", {"serve": script})
+    for path in wanted.mounts:
+        make_artifact(tmp_path / Path(path).relative_to(wanted.data_root))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / wanted.image.key).write_text("sha256:1\n", encoding="utf-8")
+    done = stubs.run(tmp_path / "releases/r/serve", HOME="/root")
     assert (done.returncode, done.stderr) == (0, "")
     words = done.stdout.splitlines()
     assert [word for word in words if word.startswith("--log-file=")] == [
@@ -625,9 +635,9 @@ def test_m37_odd_values_reach_the_server_as_they_are(stubs: Stubs) -> None:
     assert environment == [f"ODD_{n}={value} {value}" for n, value in enumerate(ODD)]
 
 
-@pytest.mark.parametrize("value", ["$id", "a$release/b", "$id$id"])
+@pytest.mark.parametrize("value", ["$id", "a$release/b", "$id$id", "$image", "x=$key"])
 def test_m37_what_the_script_itself_would_replace(value: str) -> None:
-    expected = "without $release and $id"
+    expected = "without $release, $id, $image and $key"
     refuse_profile({"server": {"arguments": [f"--log-file={value}"]}}, "server.arguments.0", expected)
     refuse_profile({"server": {"environment": {"LOG_FILE": value}}}, "environment.LOG_FILE", expected)
     refuse_setting("tritonserver_arguments", [f"--log-file={value}"], expected)
@@ -691,6 +701,8 @@ def test_m37_a_package_is_no_option_of_dnf(name: str) -> None:
         ],
         *[(name, "gpu_ids") for name in ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")],
         ("HF_HUB_OFFLINE", "a server downloads nothing"),
+        ("HOME", "the one place that the server can write to"),
+        ("AIP_MODE", "which has no restrictions"),
     ],
 )
 def test_m38_a_variable_that_must_not_be_set(name: str, expected: str) -> None:

@@ -15,7 +15,7 @@ from operations.facts.host_health import health
 from operations.plan import preflight
 from operations.plan.errors import PlanError
 from operations.plan.health import CHECKS, WAIVABLE, Health, HubAnswer
-from operations.plan.observed import Observed
+from operations.plan.observed import DataRoot, Observed
 from operations.plan.preflight import Check, Subject
 from operations.plan.profiles import load_profile
 from operations.plan.release import Release, plan_release
@@ -337,6 +337,20 @@ def test_a_root_file_system_that_this_run_grows_counts_as_grown() -> None:
     root = replace(converged(nemo()).root, size=36 * GIB, disk_size=300 * GIB)
     check = one("disk space", disk(spaces(*both), root=root))
     assert (check.verdict, check.found) == ("ok", "254.0 GiB free on / after growing")
+
+
+def test_local_disks_that_are_not_mounted_yet_are_not_measured() -> None:
+    wanted = nemo()
+    wanted = replace(wanted, settings=wanted.settings.model_copy(update={"local_disks": "raid0"}))
+    both = spaces(("/var/lib/tritonhost", 60, "/"), ("/var/lib/docker", 60, "/"))
+    seen = replace(converged(wanted), artifacts={}, images={})
+    seen = replace(seen, root=replace(seen.root, size=seen.root.disk_size))
+    subject = Subject(wanted.settings, wanted.profile, wanted, health(lines(both), NOW), seen)
+    assert one("disk space", preflight.checks(subject)).verdict == "ok", (
+        "42 GiB of image are all that is here"
+    )
+    mounted = replace(seen, data_root=DataRoot(mount=wanted.data_root))
+    assert one("disk space", preflight.checks(replace(subject, observed=mounted))).verdict == "failed"
 
 
 def test_what_is_made_already_needs_no_disk() -> None:

@@ -33,7 +33,11 @@ DOWNSTREAM_OF_IMAGE = {"image", "checkpoint", "engine", "release"}
         ({"hub_endpoint": "https://mirror.invalid"}, {}, [gpu()], set()),
         ({"git_mirrors": {"https://github.com/": "https://mirror.invalid/"}}, {}, [gpu()], set()),
         ({"image_registry": "mirror.invalid:5000"}, {}, [gpu()], set()),
-        ({"stop_timeout_s": 90}, {}, [gpu()], set()),
+        # Triton is told to end its requests before that
+        ({"stop_timeout_s": 90}, {}, [gpu()], {"release"}),
+        ({"server_user": "2000:2000"}, {}, [gpu()], {"release"}),
+        ({"pids_limit": 4096}, {}, [gpu()], {"release"}),
+        ({}, {"server": {"admin_apis": True}}, [gpu()], {"release"}),
         # how it is upgraded
         ({"soak_s": 60, "latency_factor": 9.0, "drain_s": 5, "max_unavailable": 2}, {}, [gpu()], set()),
         ({"keep_releases": 9, "retry_failed": True}, {}, [gpu()], set()),

@@ -1,17 +1,22 @@
+import re
+import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from operations.plan.serve import ID, serve_script, wait_ready_script
+from operations.plan.serve import ID, IMAGE, serve_script, wait_ready_script
 from tests.unit.builders import release
-from tests.unit.stubs import Stubs
+from tests.unit.stubs import Stubs, lay_out, make_artifact
 
 URLS = ["http://127.0.0.1:8000/v2/models/a/ready", "http://127.0.0.1:8000/v2/models/b/ready"]
 
 # docker, whose containers are files: $STATE/<name> holds the label of the one called so
 DOCKER = """
 case $1 in
+    image) [ ! -e "$STATE/no image" ] ;;
     inspect)
         for name in "$@"; do :; done
         [ -e "$STATE/$name" ] || { echo "No such object: $name" >&2; exit 1; }
@@ -103,13 +108,22 @@ def test_a_docker_client_that_has_not_made_its_container_yet_is_waited_for(
 @pytest.fixture
 def laid_out(tmp_path: Path) -> Path:
     """A release's directory with its serve script, and the directories it serves from."""
-    directory = tmp_path / "releases/0123456789abcdef"
-    for path in (directory, tmp_path / "an engine", tmp_path / "weights"):
-        path.mkdir(parents=True)
     argv = ["docker", "run", "--name", "triton", "--label", f"tritonhost.release={ID}"]
-    argv += ["--volume", "$release:/release:ro", "image", "tritonserver", "--x=a b"]
-    mounted = [str(tmp_path / "an engine"), str(tmp_path / "weights")]
-    (directory / "serve").write_text(serve_script("triton", argv, mounted), encoding="utf-8")
+    argv += ["--volume", "$release:/release:ro", IMAGE, "tritonserver", "--x=a b"]
+    for name in ("an engine", "weights"):
+        make_artifact(tmp_path / name)
+    return made(tmp_path, argv, ["an engine", "weights"])
+
+
+def made(tmp_path: Path, argv: list[str], mounted: list[str]) -> Path:
+    """The directory of a release that runs this command, and what it lies beside."""
+    directory = tmp_path / "releases/0123456789abcdef"
+    record = tmp_path / "images/9f0"
+    paths = [str(tmp_path / name) for name in mounted]
+    script = serve_script("triton", argv, paths, ("tritonhost/serving:9f0", str(record)))
+    lay_out(directory, {"serve": script, "model_repository/a/config.pbtxt": "one: 1\n"})
+    record.parent.mkdir()
+    record.write_text("sha256:77\n", encoding="utf-8")
     (tmp_path / "current").symlink_to("releases/0123456789abcdef")
     return directory
 
@@ -125,14 +139,14 @@ def test_serve_runs_the_container_of_the_release_it_lies_in(
     inodes = " ".join(str(p.stat().st_ino) for p in (laid_out, tmp_path / "an engine", tmp_path / "weights"))
     assert docker.calls[-1] == (
         f"docker run --label tritonhost.mounts={inodes} --name triton --label tritonhost.release=0123456789abcdef "
-        f"--volume {laid_out}:/release:ro image tritonserver --x=a b"
+        f"--volume {laid_out}:/release:ro sha256:77 tritonserver --x=a b"
     )
 
 
 def test_an_old_container_of_ours_is_removed_first(docker: Stubs, laid_out: Path, tmp_path: Path) -> None:
     container(tmp_path, "fedcba9876543210")
     assert serve(docker, tmp_path).returncode == 0
-    assert [call.split()[1] for call in docker.calls] == ["inspect", "inspect", "rm", "run"]
+    assert [call.split()[1] for call in docker.calls] == ["image", "inspect", "inspect", "rm", "run"]
 
 
 @pytest.mark.parametrize("label", ["", "<no value>"])
@@ -144,14 +158,14 @@ def test_a_foreign_container_of_that_name_is_refused_and_left(
     assert done.returncode == 64
     assert "a container called triton exists that is not ours" in done.stderr
     assert (tmp_path / "state/triton").exists()
-    assert {call.split()[1] for call in docker.calls} == {"inspect"}
+    assert {call.split()[1] for call in docker.calls} == {"image", "inspect"}
 
 
 def test_a_served_directory_that_is_gone_is_not_made_by_docker(
     docker: Stubs, laid_out: Path, tmp_path: Path
 ) -> None:
     # docker run makes an absent host directory and serves it empty
-    (tmp_path / "an engine").rmdir()
+    shutil.rmtree(tmp_path / "an engine")
     done = serve(docker, tmp_path)
     assert done.returncode != 0
     assert not [call for call in docker.calls if call.startswith("docker run")]
@@ -167,13 +181,107 @@ def test_a_planned_release_s_scripts_are_valid_shell(name: str) -> None:
 
 def test_an_argument_is_not_run_by_the_shell(docker: Stubs, tmp_path: Path) -> None:
     argument = "--log-format=$(touch\t/nowhere)'\"`x`".replace("\t", "${IFS}")
-    script = serve_script("triton", ["docker", "run", "image", argument], [])
-    (tmp_path / "state").mkdir(exist_ok=True)
-    docker.run(script, STATE=str(tmp_path / "state"))
+    made(tmp_path, ["docker", "run", "image", argument], [])
+    assert serve(docker, tmp_path).returncode == 0
     assert docker.calls[-1].endswith(f"image {argument}")
 
 
 def test_what_only_begins_like_a_variable_of_the_script_stays_as_it_is(docker: Stubs, tmp_path: Path) -> None:
-    script = serve_script("triton", ["docker", "run", "image", "--log-file=$identity"], [])
-    docker.run(script, STATE=str(tmp_path / "state"))
+    made(tmp_path, ["docker", "run", "image", "--log-file=$identity"], [])
+    assert serve(docker, tmp_path).returncode == 0
     assert docker.calls[-1].endswith("image --log-file=$identity")
+
+
+def test_a_key_is_made_anew_at_each_start_and_is_in_no_file(docker: Stubs, tmp_path: Path) -> None:
+    made(tmp_path, ["docker", "run", "image", "--http-restricted-api=trace:a=$key"], [])
+    keys = set()
+    for _ in range(2):
+        assert serve(docker, tmp_path).returncode == 0
+        keys |= set(re.findall(r"=trace:a=([0-9a-f]{64})$", docker.calls[-1]))
+    assert len(keys) == 2
+    files = [path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file() and path != docker.log]
+    assert not [key for key in keys for text in files if key in text]
+
+
+def write(name: str, text: str = "x") -> Callable[[Path], object]:
+    """A change of a release: another text in a file of it, which may be a new one."""
+
+    def change(release: Path) -> None:
+        (release / name).parent.mkdir(parents=True, exist_ok=True)
+        (release / name).write_text(text, encoding="utf-8")
+
+    return change
+
+
+def keeping_time(name: str) -> Callable[[Path], object]:
+    def change(release: Path) -> None:
+        path = release / name
+        before = path.stat()
+        path.write_text(path.read_text("utf-8") + "#", encoding="utf-8")
+        subprocess.run(["touch", "--date", f"@{before.st_mtime}", str(path)], check=True)
+
+    return change
+
+
+CONFIG = "model_repository/a/config.pbtxt"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (write(CONFIG, "one: 2\n"), CONFIG),
+        (lambda release: (release / CONFIG).unlink(), CONFIG),
+        # Triton loads each model that it finds
+        (write("model_repository/b/config.pbtxt"), "model_repository/b/config.pbtxt"),
+        (write("a name"), "a name"),
+        (lambda release: (release / "linked").symlink_to("serve"), "linked"),
+        (keeping_time("serve"), "serve"),
+        (write("../../an engine/a file", "y file"), "an engine/a file"),
+        (keeping_time("../../an engine/a file"), "an engine/a file"),
+        (lambda release: (release / "../../weights/b/rank0.engine").unlink(), "weights/b/rank0.engine"),
+        (lambda release: (release / "../../weights/manifest.json").unlink(), "weights/manifest.json"),
+        (write("../../weights/manifest.json", ""), "weights/manifest.json"),
+        (write("../../weights/manifest.json", '{"kind": "weights", "files": {}}'), "weights/manifest.json"),
+        (lambda release: (release / "SHA256SUMS").unlink(), "SHA256SUMS"),
+        (write("SHA256SUMS", ""), "model_repository/a/config.pbtxt"),
+    ],
+)
+def test_what_was_changed_since_it_was_made_is_not_served(
+    docker: Stubs, laid_out: Path, tmp_path: Path, change: Callable[[Path], object], named: str
+) -> None:
+    # times are compared in seconds
+    for path in (tmp_path / "an engine/a file", tmp_path / "weights/b/rank0.engine"):
+        assert time.time() - path.stat().st_mtime < 60
+    if "an engine" in named:
+        subprocess.run(["touch", "--date", "@1700000000", str(tmp_path / "an engine/a file")], check=True)
+        manifest = (tmp_path / "an engine/manifest.json").read_text("utf-8")
+        first = re.sub(r'"mtime": [0-9]+', '"mtime": 1700000000', manifest, count=1)
+        (tmp_path / "an engine/manifest.json").write_text(first, encoding="utf-8")
+        assert serve(docker, tmp_path).returncode == 0
+    docker.log.write_text("", encoding="utf-8")
+    change(laid_out)
+    done = serve(docker, tmp_path)
+    assert done.returncode == 65
+    [line] = done.stderr.splitlines()
+    assert line.startswith("tritonhost: release 0123456789abcdef: found ")
+    assert f"{named} changed" in line
+    assert line.endswith("; run the deploy again, which repairs it")
+    assert docker.calls == []
+
+
+def test_an_image_that_is_gone_or_was_never_recorded_is_named(
+    docker: Stubs, laid_out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "state/no image").touch()
+    done = serve(docker, tmp_path)
+    assert "found no image sha256:77, expected the one that was tritonhost/serving:9f0" in done.stderr
+    (tmp_path / "images/9f0").unlink()
+    assert "found no record of its image" in serve(docker, tmp_path).stderr
+    assert not [call for call in docker.calls if call.startswith("docker run")]
+
+
+def test_a_planned_server_runs_its_image_by_id_and_names_no_tag(tmp_path: Path) -> None:
+    wanted = release()
+    command = wanted.files["serve"].partition("exec docker run")[2]
+    assert f'{IMAGE}" \\\n    tritonserver' in command.replace('"$image', IMAGE)
+    assert wanted.image.tag not in command

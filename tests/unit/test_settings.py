@@ -71,6 +71,8 @@ def test_pyinfra_s_own_keys_are_left_alone() -> None:
         ("start_timeout_s", 5, "start_timeout_s"),
         ("start_timeout_s", True, "start_timeout_s"),
         ("keep_releases", 1, "keep_releases"),
+        *[("server_user", user, "uid:gid") for user in ("root", "0:0", "1000", "-1:0", "1000:1000 ", 1000)],
+        *[("pids_limit", limit, "pids_limit") for limit in (0, -1, 255, True, "4096")],
     ],
 )
 def test_what_is_not_allowed_is_refused_in_one_line_that_names_host_and_key(

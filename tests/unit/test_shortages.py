@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from operations.plan.observed import DataRoot
 from operations.plan.profiles import load_profile
 from operations.plan.release import Release, plan_release
 from operations.plan.shortages import shortages
@@ -24,6 +25,14 @@ def test_a_small_disk_is_said_with_what_needs_it() -> None:
         "disk: found 30.0 GiB free under /var/lib/tritonhost, expected about 110.4 GiB ("
     )
     assert "weights 22.8 GiB" in warning
+
+
+def test_local_disks_that_are_not_mounted_yet_are_not_measured() -> None:
+    wanted = replace(nemo(), settings=settings(local_disks="raid0"))
+    small = replace(converged(wanted), artifacts={}, images={}, data_free=30 * GIB, memory=240 * GIB)
+    assert shortages(wanted, small) == ()
+    mounted = replace(small, data_root=DataRoot(mount=wanted.data_root))
+    assert shortages(wanted, mounted)[0].startswith("disk: found 30.0 GiB free")
 
 
 def test_little_memory_is_said_with_the_exit_code_it_ends_in() -> None:

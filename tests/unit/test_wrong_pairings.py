@@ -80,7 +80,10 @@ def test_row_1_an_engine_is_built_by_the_very_image_that_serves_it() -> None:
     tag = wanted.image.tag
     assert tag in words(wanted.artifact("checkpoint"))
     assert tag in words(wanted.artifact("engine"))
-    assert tag in words_of(wanted.files["serve"])
+    # by the id that it had when it was made
+    serve = words_of(wanted.files["serve"])
+    assert f"image=$(cat {wanted.image.record(wanted.data_root)})" in wanted.files["serve"]
+    assert serve[serve.index("tritonserver") - 1] == "$image"
     assert f"{wanted.artifact('engine').path}:{commands.ENGINE}:ro" in words_of(wanted.files["serve"])
 
 
@@ -385,8 +388,8 @@ def test_row_16_nothing_runs_inside_a_clone() -> None:
 def test_row_17_mpirun_is_the_image_s_own_and_allowed_to_be_root() -> None:
     """BE/553, TRT/1294: a second OpenMPI of the host, or mpirun that refuses root."""
     serve = words_of(planned({"checkpoint": {"tensor_parallel": 2}}, gpus=2).files["serve"])
-    image = next(index for index, word in enumerate(serve) if word.startswith("tritonhost/serving:"))
-    assert serve[image + 1 : image + 3] == ["mpirun", "--allow-run-as-root"]
+    mpirun = serve.index("mpirun")
+    assert serve[mpirun - 1 : mpirun + 2] == ["$image", "mpirun", "--allow-run-as-root"]
     for name in ("PATH", "LD_LIBRARY_PATH"):
         with pytest.raises(PlanError, match="it changes which code runs"):
             load_profile("smollm2-135m", {"server": {"environment": {name: "/usr/lib64/openmpi"}}})

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from operations.plan import Release, Settings, daemon_json
-from operations.plan.difference import GROWN_SHARE
+from operations.plan.disks import root_file_system, root_growth
+from operations.plan.local_disks import check_data_root, data_root, local_disks, local_plan, mount_unit
 from operations.plan.openpgp import fingerprints
 from operations.plan.packages import (
     CONFLICTING_PACKAGES,
@@ -15,15 +18,32 @@ from operations.plan.packages import (
     same_version,
     wanted_packages,
 )
+from operations.scripts import host_functions
 
 
 def test_root_file_system_covers_its_disk(host: Any, settings: Settings) -> None:
-    source, size = host.check_output("findmnt --bytes --noheadings --raw --output SOURCE,SIZE /").split()
-    rows = host.check_output(f"lsblk --bytes --noheadings --raw --inverse --output TYPE,SIZE {source}")
-    disks = [int(row.split()[1]) for row in rows.splitlines() if row.split()[0] in ("disk", "loop")]
+    root = root_file_system(_disks(host, "root_disk"))
+    assert root.disk_size, f"lsblk finds no disk under {root.source}"
     if settings.grow_root_file_system:
-        assert disks, f"lsblk finds no disk under {source}"
-        assert int(size) >= disks[-1] * GROWN_SHARE
+        assert root_growth(root) == ()
+
+
+def test_data_root_is_where_it_is_kept(host: Any, settings: Settings) -> None:
+    check_data_root(settings.data_root, data_root(_disks(host, "data_root", settings)))
+
+
+@pytest.mark.oracle_linux
+def test_local_disks_hold_the_data_root(host: Any, settings: Settings) -> None:
+    if settings.local_disks == "none":
+        pytest.skip("the inventory wants no local disks")
+    place = data_root(_disks(host, "data_root", settings))
+    plan = local_plan(settings, place, local_disks(_disks(host, "local_disks", settings)))
+    assert plan is not None and plan.steps == ()
+    assert (place.mount, place.type, place.marked) == (settings.data_root, "xfs", True)
+    unit = mount_unit(settings.data_root)
+    requirements = host.check_output(f"systemctl show --property=Requires {settings.service_name}.service")
+    assert unit in requirements, "the service would be started from an empty mount point"
+    assert host.check_output("systemctl is-enabled %s", unit) == "enabled"
 
 
 def test_packages_are_at_their_versions(host: Any, release: Release) -> None:
@@ -78,3 +98,13 @@ def test_docker_knows_the_nvidia_runtime(host: Any) -> None:
 def _installed(host: Any, name: str) -> list[str]:
     asked = host.run(f"rpm -q --qf '%{{EPOCHNUM}}:%{{VERSION}}-%{{RELEASE}}\\n' {name}")
     return list(asked.stdout.split()) if asked.rc == 0 else []
+
+
+def _disks(host: Any, function: str, settings: Settings | None = None) -> list[str]:
+    """What the host says of its disks, as the deploy asks it."""
+    inputs = (
+        f"DATA_ROOT={settings.data_root}\nMOUNT_UNIT='{mount_unit(settings.data_root)}'\n" if settings else ""
+    )
+    script = f"PATH=$PATH:/usr/sbin:/sbin\n{inputs}{host_functions('disks.sh')}\n{function}"
+    lines: list[str] = host.check_output("sh -c %s", script).splitlines()
+    return lines

@@ -19,9 +19,11 @@ from tests.lab.e2e.one_host import OneHost, settings_of_lab
 # The order is part of the tests: what needs a bare host comes first, and each goes on with the host it finds.
 ORDER = (
     "test_preflight",
+    "test_disks",
     "test_bare_host",
     "test_second_run",
     "test_requests",
+    "test_exposure",
     "test_mutations",
     "test_killed_client",
     "test_failing_upgrade",

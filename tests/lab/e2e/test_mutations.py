@@ -115,7 +115,22 @@ RUNTIME_FORGOTTEN = Mutation(
 
 # Artifacts
 
-IMAGE_REMOVED = Mutation("docker rmi --force $tag", "test_image_is_here_under_its_tag", "serving image")
+IMAGE_REMOVED = Mutation(
+    "docker rmi --force $tag",
+    "test_each_image_is_here_and_its_tag_at_the_one_that_was_made",
+    "serving image",
+)
+TAG_REPOINTED = Mutation(
+    # what serves goes on with the right one: it is run by its id
+    "printf 'FROM %s\\nLABEL other=1\\n' $tag | docker build --quiet --tag $tag -",
+    "test_each_image_is_here_and_its_tag_at_the_one_that_was_made",
+    "serving image",
+)
+RECORD_REMOVED = Mutation(
+    "rm images/${tag#*:}",
+    "test_each_image_is_here_and_its_tag_at_the_one_that_was_made",
+    "serving image",
+)
 SOURCE_EDITED = Mutation(
     # the probe measures no checkout: its files are thousands, and a release that is laid out reads them no more
     "echo >>$source/tree/all_models/inflight_batcher_llm/ensemble/config.pbtxt",
@@ -212,6 +227,8 @@ RELEASE_JSON_EDITED = Mutation(
 
 # Asked to stop, Triton waits half a minute for a worker that is gone.
 AT_ONCE = "docker kill triton || :; systemctl stop triton"
+# A `serve` that was edited refuses to run, unless that part of it is edited too.
+UNCHECKED = "sed -i 's/^changed=.*/changed=/' $release/serve; "
 UNIT_EDITED = Mutation(
     "sed -i s/^RestartSec=.*/RestartSec=1/ /etc/systemd/system/triton.service",
     "test_unit_is_as_rendered_and_known_to_systemd",
@@ -237,10 +254,10 @@ OTHER_RELEASE_RUNS = Mutation(
     "running release",
 )
 OTHER_IMAGE_RUNS = Mutation(
-    # while the tag is the right one's again
-    "image=$(docker image inspect --format '{{.Id}}' $tag); "
-    "printf 'FROM %s\\nLABEL other=1\\n' $tag | docker build --quiet --tag $tag -; systemctl restart triton; "
-    "docker tag $image $tag",
+    # while the record is the right one's again
+    "record=images/${tag#*:}; cp -p $record /run/record; "
+    "printf 'FROM %s\\nLABEL other=2\\n' $tag | docker build --quiet - >$record; systemctl restart triton; "
+    "cp -p /run/record $record; rm /run/record",
     "test_container_runs_the_image_of_the_release",
     "service",
     "running image",
@@ -263,7 +280,7 @@ FOREIGN_ADDRESS = Mutation(
     # Started by a `serve` that was put right afterwards: the container's label names the directory it came from, and
     # the probe compares no more than that.
     "cp -p $release/serve /run/serve; sed -i s/=127.0.0.1:/=0.0.0.0:/ $release/serve; "
-    "systemctl restart triton; cp -p /run/serve $release/serve; rm /run/serve",
+    f"{UNCHECKED}systemctl restart triton; cp -p /run/serve $release/serve; rm /run/serve",
     "test_ports_are_bound_to_the_bind_address_only",
     "service",
     "container",
@@ -272,8 +289,17 @@ FOREIGN_ADDRESS = Mutation(
 FOREIGN_ARGUMENTS = Mutation(
     # as above; in front of --metrics-port stand the server's own arguments, and not docker's
     "cp -p $release/serve /run/serve; sed -i 's/--metrics-port/--log-info=true &/' $release/serve; "
-    "systemctl restart triton; cp -p /run/serve $release/serve; rm /run/serve",
+    f"{UNCHECKED}systemctl restart triton; cp -p /run/serve $release/serve; rm /run/serve",
     "test_container_runs_the_planned_command",
+    "service",
+    "container",
+    made_visible=AT_ONCE,
+)
+ROOT_SERVES = Mutation(
+    # as above: the server is root in its container
+    "cp -p $release/serve /run/serve; sed -i s/1000:1000/0:0/ $release/serve; "
+    f"{UNCHECKED}systemctl restart triton; cp -p /run/serve $release/serve; rm /run/serve",
+    "test_every_process_of_the_server_is_nobody_in_particular",
     "service",
     "container",
     made_visible=AT_ONCE,
@@ -315,7 +341,8 @@ ROUNDS = {
         WEIGHTS_TRUNCATED,
         CURRENT_IS_A_COPY,
     ),
-    "engine truncated, file added to the release, nvidia runtime removed": (
+    "engine truncated, file added to the release, nvidia runtime removed, tag pointed elsewhere": (
+        TAG_REPOINTED,
         ENGINE_TRUNCATED,
         FILE_ADDED,
         RUNTIME_REMOVED,
@@ -327,8 +354,11 @@ ROUNDS = {
         RELEASE_JSON_EDITED,
         PLACEHOLDER_LEFT,
     ),
-    "docker at another version, manifest of the engine removed, config.pbtxt edited": (
+    "docker at another version, root serves, manifest of the engine and record removed, config.pbtxt edited": (
         DOCKER_UPGRADED,
+        # the last that can be started: the others are refused
+        ROOT_SERVES,
+        RECORD_REMOVED,
         ENGINE_MANIFEST_REMOVED,
         CONFIG_EDITED,
     ),

@@ -226,8 +226,10 @@ def test_what_is_here_is_made_and_served_with_every_source_away(converged: OneHo
 
 def test_source_that_is_needed_and_away_is_named(converged: OneHost, table: Table) -> None:
     tag = converged.current()["image"]["tag"]
+    # with its record, by which the tag would come back to the image that still runs, from nowhere but the host
     converged.root(
-        f"docker rmi --force --no-prune {tag} $(docker image inspect --format '{{{{join .RepoDigests \" \"}}}}' {tag})"
+        f"docker rmi --force --no-prune {tag} $(docker image inspect --format '{{{{join .RepoDigests \" \"}}}}' {tag}); "
+        f"rm {DATA_ROOT}/images/{tag.rpartition(':')[2]}"
     )
     with still_serving(converged):
         with _unreachable(converged, REGISTRY):

@@ -16,7 +16,7 @@ from . import postgres_image
 from .base_image import PYTHON_PACKAGES, base_layers, key, onnx_layer, record, recorded
 from .layers import FileContent, Layer, write_layer
 from .registry import Registry, image_documents
-from .tree import BASE_TAGS, installed_files
+from .tree import BASE_TAGS, IMAGE_VERSIONS, installed_files
 
 REPOSITORY = "nvidia/tritonserver"
 BASES = ("24.09-py3", *BASE_TAGS.values())
@@ -53,12 +53,21 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+# Finished images play releases whose server has more options than the one inside: it is called by way of a script.
+FINISHED: dict[str, Any] = {
+    **SETTINGS,
+    "Env": [f"PATH=/opt/stand-in/bin:{SETTINGS['Env'][0].removeprefix('PATH=')}", *SETTINGS["Env"][1:]],
+}
+
+
 def serving_files(version: str) -> dict[str, FileContent]:
     """What a serving image has beyond the base: path from the root -> content."""
     files: dict[str, FileContent] = dict(installed_files(version))
     if tuple(int(part) for part in version[1:].split(".")) >= TEMPLATES_SINCE:
         for name, content in templates.repository(version).items():
             files[f"app/all_models/inflight_batcher_llm/{name}"] = content
+    if version in IMAGE_VERSIONS:
+        files["opt/stand-in/bin/tritonserver"] = ((HERE / "image" / "tritonserver").read_bytes(), 0o755)
     return files
 
 
@@ -117,7 +126,7 @@ def build(cache: Path, registry: str) -> dict[str, str]:
         digests[f"{repository}:{tag}"] = server.push_image(repository, tag, manifest, config, layers)
 
     for tag, layers in sorted(images.items()):
-        push(REPOSITORY, tag, SETTINGS, layers)
+        push(REPOSITORY, tag, FINISHED if SERVING.get(tag) in IMAGE_VERSIONS else SETTINGS, layers)
     database = postgres_image.layers(cache)
     push(postgres_image.REPOSITORY, postgres_image.TAG, postgres_image.SETTINGS, database)
     return digests

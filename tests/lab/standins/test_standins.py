@@ -600,3 +600,14 @@ def test_trees_of_all_versions(version: str) -> None:
     recipe = standins.dockerfile(version).decode()
     assert f"ARG BASE_TAG={BASE_TAGS[version]}\n" in recipe
     assert "stand-in" in recipe
+
+
+def test_a_server_is_not_told_what_only_later_ones_know(tmp_path: Path) -> None:
+    script = (Path(__file__).parent / "image" / "tritonserver").read_text()
+    (tmp_path / "tritonserver").write_text(
+        script.replace("exec /opt/tritonserver/bin/tritonserver", "exec echo")
+    )
+    options = ["--http-port=1", "--allow-client-shm=false", "--id=a b", "--http-max-input-size=1"]
+    done = subprocess.run(["sh", str(tmp_path / "tritonserver"), *options], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "--http-port=1 --id=a b"
+    assert done.stdout.count("[stand-in] tritonserver 2.51.0 does not know --") == 2

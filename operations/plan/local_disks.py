@@ -1,0 +1,273 @@
+"""Where the data root is: whether it may be there, and which of the host's local disks are made to hold it.
+
+Local NVMe devices are empty when an instance is made and after it was moved, so that what is on them is only ever
+something that can be made anew; and whatever carries a signature that is not this tool's is somebody's data.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from operations.plan.errors import PlanError
+from operations.plan.observed import BlockDevice, DataRoot, LocalDisks, Signature
+from operations.plan.settings import Settings
+
+# Of the array and of the file system: at most 12 characters, which is all that xfs has room for.
+LABEL = "tritonhost"
+ARRAY = f"/dev/md/{LABEL}"
+ARRAY_FILE = "/etc/mdadm.conf.d/tritonhost.conf"
+# In the file system's root: an empty mount point has none.
+SENTINEL = ".tritonhost-data"
+# OCI's block volumes, the boot volume among them, are SCSI devices; the shape's own disks are NVMe namespaces.
+_LOCAL = re.compile(r"nvme[0-9]+n1")
+_HIDDEN = 'or set local_disks = "none"'
+
+
+@dataclass(frozen=True)
+class LocalPlan:
+    """What is done with the local disks: `steps` in order, of create, assemble, file system, mount, mark."""
+
+    level: str  # of the array; empty for a disk alone
+    disks: tuple[str, ...]  # the kernel's names
+    device: str  # that holds the file system, as the kernel names it; empty while there is none
+    steps: tuple[str, ...]
+    found: str
+    wanted: str
+
+
+# --- what the host says
+
+
+def data_root(lines: Sequence[str]) -> DataRoot:
+    """What files/host/disks.sh prints of it: a name, a tab and the value each; findmnt's four of the mount."""
+    told = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    mount, source, kind, options = [*told.get("mount", "").split(" "), "", "", ""][:4]
+    return DataRoot(
+        kind=told.get("kind", ""),
+        resolved=told.get("resolved", ""),
+        mount=mount,
+        source=source,
+        type=kind,
+        options=tuple(options.split(",")) if options else (),
+        entries=bool(told.get("entries")),
+        marked=bool(told.get("marked")),
+    )
+
+
+def local_disks(lines: Sequence[str]) -> LocalDisks:
+    """lsblk's JSON, and lines of a word, a tab and what files/host/disks.sh found of it."""
+    text = "\n".join(line for line in lines if "\t" not in line).strip()
+    told = [line.split("\t") for line in lines if "\t" in line]
+    signatures: dict[str, tuple[Signature, ...]] = {row[1]: () for row in told if row[0] == "read"}
+    for row in told:
+        if row[0] == "signature" and row[1] in signatures:
+            # offset,uuid,label,type
+            fields = [*row[2].split(","), "", "", ""]
+            signatures[row[1]] += (Signature(fields[3], fields[2], fields[1]),)
+    return LocalDisks(
+        devices=tuple(_device(row) for row in json.loads(text)["blockdevices"]) if text else (),
+        signatures=signatures,
+        unit=dict(row[1].split("=", 1) for row in told if row[0] == "unit" and "=" in row[1]),
+        array_file="\n".join(row[1] for row in told if row[0] == "array"),
+    )
+
+
+def _device(row: Mapping[str, Any]) -> BlockDevice:
+    return BlockDevice(
+        name=row["kname"],
+        type=row["type"] or "",
+        size=int(row["size"] or 0),  # text until util-linux 2.33
+        transport=row.get("tran") or "",
+        mounts=(row["mountpoint"],) if row.get("mountpoint") else (),
+        children=tuple(_device(child) for child in row.get("children", ())),
+    )
+
+
+def mount_unit(path: str) -> str:
+    """systemd's name of the mount unit of a path, as `systemd-escape --path --suffix=mount` gives it."""
+    escaped = re.sub(r"[^A-Za-z0-9:_./]|^\.", lambda found: f"\\x{ord(found[0]):02x}", path.strip("/"))
+    return f"{escaped.replace('/', '-')}.mount"
+
+
+# --- what may be
+
+
+def check_data_root(path: str, place: DataRoot) -> None:
+    """
+    Raises PlanError where the data root is no place to keep anything: before anything is written there.
+
+    noexec is one: nothing below the data root is executed, scripts of a release are read by /bin/sh.
+    """
+    if place.kind and place.kind != "directory":
+        raise PlanError(f"data_root {path}", place.kind, "a directory", "set another data_root")
+    if place.resolved and place.resolved != path:
+        # what systemd waits for is the mount of the path in the unit, not that of where the link leads
+        found, then = f"a symbolic link to {place.resolved}", f'set data_root = "{place.resolved}"'
+        raise PlanError(f"data_root {path}", found, "a path without symbolic links", then)
+    if place.type in ("tmpfs", "ramfs"):
+        found = f"{place.type}, mounted at {place.mount}"
+        raise PlanError(
+            f"data_root {path}", found, "a disk: memory is empty after a boot", "set another data_root"
+        )
+    if "ro" in place.options:
+        found = f"{place.source}, mounted read-only at {place.mount}"
+        raise PlanError(
+            f"data_root {path}", found, "a file system that can be written to", "see dmesg, or remount it"
+        )
+
+
+def local_plan(settings: Settings, place: DataRoot, local: LocalDisks) -> LocalPlan | None:
+    """
+    What is to be done so that the host's local disks hold the data root; None where the inventory wants none of it.
+
+    + settings: `local_disks` and `data_root`
+    + place: where the data root is
+    + local: the host's block devices
+
+    Raises PlanError where a disk holds something that is not this tool's, where the data root would hide files, and
+    where what is there is another array than the inventory's.
+    """
+    if settings.local_disks == "none":
+        return None
+    disks = [d for d in local.devices if _LOCAL.fullmatch(d.name) and d.type == "disk" and not _of_system(d)]
+    if not disks:
+        raise PlanError(
+            "local_disks",
+            "no local NVMe device",
+            "at least one",
+            'take a shape with some, or set it to "none"',
+        )
+    if settings.local_disks == "raid10" and len(disks) < 2:
+        raise PlanError("local_disks", f"raid10 and {disks[0].name} alone", "two disks or more", "set raid0")
+    names = tuple(disk.name for disk in disks)
+    level = settings.local_disks if len(disks) > 1 else ""
+    made = f"{level or 'one disk'}, xfs, mounted at {settings.data_root}"
+    ours = [disk.name for disk in disks if _holds_ours(disk, local, level)]
+    for disk in disks:
+        if disk.name not in ours and (found := _held(disk, local)):
+            raise PlanError(
+                f"local_disks: /dev/{disk.name}",
+                found,
+                "a disk that carries nothing, or what this tool made",
+                f"it is somebody's: save it and run `wipefs --all /dev/{disk.name}` on the host, {_HIDDEN}",
+            )
+    if ours and len(ours) < len(disks):
+        raise PlanError(
+            "local_disks",
+            f"nothing on {', '.join(n for n in names if n not in ours)}, and an array of this tool on {', '.join(ours)}",
+            "one array over all of them",
+            f"add them with `mdadm --manage {ARRAY} --add`"
+            if level == "raid10"
+            else "it cannot be read without them: stop the service, `mdadm --stop` it and `wipefs --all` its disks, and "
+            "everything is made anew",
+        )
+    device = _holder(disks, level)
+    _check_place(settings, place, device)
+    if not ours:
+        lost = (
+            "new, and what was on them before is gone" if local.unit.get("LoadState") == "loaded" else "new"
+        )
+        steps = (*(("create",) if level else ()), "file system", "mount", "mark")
+        found = f"{lost}: nothing on {', '.join(names)}"
+        return LocalPlan(level, names, "", steps, found, f"{made}; everything is made anew")
+    if device is None or device.type == "md":
+        steps = ("assemble", "file system", "mount", "mark")
+        return LocalPlan(level, names, "", steps, f"an array on {', '.join(names)} that is stopped", made)
+    if level and device.type != level:
+        then = f'set local_disks = "{device.type}", or stop the service, stop the array and `wipefs --all` its disks'
+        raise PlanError("local_disks", f"{device.type} on {', '.join(names)}", level, then)
+    return _existing(settings, place, local, LocalPlan(level, names, device.name, (), "", made))
+
+
+def _existing(settings: Settings, place: DataRoot, local: LocalDisks, plan: LocalPlan) -> LocalPlan:
+    """The array, or the disk, is there: what it lacks."""
+
+    def lacking(found: str, *steps: str) -> LocalPlan:
+        return LocalPlan(plan.level, plan.disks, plan.device, steps, found, plan.wanted)
+
+    device = plan.device
+    if device not in local.signatures:
+        raise PlanError(f"local_disks: /dev/{device}", "nothing that wipefs could read", "its signatures")
+    signatures = local.signatures[device]
+    if not signatures:
+        return lacking(f"{device} without a file system", "file system", "mount", "mark")
+    uuid = signatures[0].uuid
+    if {(s.type, s.label) for s in signatures} != {("xfs", LABEL)}:
+        found = ", ".join(_named(s) for s in signatures)
+        then = f"it is somebody's: save it and run `wipefs --all /dev/{device}`, {_HIDDEN}"
+        raise PlanError(f"local_disks: /dev/{device}", found, "the file system that this tool made", then)
+    if place.mount != settings.data_root:
+        return lacking(f"{device}, not mounted", "mount", "mark")
+    if not place.marked:
+        return lacking(f"{device}, without {SENTINEL}", "mark")
+    unit = local.unit
+    if unit.get("What") != f"/dev/disk/by-uuid/{uuid}" or unit.get("UnitFileState") != "enabled":
+        return lacking(f"{device}, not mounted at boot", "mount")
+    member = local.signatures[plan.disks[0]][0].uuid.replace("-", "") if plan.level else ""
+    if member not in local.array_file.replace(":", ""):
+        return lacking(f"{device}, which {ARRAY_FILE} does not name", "mount")
+    return plan
+
+
+def _check_place(settings: Settings, place: DataRoot, device: BlockDevice | None) -> None:
+    mounted = place.mount == settings.data_root
+    if mounted and (device is None or place.source.rpartition("/")[2] != device.name):
+        found = f"{place.source}, mounted at {settings.data_root}"
+        raise PlanError("local_disks", found, "the local disks there", f"unmount it, {_HIDDEN}")
+    elsewhere = [mount for mount in (device.mounts if device else ()) if mount != settings.data_root]
+    if elsewhere:
+        unit = mount_unit(elsewhere[0])
+        then = f"stop the service and run `systemctl disable --now '{unit}'`"
+        raise PlanError("local_disks", f"mounted at {elsewhere[0]}", f"at {settings.data_root}", then)
+    if not mounted and place.entries:
+        raise PlanError(
+            f"data_root {settings.data_root}",
+            f"files on {place.source or 'another file system'}",
+            "an empty directory, or none: the local disks would hide them",
+            f"stop the service and move or remove them, {_HIDDEN}",
+        )
+
+
+def _of_system(disk: BlockDevice) -> bool:
+    """Whether the system is on it: the boot volume of a host that boots from NVMe."""
+    mounts = [mount for device in _all(disk) for mount in device.mounts]
+    return any(mount == "/" or mount.startswith("/boot") for mount in mounts)
+
+
+def _all(device: BlockDevice) -> Iterator[BlockDevice]:
+    yield device
+    for child in device.children:
+        yield from _all(child)
+
+
+def _holder(disks: Sequence[BlockDevice], level: str) -> BlockDevice | None:
+    """The device for the file system: the array, or the one disk."""
+    if not level:
+        return disks[0]
+    return next((child for disk in disks for child in disk.children), None)
+
+
+def _holds_ours(disk: BlockDevice, local: LocalDisks, level: str) -> bool:
+    signatures = local.signatures.get(disk.name, ())
+    if level:
+        named = [s.type == "linux_raid_member" and s.label.rpartition(":")[2] == LABEL for s in signatures]
+        return bool(named) and all(named) and all(child.name.startswith("md") for child in disk.children)
+    return {(s.type, s.label) for s in signatures} == {("xfs", LABEL)} and not disk.children
+
+
+def _held(disk: BlockDevice, local: LocalDisks) -> str:
+    """What a disk holds; nothing where it carries no signature, no partition, no device and no mount."""
+    if disk.name not in local.signatures:
+        return "nothing that wipefs could read"
+    signatures = [_named(s) for s in local.signatures[disk.name]]
+    below = [f"{d.type} {d.name}" for d in _all(disk) if d is not disk]
+    mounts = [f"mounted at {mount}" for device in _all(disk) for mount in device.mounts]
+    return ", ".join(dict.fromkeys([*signatures, *below, *mounts]))
+
+
+def _named(signature: Signature) -> str:
+    return f"{signature.type} {signature.label}".strip()

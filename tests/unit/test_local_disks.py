@@ -1,0 +1,398 @@
+"""Where the data root may be, and which disks are made to hold it: decisions, on what lsblk and wipefs really print."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operations import host_files
+from operations.plan.difference import difference
+from operations.plan.errors import PlanError
+from operations.plan.local_disks import (
+    check_data_root,
+    data_root,
+    local_disks,
+    local_plan,
+    mount_unit,
+)
+from operations.plan.observed import DataRoot, LocalDisks
+from operations.plan.packages import tool_packages
+from operations.scripts import host_functions
+from tests.unit.builders import FILE_DIGESTS, converged, release, settings
+from tests.unit.stubs import Stubs
+
+PATH = "/var/lib/tritonhost"
+HERE = DataRoot("directory", PATH, "/", "/dev/sda3", "xfs", ("rw", "relatime"))
+MOUNTED = DataRoot("directory", PATH, PATH, "/dev/md127", "xfs", ("rw", "noatime"), True, True)
+MEMBER = "0x1000,c1ce55d8-e085-7a5f-7f19-db441ceb4cea,any:tritonhost,linux_raid_member"
+OURS = "0x0,0bf95c96-1acc-4ae8-8e3f-a2f1f45e8a5e,tritonhost,xfs"
+UNIT = [
+    "unit\tLoadState=loaded",
+    "unit\tWhat=/dev/disk/by-uuid/0bf95c96-1acc-4ae8-8e3f-a2f1f45e8a5e",
+    "unit\tUnitFileState=enabled",
+]
+ARRAY = "array\tARRAY /dev/md/tritonhost UUID=c1ce55d8:e0857a5f:7f19db44:1ceb4cea"
+
+Tree = dict[str, Any]
+
+
+def device(
+    name: str, kind: str = "disk", mount: str | None = None, children: list[Tree] | None = None
+) -> Tree:
+    """One of lsblk's, as util-linux 2.32 prints it: sizes are text."""
+    row: Tree = {
+        "name": name,
+        "kname": name,
+        "type": kind,
+        "size": "3200631791616",
+        "tran": None,
+        "mountpoint": mount,
+    }
+    return {**row, "children": children} if children else row
+
+
+SYSTEM = device("sda", children=[device("sda3", "part", "/")])
+
+
+def look(
+    *devices: Tree, signatures: dict[str, list[str]] | None = None, more: list[str] | None = None
+) -> LocalDisks:
+    """The host with its boot volume and these devices; each of them is read, those named carry something."""
+    told = signatures or {}
+    names = {child["name"] for top in devices for child in (top, *top.get("children", []))}
+    lines = json.dumps({"blockdevices": [SYSTEM, *devices]}, indent=3).splitlines()
+    for name in sorted(names):
+        lines += [f"read\t{name}", *(f"signature\t{name}\t{text}" for text in told.get(name, []))]
+    return local_disks([*lines, *(more or [])])
+
+
+def array(mount: str | None = None, level: str = "raid0") -> list[Tree]:
+    return [device(name, children=[device("md127", level, mount)]) for name in ("nvme0n1", "nvme1n1")]
+
+
+MEMBERS = {"nvme0n1": [MEMBER], "nvme1n1": [MEMBER], "md127": [OURS]}
+BLANK = look(device("nvme0n1"), device("nvme1n1"))
+SERVING = look(*array(PATH), signatures=MEMBERS, more=[*UNIT, ARRAY])
+
+
+def steps(local: LocalDisks, place: DataRoot = HERE, level: str = "raid0") -> tuple[str, ...]:
+    plan = local_plan(settings(local_disks=level), place, local)
+    assert plan is not None
+    return plan.steps
+
+
+def complaint(local: LocalDisks, place: DataRoot = HERE, level: str = "raid0") -> str:
+    with pytest.raises(PlanError) as refused:
+        local_plan(settings(local_disks=level), place, local)
+    return str(refused.value)
+
+
+def test_an_inventory_that_wants_none_has_none() -> None:
+    assert (
+        local_plan(settings(), HERE, look(device("nvme0n1"), signatures={"nvme0n1": ["0x0,,,xfs"]})) is None
+    )
+
+
+@pytest.mark.parametrize("level", ["raid0", "raid10"])
+def test_disks_that_carry_nothing_are_made_an_array(level: str) -> None:
+    plan = local_plan(settings(local_disks=level), HERE, BLANK)
+    assert plan is not None
+    assert (plan.level, plan.disks, plan.device) == (level, ("nvme0n1", "nvme1n1"), "")
+    assert plan.steps == ("create", "file system", "mount", "mark")
+    assert plan.wanted == f"{level}, xfs, mounted at {PATH}; everything is made anew"
+
+
+def test_one_disk_alone_is_no_array() -> None:
+    plan = local_plan(settings(local_disks="raid0"), HERE, look(device("nvme0n1")))
+    assert plan is not None
+    assert (plan.level, plan.steps) == ("", ("file system", "mount", "mark"))
+    made = look(device("nvme0n1"), signatures={"nvme0n1": [OURS]})
+    assert steps(made) == ("mount", "mark")
+    place = replace(MOUNTED, source="/dev/nvme0n1")
+    mounted = look(device("nvme0n1", mount=PATH), signatures={"nvme0n1": [OURS]}, more=UNIT)
+    assert steps(mounted, place) == ()
+
+
+def test_what_serves_is_as_it_should_be() -> None:
+    assert steps(SERVING, MOUNTED) == ()
+
+
+@pytest.mark.parametrize(
+    ("local", "place", "found"),
+    [
+        (look(*array(), signatures=MEMBERS, more=[*UNIT, ARRAY]), HERE, ("mount", "mark")),
+        (SERVING, replace(MOUNTED, marked=False), ("mark",)),
+        (replace(SERVING, unit={**SERVING.unit, "UnitFileState": "disabled"}), MOUNTED, ("mount",)),
+        (replace(SERVING, unit={**SERVING.unit, "What": "/dev/md0"}), MOUNTED, ("mount",)),
+        (replace(SERVING, unit={"LoadState": "not-found"}), MOUNTED, ("mount",)),
+        (replace(SERVING, array_file=""), MOUNTED, ("mount",)),
+        # between mdadm and mkfs
+        (look(*array(), signatures={**MEMBERS, "md127": []}), HERE, ("file system", "mount", "mark")),
+        # after a boot that did not start it
+        (
+            look(device("nvme0n1"), device("nvme1n1"), signatures=MEMBERS),
+            HERE,
+            ("assemble", "file system", "mount", "mark"),
+        ),
+        (look(*array(level="md"), signatures=MEMBERS), HERE, ("assemble", "file system", "mount", "mark")),
+    ],
+)
+def test_what_is_lacking_is_done_and_no_more(
+    local: LocalDisks, place: DataRoot, found: tuple[str, ...]
+) -> None:
+    assert steps(local, place) == found
+
+
+def test_a_lost_array_is_told_from_a_new_one() -> None:
+    plan = local_plan(settings(local_disks="raid0"), HERE, replace(BLANK, unit={"LoadState": "loaded"}))
+    assert plan is not None
+    assert plan.found == "new, and what was on them before is gone: nothing on nvme0n1, nvme1n1"
+
+
+SOMEBODY = "expected a disk that carries nothing, or what this tool made; it is somebody's"
+
+
+@pytest.mark.parametrize(
+    ("local", "found"),
+    [
+        (look(signatures={}), "local_disks: found no local NVMe device, expected at least one"),
+        # a disk that the system boots from is none of ours
+        (
+            look(device("nvme0n1", children=[device("nvme0n1p1", "part", "/boot/efi")])),
+            "local_disks: found no local NVMe device",
+        ),
+        (
+            look(device("nvme0n1"), device("nvme1n1"), signatures={"nvme1n1": ["0x438,u,,ext4"]}),
+            f"local_disks: /dev/nvme1n1: found ext4, {SOMEBODY}",
+        ),
+        (
+            look(device("nvme0n1"), device("nvme1n1"), signatures={"nvme1n1": ["0x218,u,,LVM2_member"]}),
+            f"/dev/nvme1n1: found LVM2_member, {SOMEBODY}",
+        ),
+        (
+            look(device("nvme0n1", children=[device("nvme0n1p1", "part")]), device("nvme1n1")),
+            f"/dev/nvme0n1: found part nvme0n1p1, {SOMEBODY}",
+        ),
+        (look(device("nvme0n1", mount="/data")), f"/dev/nvme0n1: found mounted at /data, {SOMEBODY}"),
+        # what Oracle's HPC stack makes
+        (
+            look(
+                device("nvme0n1", children=[device("md0", "raid0", "/mnt/localdisk")]),
+                signatures={"nvme0n1": ["0x1000,u,hpc:0,linux_raid_member"], "md0": ["0x0,u,,xfs"]},
+            ),
+            f"found linux_raid_member hpc:0, raid0 md0, mounted at /mnt/localdisk, {SOMEBODY}",
+        ),
+        # a file system of ours on one disk of two is not what this tool makes
+        (
+            look(device("nvme0n1"), device("nvme1n1"), signatures={"nvme0n1": [OURS]}),
+            f"/dev/nvme0n1: found xfs tritonhost, {SOMEBODY}",
+        ),
+        (
+            look(*array(), signatures={**MEMBERS, "md127": ["0x438,u,x,ext4"]}),
+            "/dev/md127: found ext4 x, expected the file system that this tool made",
+        ),
+        (
+            look(device("nvme0n1"), device("nvme1n1"), signatures={"nvme0n1": [MEMBER]}),
+            "found nothing on nvme1n1, and an array of this tool on nvme0n1, expected one array over all of them; it "
+            "cannot be read without them",
+        ),
+        (
+            look(*array(level="raid10"), signatures=MEMBERS),
+            "found raid10 on nvme0n1, nvme1n1, expected raid0",
+        ),
+        (
+            look(*array("/mnt/other"), signatures=MEMBERS),
+            "found mounted at /mnt/other, expected at /var/lib/tritonhost; stop the service and run `systemctl disable "
+            "--now 'mnt-other.mount'`",
+        ),
+        (
+            replace(BLANK, signatures={"nvme0n1": ()}),
+            "/dev/nvme1n1: found nothing that wipefs could read",
+        ),
+    ],
+)
+def test_what_is_somebody_s_or_not_known_is_refused(local: LocalDisks, found: str) -> None:
+    assert found in complaint(local)
+
+
+def test_a_disk_of_raid10_that_was_replaced_is_added_and_not_made_anew() -> None:
+    local = look(device("nvme0n1"), device("nvme1n1"), signatures={"nvme0n1": [MEMBER]})
+    assert "add them with `mdadm --manage /dev/md/tritonhost --add`" in complaint(local, level="raid10")
+    assert "found raid10 and nvme0n1 alone" in complaint(look(device("nvme0n1")), level="raid10")
+
+
+def test_files_on_the_disk_below_are_never_hidden_by_a_mount() -> None:
+    said = complaint(BLANK, replace(HERE, entries=True))
+    assert said == (
+        f"data_root {PATH}: found files on /dev/sda3, expected an empty directory, or none: the local disks would hide "
+        'them; stop the service and move or remove them, or set local_disks = "none"'
+    )
+
+
+def test_another_mount_at_the_data_root_is_refused() -> None:
+    place = replace(MOUNTED, source="/dev/sdb1")
+    assert f"found /dev/sdb1, mounted at {PATH}, expected the local disks there" in complaint(BLANK, place)
+    assert "found /dev/sdb1" in complaint(SERVING, place)
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        (PATH, "var-lib-tritonhost.mount"),
+        ("/mnt/local-nvme/x_y", "mnt-local\\x2dnvme-x_y.mount"),
+        ("/.data/a.b", "\\x2edata-a.b.mount"),
+    ],
+)
+def test_the_unit_s_name_is_systemd_s(path: str, unit: str) -> None:
+    assert mount_unit(path) == unit
+
+
+# --- where the data root may be
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        DataRoot(),
+        HERE,
+        replace(HERE, options=("rw", "noexec", "nosuid", "nodev")),
+        replace(HERE, type="nfs4", source="filer:/export"),
+    ],
+)
+def test_a_directory_on_a_disk_is_a_data_root(place: DataRoot) -> None:
+    check_data_root(PATH, place)
+
+
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [
+        (
+            replace(HERE, kind="regular file"),
+            "found regular file, expected a directory; set another data_root",
+        ),
+        (
+            replace(HERE, resolved="/mnt/big/tritonhost"),
+            "found a symbolic link to /mnt/big/tritonhost, expected a path without symbolic links; set data_root = "
+            '"/mnt/big/tritonhost"',
+        ),
+        (
+            replace(HERE, type="tmpfs", mount="/var/lib"),
+            "found tmpfs, mounted at /var/lib, expected a disk: memory is empty after a boot",
+        ),
+        (
+            replace(HERE, options=("ro", "relatime")),
+            "found /dev/sda3, mounted read-only at /, expected a file system that can be written to; see dmesg",
+        ),
+    ],
+)
+def test_a_place_that_keeps_nothing_is_refused_in_one_line(place: DataRoot, found: str) -> None:
+    with pytest.raises(PlanError) as refused:
+        check_data_root(PATH, place)
+    assert str(refused.value).startswith(f"data_root {PATH}: {found}")
+    assert "\n" not in str(refused.value)
+
+
+def read(stubs: Stubs, path: Path) -> DataRoot:
+    done = stubs.run(f"DATA_ROOT={path}\n{host_functions('disks.sh')}\ndata_root")
+    assert (done.returncode, done.stderr) == (0, "")
+    return data_root(done.stdout.splitlines())
+
+
+def test_the_place_of_a_data_root_that_is_not_there_yet_is_its_parent_s(stubs: Stubs, tmp_path: Path) -> None:
+    place = read(stubs, tmp_path / "not/yet")
+    assert (place.kind, place.resolved) == ("directory", str(tmp_path / "not/yet"))
+    assert place.mount and place.source and place.type and "rw" in place.options
+    assert not (place.entries or place.marked)
+
+
+def test_files_the_sentinel_links_and_other_kinds_are_seen(stubs: Stubs, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    assert not read(stubs, tmp_path / "data").entries
+    (tmp_path / "data/.tritonhost-data").write_text("", "utf-8")
+    place = read(stubs, tmp_path / "data")
+    assert (place.entries, place.marked) == (True, True)
+    (tmp_path / "link").symlink_to("data")
+    assert read(stubs, tmp_path / "link").resolved == str(tmp_path / "data")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert read(stubs, tmp_path / "dangling/x").resolved == str(tmp_path / "nowhere/x")
+    (tmp_path / "file").write_text("", "utf-8")
+    assert read(stubs, tmp_path / "file/x").kind.startswith("regular")
+
+
+def test_memory_is_seen(stubs: Stubs) -> None:
+    assert read(stubs, Path("/dev/shm/not/there")).type == "tmpfs"
+
+
+def test_the_devices_are_read_with_those_that_are_on_them(stubs: Stubs) -> None:
+    tree = json.dumps({"blockdevices": [SYSTEM, *array()]}, indent=3)
+    stubs.add(
+        "lsblk",
+        f"case $1 in --json) cat <<'END'\n{tree}\nEND\n;; *) printf 'md127 raid0\\nnvme0n1 disk\\nmd127 raid0\\n"
+        "nvme1n1 disk\\nsda disk\\nsda3 part\\n' ;; esac",
+    )
+    stubs.add(
+        "wipefs",
+        f"case $2 in */nvme0n1) printf '# offset,uuid,label,type\\n{MEMBER}\\n' ;; */md127) echo '{OURS}' ;; "
+        "*) exit 1 ;; esac",
+    )
+    stubs.add("systemctl", "echo LoadState=not-found; echo What=")
+    # the probe parts words at line breaks alone
+    script = f"MOUNT_UNIT=m.mount\nIFS='\n'\nset -f\n{host_functions('disks.sh')}\nlocal_disks"
+    found = local_disks(stubs.run(script).stdout.splitlines())
+    assert [top.name for top in found.devices] == ["sda", "nvme0n1", "nvme1n1"]
+    assert [child.name for child in found.devices[1].children] == ["md127"]
+    assert {name: [s.type for s in told] for name, told in found.signatures.items()} == {
+        "nvme0n1": ["linux_raid_member"],
+        "md127": ["xfs"],
+    }
+    assert found.unit == {"LoadState": "not-found", "What": ""}
+
+
+# --- what follows from it
+
+
+def test_the_tools_come_with_the_wish() -> None:
+    assert {"mdadm", "xfsprogs"} & set(tool_packages(settings(), "9")) == set()
+    assert {"mdadm", "xfsprogs"} <= set(tool_packages(settings(local_disks="raid0"), "9"))
+
+
+def test_local_disks_that_are_not_as_they_should_be_are_a_row() -> None:
+    wanted = release({"local_disks": "raid0"})
+    host = replace(converged(wanted), data_root=MOUNTED, local=SERVING)
+    assert difference(wanted, host, FILE_DIGESTS) == []
+    lost = replace(host, data_root=HERE, local=replace(BLANK, unit={"LoadState": "loaded"}))
+    [row] = [row for row in difference(wanted, lost, FILE_DIGESTS) if row.stage == "storage"]
+    assert row.what == "local disks"
+    assert "everything is made anew" in row.wanted
+
+
+@pytest.mark.parametrize("unit", ["triton.service", "triton-next.service"])
+def test_a_unit_says_that_the_mount_is_absent_and_does_not_start(unit: str) -> None:
+    plain = host_files.rendered(release({"front": "haproxy"}))[f"/etc/systemd/system/{unit}"]
+    assert "mount absent" not in plain
+    assert "AssertPathExists=" in plain
+    guarded = host_files.rendered(release({"front": "haproxy", "local_disks": "raid0"}))[
+        f"/etc/systemd/system/{unit}"
+    ]
+    [guard] = [line for line in guarded.splitlines() if "mount absent" in line]
+    assert guard.startswith(f"ExecStartPre=/bin/sh -c 'test -e {PATH}/.tritonhost-data || ")
+    # an assertion would end the start before anything is said
+    assert "AssertPathExists=" not in guarded
+    assert f"RequiresMountsFor={PATH}" in guarded
+
+
+def test_the_guard_s_words_are_those_of_a_mount_point_that_is_empty(stubs: Stubs, tmp_path: Path) -> None:
+    unit = host_files.rendered(release({"local_disks": "raid0"}))["/etc/systemd/system/triton.service"]
+    unit = unit.replace(PATH, f"{tmp_path}/a")
+    [guard] = [line for line in unit.splitlines() if "mount absent" in line]
+    script = guard.removeprefix("ExecStartPre=/bin/sh -c '").removesuffix("'")
+    done = stubs.run(script)
+    assert (done.returncode, done.stdout) == (66, "")
+    assert done.stderr.startswith(f"tritonhost: mount absent: {tmp_path}/a is not the local disks")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/.tritonhost-data").write_text("", "utf-8")
+    assert stubs.run(script).returncode == 0
