@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pyinfra import host, logger
 from pyinfra.api.exceptions import PyinfraError
 
-from operations import host_files, rollout
+from operations import host_files, host_health, rollout
 from operations.detached import LOST
 from operations.facts.host_state import HostState
 from operations.plan import PlanError, Release, Settings, daemon_json, plan_release
@@ -39,6 +39,8 @@ def look() -> Release | None:
         release, observed = planned()
         rows = difference(release, observed, host_files.digests(host_files.rendered(release)))
     except (PlanError, PyinfraError, *LOST) as error:
+        if isinstance(error, PlanError):
+            host_health.say_what_else(error)
         rollout.leave_out(_of_host(error))
         return None
     logger.info(_report(release, observed, rows))
@@ -51,6 +53,8 @@ def look() -> Release | None:
             f"release {release.id}: found {verdict}; expected another release or a mended cause; change the inventory, "
             "or try it again with --data retry_failed=true; what serves was left as it is"
         )
+        return None
+    if not host_health.fits(release, observed):
         return None
     rollout.expect(observed)
     return release
@@ -72,6 +76,14 @@ def planned() -> tuple[Release, Observed]:
             "no output of its own",
             "what it says would be taken for answers: let ~/.bashrc be silent where the shell is not interactive",
         )
+    release = planned_for(settings, profile, observed)
+    running = components(settings, profile, release.gpus[0].driver)
+    floors = check_floors(host.name, running, settings.waivers, datetime.now(UTC).date())
+    return replace(release, warnings=(*release.warnings, *floors)), observed
+
+
+def planned_for(settings: Settings, profile: Profile, observed: Observed) -> Release:
+    """The release that a host as it was found should become. Raises PlanError."""
     os_major = check_os(dict(observed.os_release), observed.architecture)
     check_data_root(settings.data_root, observed.data_root)
     if settings.grow_root_file_system:
@@ -79,10 +91,7 @@ def planned() -> tuple[Release, Observed]:
     local_plan(settings, observed.data_root, observed.local)
     if observed.gpu_problem:
         raise PlanError("GPUs", observed.gpu_problem, "a working NVIDIA driver")
-    release = plan_release(settings, observed.gpus, os_major, profile)
-    running = components(settings, profile, release.gpus[0].driver)
-    floors = check_floors(host.name, running, settings.waivers, datetime.now(UTC).date())
-    return replace(release, warnings=(*release.warnings, *floors)), observed
+    return plan_release(settings, observed.gpus, os_major, profile)
 
 
 def _of_host(error: BaseException) -> str:

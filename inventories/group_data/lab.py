@@ -69,6 +69,9 @@ if _lab_json.exists():
     python_index_url = f"{_http}/pypi/simple/"
     image_digests = _lab["images"]
 
+    # the forecast reckons with the real images, which are a hundred times as large as the lab's stand-ins
+    preflight_waived = ["disk space"]
+
     # tritonserver looks for a GPU for its metrics and its pinned memory, and a lab host has none.
     tritonserver_arguments = ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
     start_timeout_s = 180

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from operations.plan.errors import TOKEN, PlanError, from_validation, suggestion, text_of
+from operations.plan.health import WAIVABLE
 from operations.plan.known_values import Whole
 from operations.plan.profile_tables import different_ports
 from operations.plan.server_options import ServerOption
@@ -106,6 +107,9 @@ class Settings(BaseModel):
     grow_root_file_system: bool = True
     # the host's local NVMe devices hold the data root: all of them as one array, or one alone
     local_disks: Literal["none", "raid0", "raid10"] = "none"
+
+    # Checks of operations/plan/health.py that are warnings here when they fail
+    preflight_waived: list[str] = []
 
     # Host packages, at exact versions. `{os_major}` stands for the host's Oracle Linux major version.
     docker_repository_url: Url
@@ -207,6 +211,25 @@ class Settings(BaseModel):
     def _not_a_transient_unit_s(cls, value: str) -> str:
         if value == "tritonhost" or value.startswith("tritonhost-"):
             raise ValueError("a name that does not begin as those of the transient units do, tritonhost-")
+        return value
+
+    @field_validator("preflight_waived")
+    @classmethod
+    def _known_checks(cls, value: list[str]) -> list[str]:
+        if unknown := [name for name in value if name not in WAIVABLE]:
+            raise ValueError(
+                f"names of checks that can be waived, and not {', '.join(unknown)}; known: {', '.join(WAIVABLE)}"
+            )
+        return value
+
+    @field_validator("docker_daemon_settings")
+    @classmethod
+    def _without_runtimes(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # nvidia-ctk writes that key itself: the file would differ from the inventory for ever, and docker restart each run
+        if "runtimes" in value:
+            raise ValueError(
+                "settings without runtimes, which the NVIDIA container toolkit writes itself; remove that key"
+            )
         return value
 
     @field_validator("gpu_ids")

@@ -8,16 +8,15 @@ from operations.plan.observed import Observed
 from operations.plan.release import Release
 
 
-def shortages(release: Release, observed: Observed) -> tuple[str, ...]:
+def needed(release: Release, observed: Observed) -> tuple[dict[str, int], int] | None:
     """
-    Warnings, for what has still to be made.
+    What has still to be made takes: bytes on disk by kind, and bytes of host memory; None where it is not known.
 
-    Nothing is refused here, because these figures are estimates: the download itself refuses, by the sizes that the hub
-    states, before its first byte.
+    The weights' sum is exact, the others are estimates.
     """
     seen = deployment(release.profile, release.stack, release.gpus[0])
     if seen is None:
-        return ()
+        return None
     figures = forecast(seen)
 
     def missing(kind: str) -> bool:
@@ -25,24 +24,44 @@ def shortages(release: Release, observed: Observed) -> tuple[str, ...]:
         return stored is None or bool(stored.problem)
 
     if not missing("engine"):
-        return ()
+        return {}, 0
     sizes = {"engine": figures.disk_engine}
     sizes |= {"weights": figures.disk_weights} if missing("weights") else {}
     sizes |= {"checkpoint": figures.disk_checkpoint} if missing("checkpoint") else {}
     sizes |= {"image": figures.disk_image} if release.image.tag not in observed.images else {}
+    return sizes, max(figures.ram_build, figures.ram_conversion if missing("checkpoint") else 0)
+
+
+def on_local_disks_to_come(release: Release, observed: Observed) -> bool:
+    """Whether the data root will be on local disks that are not mounted yet: what is free there was not measured."""
+    return release.settings.local_disks != "none" and observed.data_root.mount != release.data_root
+
+
+def shortages(release: Release, observed: Observed) -> tuple[str, ...]:
+    """
+    Warnings, for what has still to be made.
+
+    Nothing is refused here, because these figures are estimates: preflight.py refuses what is far too little, and the
+    download itself, by the sizes that the hub states, before its first byte.
+    """
+    wanted = needed(release, observed)
+    if wanted is None:
+        return ()
+    sizes, memory = wanted
     warnings = []
-    # local disks that are not mounted yet are not what was measured
-    there = release.settings.local_disks == "none" or observed.data_root.mount == release.data_root
-    if there and observed.data_free and observed.data_free < sum(sizes.values()):
+    if (
+        not on_local_disks_to_come(release, observed)
+        and observed.data_free
+        and observed.data_free < sum(sizes.values())
+    ):
         parts = ", ".join(f"{name} {gib(size)}" for name, size in sizes.items())
         warnings.append(
             f"disk: found {gib(observed.data_free)} free under {release.data_root}, expected about "
             f"{gib(sum(sizes.values()))} ({parts})"
         )
-    needed = max(figures.ram_build, figures.ram_conversion if missing("checkpoint") else 0)
-    if observed.memory and observed.memory < needed:
+    if observed.memory and observed.memory < memory:
         warnings.append(
-            f"host memory: found {gib(observed.memory)}, expected about {gib(needed)} to convert and build; "
+            f"host memory: found {gib(observed.memory)}, expected about {gib(memory)} to convert and build; "
             "where the work ends with exit code 137, take a larger shape or add swap"
         )
     return tuple(warnings)

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 from operations import host_files
 from operations.plan.packages import install, keys, tool_packages, trust
 from operations.plan.release import plan_release
-from tests.unit import probe_output
+from tests.unit import preflight_output, probe_output
 from tests.unit.builders import DATA, DIGEST, converged, gpu, settings
 from tests.unit.keys_for_tests import ED25519, RSA
 
@@ -31,6 +32,7 @@ A, B = "@fake/gpu-1", "@fake/gpu-2"
 # The lab's own profile, which builds its image; its base is pinned for these tests.
 HOST_DATA = {**DATA, "image_digests": {**DATA["image_digests"], "nvidia/tritonserver:24.09-py3": DIGEST}}
 PROBE = "GPU_FIELDS="
+PREFLIGHT = "METADATA="
 DNF = "UNIT=tritonhost-packages-"
 QUICK = {"PYINFRA_FAKE_DELAY": "0", "PYINFRA_FAKE_DELAY_JITTER": "0", "PYINFRA_PROGRESS": "off"}
 
@@ -204,14 +206,16 @@ UBUNTU: Answers = [
         ),
     ],
 )
-def test_a_host_that_cannot_be_deployed_to_is_refused_after_one_look(
+def test_a_host_that_cannot_be_deployed_to_is_refused_after_looking(
     tmp_path: Path, answers: Answers, expected: str
 ) -> None:
     run = Run(tmp_path, {A: answers}, "-y")
     assert run.code != 0
     assert expected in run.output
     assert "Traceback" not in run.output
-    assert len(run.on(A)) == 1
+    # and what else does not fit is asked for in one more round trip
+    assert [c for c in run.on(A) if PROBE not in c and PREFLIGHT not in c] == []
+    assert len(run.on(A)) == (1 if "look:" in expected else 2)
 
 
 # --- inventories/oci.py
@@ -301,3 +305,119 @@ def test_a_release_that_failed_and_serves_all_the_same_is_converged(tmp_path: Pa
     run = Run(tmp_path, {A: converged_host(verdict="failed then")}, "-y")
     assert run.code == 0, run.output
     assert "converged: release" in run.output
+
+
+# --- the preflight
+
+
+def preflight_answer(**changed: list[str]) -> Answers:
+    return [(PREFLIGHT, True, preflight_output.lines(changed))]
+
+
+def test_a_host_that_does_not_fit_is_told_everything_at_once_and_left_as_it_is(tmp_path: Path) -> None:
+    taken = ['LISTEN 0 5 0.0.0.0:8000 0.0.0.0:* users:(("python3",pid=3,fd=3))']
+    clock = [str(time.time() - 4000)]
+    bad = [*preflight_answer(listening=taken, clock=clock, gpus=preflight_output.nvidia_smi(count=2)), *BARE]
+    run = Run(tmp_path, {A: bad, B: [(DNF, False, ["stopped here"]), *BARE]}, "-y")
+    assert run.code == 1, run.output
+    assert re.search(
+        r"failed +shape +2 x NVIDIA A10 .* 1 x A10 of 24 GB, as VM\.GPU\.A10\.1 has them", run.output
+    )
+    assert re.search(r"failed +ports +8000 by python3", run.output)
+    assert re.search(r"failed +clock +4\d\d\d s behind", run.output)
+    assert "preflight: found 3 failed (shape, clock, ports), expected none" in run.output
+    assert len(run.on(A)) == 2, "looked at, asked for its health, and left"
+    assert any(DNF in command for command in run.on(B)), "the other host is not ended by it"
+
+
+def test_a_waived_check_and_a_source_that_is_away_keep_a_deploy_from_nothing(tmp_path: Path) -> None:
+    taken = ['LISTEN 0 5 0.0.0.0:8000 0.0.0.0:* users:(("python3",pid=3,fd=3))']
+    host = [*preflight_answer(listening=taken, clock=[str(time.time())], network=[]), *BARE]
+    run = Run(tmp_path, {A: host}, "--dry", "--data", 'preflight_waived=["ports"]')
+    assert run.code == 0, run.output
+    assert re.search(r"warning +ports +8000 by python3 .*; waived by preflight_waived", run.output)
+    assert re.search(r"not checked: .*shape, .*source docker", run.output)
+    assert steps_in(run.output) == STEPS
+
+
+def test_a_gated_model_without_a_token_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    gated = 'profile_overrides={"weights": {"gated": true}}'
+    run = Run(tmp_path, {A: BARE}, "-y", "--data", gated)
+    assert run.code == 1
+    [said] = [line for line in run.output.splitlines() if "HF_TOKEN" in line]
+    assert re.search(r"failed +hub token +HF_TOKEN: not set", said)
+    assert len(run.on(A)) == 2
+
+
+def test_a_host_that_cannot_be_planned_for_is_told_what_else_does_not_fit(tmp_path: Path) -> None:
+    host = [*preflight_answer(umask=["0027"], user=["1000"]), *UBUNTU]
+    run = Run(tmp_path, {A: host}, "-y")
+    assert run.code == 1
+    assert re.search(r"failed +sudo +user 1000", run.output)
+    assert "operating system: found ubuntu 22.04, expected Oracle Linux 8 or 9" in run.output
+
+
+def preflight(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OCI_", "LAB_", "HF_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "operations.preflight", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=PROJECT,
+        env={**kept, **QUICK, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["inventories/none.py"], "inventory: found inventories/none.py, expected an inventory file"),
+        (["inventories/oci.py", "--limit", "gpu-9"], "--limit: found gpu-9, expected a host or group"),
+        (["inventories/oci.py", "--data", "shape"], "--data: found shape, expected KEY=VALUE"),
+        (["inventories/oci.py", "--data", "shape=BM.GPU4.9"], "expected an OCI shape with NVIDIA GPUs"),
+    ],
+)
+def test_the_preflight_program_refuses_bad_input_with_its_exit_code(
+    arguments: list[str], expected: str
+) -> None:
+    done = preflight(*arguments, OCI_HOSTS="gpu-1=192.0.2.1")
+    assert done.returncode == 2, done.stderr
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_the_preflight_program_says_of_a_host_that_it_was_not_reached() -> None:
+    known_hosts = ("--data", "ssh_connect_retries=0")
+    done = preflight(
+        "inventories/oci.py", "--json", *known_hosts, OCI_HOSTS="gpu-1=127.0.0.1,gpu-2=127.0.0.2"
+    )
+    assert done.returncode == 5, done.stderr
+    hosts = json.loads(done.stdout)["hosts"]
+    assert {name: host["status"] for name, host in hosts.items()} == {
+        "gpu-1": "unreachable",
+        "gpu-2": "unreachable",
+    }
+    assert all(host["problem"] and not host["checks"] for host in hosts.values())
+    assert "Traceback" not in done.stderr
+
+
+def test_the_preflight_program_judges_hosts_and_prints_json(tmp_path: Path) -> None:
+    scenario, log = tmp_path / "scenario.json", tmp_path / "commands"
+    good = [*preflight_answer(clock=[str(time.time())]), *converged_host()]
+    other = {"os-release": ["ID=ubuntu", 'VERSION_ID="22.04"'], "architecture": ["aarch64"]}
+    bad = [*preflight_answer(clock=[str(time.time())], **other), *UBUNTU]
+    hosts = {A: good, B: bad}
+    data = {"_sudo": True, **HOST_DATA}
+    scenario.write_text(json.dumps({"log": str(log), "data": data, "hosts": hosts}), encoding="utf-8")
+    done = preflight("tests/deploy/fake_inventory.py", "--json", SCENARIO=str(scenario))
+    assert done.returncode == 3, done.stderr + done.stdout
+    found = json.loads(done.stdout)["hosts"]
+    assert found[B]["status"] == "failed"
+    failed = [check["name"] for check in found[B]["checks"] if check["verdict"] == "failed"]
+    assert failed == ["operating system", "processor", "release"]
+    assert [c["name"] for c in found[A]["checks"] if c["verdict"] == "failed"] == []
+    assert found[A]["seconds"] < 10
+    table = preflight("tests/deploy/fake_inventory.py", "--limit", A, SCENARIO=str(scenario))
+    assert table.returncode in (0, 4), table.stdout
+    assert f"{A}: " in table.stdout and B not in table.stdout

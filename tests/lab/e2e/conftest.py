@@ -18,6 +18,7 @@ from tests.lab.e2e.one_host import OneHost, settings_of_lab
 
 # The order is part of the tests: what needs a bare host comes first, and each goes on with the host it finds.
 ORDER = (
+    "test_preflight",
     "test_disks",
     "test_bare_host",
     "test_second_run",

@@ -153,11 +153,17 @@ def test_gated_model_its_token_and_a_connection_that_breaks(converged: OneHost, 
     with faults(converged, {"path_regex": API, "status": 401}):
         took = refused(rf"weights: {name}: HTTP 401, found a token the hub does not know, .*")
     became.append(f"hub: 401 to a token, after {took:.1f} s")
-    took = refused(
-        rf"weights: {name}: HTTP 403, the token has no access to this gated model; .*",
-        token="hf_another_token",
+    # the preflight asks the hub itself, before anything is made
+    with still_serving(converged):
+        denied = converged.deploy(
+            overrides=GATED, environment={**GATED_MODEL, "HF_TOKEN": "hf_another_token"}
+        )
+    assert denied.code == 1, denied.output
+    assert re.search(
+        r"failed +hub token +HTTP 403, the token has no access to this gated model", denied.output
     )
-    became.append(f"hub: 403, gated, after {took:.1f} s")
+    assert "hf_another_token" not in denied.output
+    became.append(f"hub: 403, gated, after {denied.seconds:.1f} s")
     nowhere = {"weights": {**GATED["weights"], "revision": "0" * 40}}
     took = refused(rf"weights: {name}: found no revision 0{{40}}, expected a commit .*", overrides=nowhere)
     became.append(f"hub: unknown revision, after {took:.1f} s")

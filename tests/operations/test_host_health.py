@@ -1,0 +1,132 @@
+"""What a deploy asks for the preflight: one fact, and the hub, which is asked from here and gets the token alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from pyinfra.context import ctx_host
+
+from operations import host_health
+from operations.facts.host_health import HostHealth
+from operations.plan import preflight
+from operations.plan.health import Health, HubAnswer
+from tests.operations.harness import Host
+from tests.unit.builders import profile, settings
+
+TOKEN = "hf_CANARYcanary0123456789"
+GATED = profile(weights={"gated": True})
+
+
+@contextmanager
+def hub(status: int, **headers: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """A hub that answers everything so; its address, and the path and token of each request."""
+    asked: list[tuple[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append((self.path, self.headers.get("authorization", "")))
+            self.send_response(status)
+            for name, text in {"Content-Length": "0", **headers}.items():
+                self.send_header(name.replace("_", "-"), text)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def answer(endpoint: str) -> HubAnswer:
+    found = host_health.hub_answer(settings(hub_endpoint=endpoint), GATED)
+    assert found is not None
+    assert "CANARY" not in f"{found}"
+    return found
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.delenv("HF_TOKEN_PATH", raising=False)
+
+
+def test_a_token_with_access_is_taken_and_sent_to_the_hub() -> None:
+    with hub(200, ETag='"1"', X_Repo_Commit="c" * 40) as (address, asked):
+        assert answer(address) == HubAnswer("ok", "taken by the hub")
+    assert asked == [(f"/owner/name/resolve/{'c' * 40}/config.json", f"Bearer {TOKEN}")]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "verdict", "said"),
+    [
+        (401, {}, "failed", "the hub does not know the token"),
+        (401, {"X_Error_Code": "RepoNotFound"}, "failed", "HTTP 401"),
+        (403, {"X_Error_Code": "GatedRepo"}, "failed", "HTTP 403, the token has no access"),
+        (404, {"X_Error_Code": "RevisionNotFound"}, "ok", "taken"),
+        (404, {"X_Error_Code": "EntryNotFound"}, "ok", "taken"),
+        (404, {}, "not checked", "HTTP 404"),
+        (503, {}, "not checked", "HTTP 503"),
+    ],
+)
+def test_what_the_hub_answers_is_told_apart(
+    status: int, headers: dict[str, str], verdict: str, said: str
+) -> None:
+    with hub(status, **headers) as (address, _):
+        found = answer(address)
+    assert (found.verdict, said in found.found) == (verdict, True), found
+
+
+def test_a_redirect_to_another_host_gets_no_token() -> None:
+    with (
+        hub(200) as (elsewhere, asked_there),
+        hub(302, Location=f"{elsewhere}/x", X_Linked_Etag='"1"', X_Repo_Commit="c" * 40) as (address, asked),
+    ):
+        assert answer(address).verdict == "ok"
+    assert len(asked) == 1
+    assert [token for _, token in asked_there if token] == []
+
+
+def test_a_hub_that_is_not_reached_from_here_is_no_pass() -> None:
+    with hub(200) as (address, _):
+        pass
+    found = answer(address)
+    assert found.verdict == "not checked"
+    assert "not reached from this machine" in found.found
+
+
+def test_without_a_token_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    with hub(200) as (address, asked):
+        found = host_health._ask_hub.__wrapped__(address, "owner/name", "c" * 40)
+    assert found.verdict == "failed" and "HF_TOKEN: not set" in found.found
+    assert asked == []
+
+
+def test_an_open_model_asks_no_hub() -> None:
+    assert host_health.hub_answer(settings(), profile()) is None
+
+
+def test_the_host_is_asked_once_with_a_limit_and_a_failure_of_it_is_no_failure_of_the_host() -> None:
+    host = Host({HostHealth: None})
+    with ctx_host.use(host):
+        assert host_health.asked(settings(), profile(), "8") == Health()
+    [(name, given)] = host.asked
+    urls = list(preflight.sources(settings(), profile(), "8").values())
+    assert name == "HostHealth"
+    assert given == {
+        "data_root": "/var/lib/tritonhost",
+        "names": preflight.names(urls),
+        "urls": urls,
+        "_timeout": host_health.ASK_SECONDS,
+        "_ignore_errors": True,
+    }

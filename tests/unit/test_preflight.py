@@ -1,0 +1,573 @@
+"""Each mismatch of a host alone, all of them at once, and what may not be taken for a pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operations.facts.host_health import health
+from operations.plan import preflight
+from operations.plan.errors import PlanError
+from operations.plan.health import CHECKS, WAIVABLE, Health, HubAnswer
+from operations.plan.observed import DataRoot, Observed
+from operations.plan.preflight import Check, Subject
+from operations.plan.profiles import load_profile
+from operations.plan.release import Release, plan_release
+from operations.plan.settings import from_host_data
+from tests.unit.builders import DATA, DIGEST, converged, gpu, profile, release, settings
+from tests.unit.preflight_output import NOW, URLS, lines, nvidia_smi
+
+GIB = 2**30
+DAY = date(2026, 11, 21)
+H100 = {"name": "NVIDIA H100 80GB HBM3", "memory": 81559, "mig": "Disabled"}
+
+
+def judged(
+    changed: Mapping[str, Sequence[str]] | None = None,
+    data: Mapping[str, Any] | None = None,
+    tables: Mapping[str, Any] | None = None,
+    hub: HubAnswer | None = None,
+    observed: Observed | None = None,
+) -> list[Check]:
+    """The checks of a healthy bare host, with these sections of its answer, settings and tables of the profile instead."""
+    wanted = release(data, tables)
+    bare = replace(converged(wanted), artifacts={}, images={}, container=None, packages={}, units={})
+    seen = observed or bare
+    subject = Subject(
+        wanted.settings, wanted.profile, wanted, health(lines(changed), NOW), seen, hub, today=DAY
+    )
+    return preflight.checks(subject)
+
+
+def one(name: str, found: Sequence[Check]) -> Check:
+    [check] = [check for check in found if check.name == name]
+    return check
+
+
+def units(fabric: str = "active", firewalld: str = "active") -> list[str]:
+    return [
+        *("Id=nvidia-fabricmanager.service", "LoadState=loaded", f"ActiveState={fabric}", ""),
+        *("Id=firewalld.service", "LoadState=loaded", f"ActiveState={firewalld}"),
+    ]
+
+
+def network(shape: str = '{"shape": "VM.GPU.A10.1"}', **answers: str) -> list[str]:
+    """The answers of a host that reaches everything, with these sources' instead: docker="6\\tcurl: (6) …"."""
+    found = [f"name\t{name}\t192.0.2.7" for name in preflight.names(list(URLS.values()))]
+    for name, url in URLS.items():
+        found.append(f"source\t{url}\t{answers.get(name.split()[-1], chr(48) + chr(9) + 'HTTP 200')}")
+    return [*found, f"metadata\t0\t{shape}"]
+
+
+def test_a_healthy_host_passes_everything_that_is_known_of_its_model() -> None:
+    found = judged()
+    assert [check.name for check in found] == [name for name in CHECKS if name in {c.name for c in found}]
+    assert {c.name for c in found} >= {*CHECKS} - {"source docker hub", "source Python index"}
+    assert one("version floors", found).verdict == "warning", "these tests' versions are old, and waived"
+    odd = [check for check in found if check.verdict != "ok" and check.name != "version floors"]
+    assert {check.name: check.found for check in odd} == {
+        # the profile of these tests does not say what its model is made of
+        "disk space": "900.0 GiB free on /; what it takes is not known",
+        "host memory": "240.0 GiB; what a build takes is not known",
+    }
+    assert all(check.found for check in found)
+
+
+XID_79 = "NVRM: Xid (PCI:0000:65:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
+XID_31 = "NVRM: Xid (PCI:0000:65:00): 31, pid=4242, name=python3, Ch 00000008, intr 10000000. MMU Fault"
+REFUSED = "7\tcurl: (7) Failed to connect to mirror.invalid port 443 HTTP 000"
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "changed", "words"),
+    [
+        ("sudo", "failed", {"user": ["1000"]}, "user 1000"),
+        ("operating system", "failed", {"os-release": ['ID="ol"', 'VERSION_ID="7.9"']}, "Oracle Linux 8 or 9"),
+        ("operating system", "failed", {"os-release": ["ID=ubuntu", 'VERSION_ID="22.04"']}, "ubuntu 22.04"),
+        ("operating system", "failed", {"os-release": ['ID="ol"', 'VERSION_ID="10.0"']}, "ol 10.0"),
+        ("processor", "failed", {"architecture": ["aarch64"]}, "x86_64"),
+        ("shape", "failed", {"gpus": nvidia_smi(count=2)}, "2 x NVIDIA A10 of 22.5 GiB; 1 x A10 of 24 GB"),
+        ("shape", "failed", {"gpus": nvidia_smi(name="NVIDIA A100-SXM4-40GB", memory=40960)}, "A100-SXM4-40GB"),
+        ("shape", "not checked", {"network": network('{"shape": "VM.Standard.E5.Flex"}')}, "VM.Standard.E5.Flex"),
+        ("shape", "not checked", {"network": network("{")}, "no JSON"),
+        ("GPU driver", "failed", {"gpus": ["NVIDIA-SMI has failed because"]}, "a working NVIDIA driver"),
+        ("GPU driver", "failed", {"gpus": []}, "no nvidia-smi"),
+        ("GPU driver", "warning", {"gpus": nvidia_smi(driver="470.82.01")}, "470.82.01; at least 525.60.13"),
+        ("ECC errors", "failed", {"gpus": [li.replace("dram_uncorrectable>0", "dram_uncorrectable>1") for li in nvidia_smi()]}, "GPU 0: 1 uncorrected"),
+        ("ECC errors", "warning", {"gpus": [li.replace("current_ecc>Enabled", "current_ecc>Disabled") for li in nvidia_smi()]}, "ECC off"),
+        ("memory repairs", "failed", {"gpus": [li.replace("_pending>No", "_pending>Yes") for li in nvidia_smi()]}, "row remapping pending"),
+        ("memory repairs", "failed", {"gpus": [li.replace("_failure>No", "_failure>Yes") for li in nvidia_smi()]}, "row remapping failed"),
+        ("MIG", "failed", {"gpus": nvidia_smi(mig="Enabled")}, "GPU 0: enabled"),
+        ("persistence mode", "warning", {"gpus": [li.replace("<persistence_mode>Enabled", "<persistence_mode>Disabled") for li in nvidia_smi()]}, "off"),
+        ("GPU recovery", "failed", {"gpus": [li.replace("action>None", "action>Reset") for li in nvidia_smi()]}, "Reset"),
+        ("Xid errors", "failed", {"xids": ["read", XID_31, XID_79, XID_31]}, "31 (2 times), 79 (1 times): NVRM: Xid (PCI:0000:65:00): 79"),
+        ("Xid errors", "warning", {"xids": ["read", XID_31]}, "31 (1 times)"),
+        ("Xid errors", "not checked", {"xids": []}, "could not be read"),
+        ("NVLink", "warning", {"nvlink": ["GPU 0: x", "\t Link 0: <inactive>", "\t Link 1: 26.5 GB/s"]}, "1 of 2 inactive: GPU 0 link 0"),
+        ("NVLink", "not checked", {"nvlink": []}, "no links"),
+        ("inodes", "failed", {"disks": ["docker\t/var/lib/docker", "/\t99 99 524288 900 /"]}, "/: 900 free"),
+        ("inodes", "not checked", {"disks": ["docker\t/var/lib/docker"]}, "not read"),
+        ("clock", "failed", {"clock": [str(NOW - 4000)]}, "4000 s behind"),
+        ("clock", "warning", {"clock": [str(NOW + 60)]}, "60 s ahead of"),
+        ("clock", "warning", {"synchronized": ["no"]}, "not synchronized"),
+        ("clock", "not checked", {"clock": []}, "not read"),
+        ("name resolution", "failed", {"network": [li.replace("huggingface.co\t192.0.2.7", "huggingface.co\t") for li in network()]}, "no address for huggingface.co"),
+        ("name resolution", "not checked", {"network": []}, "no name was asked for"),
+        ("source docker", "failed", {"network": network(docker=REFUSED)}, "Failed to connect"),
+        ("source docker", "failed", {"network": network(docker="0\tHTTP 404")}, "HTTP 404"),
+        ("source hub", "ok", {"network": network(hub="0\tHTTP 404")}, "https://huggingface.co"),
+        ("source hub", "failed", {"network": network(hub="60\tcurl: (60) SSL certificate problem HTTP 000")}, "SSL certificate problem"),
+        ("source registry", "ok", {"network": network(registry="0\tHTTP 401")}, "https://nvcr.io/v2/"),
+        ("source registry", "failed", {"network": network(registry="0\tHTTP 503")}, "HTTP 503"),
+        ("source git", "not checked", {"network": []}, "was not asked for"),
+        ("source git", "not checked", {"network": network(git=REFUSED), "proxies": ["/etc/dnf/dnf.conf"]}, "a proxy is configured in /etc/dnf/dnf.conf"),
+        ("ports", "failed", {"listening": ['LISTEN 0 5 0.0.0.0:8000 0.0.0.0:* users:(("python3",pid=3,fd=3))']}, "8000 by python3"),
+        ("ports", "failed", {"listening": ['LISTEN 0 5 0.0.0.0:8002 0.0.0.0:* users:(("docker-proxy",pid=3,fd=3))']}, "8002 by docker-proxy"),
+        ("ports", "not checked", {"listening": []}, "ss was not run"),
+        ("package locks", "warning", {"locks": ["/var/lib/dnf/rpmdb_lock.pid\t412\tpython3 /usr/bin/dnf makecache"]}, "process 412 (python3 /usr/bin/dnf makecache)"),
+        ("package locks", "warning", {"locks": ["/run/yum.pid\t9\t/usr/sbin/sshd -D"]}, "whose number another one has"),
+        ("package locks", "ok", {"locks": ["/run/yum.pid\t9\t"]}, "free"),
+        ("cloud-init", "warning", {"cloud-init": ["status: running"]}, "cloud-init status --wait"),
+        ("cloud-init", "warning", {"cloud-init": ["", "status: error"]}, "--long"),
+        ("cloud-init", "ok", {"cloud-init": ["status: not installed"]}, "not installed"),
+        ("cloud-init", "not checked", {"cloud-init": []}, "not read"),
+        ("firewalld", "warning", {"units": units(firewalld="inactive")}, "inactive; active"),
+        ("firewalld", "not checked", {"units": []}, "systemd was not asked"),
+        ("SELinux", "warning", {"selinux": ["Permissive"]}, "Permissive; Enforcing"),
+        ("SELinux", "warning", {"container-selinux": []}, "without container-selinux"),
+        ("SELinux", "not checked", {"selinux": []}, "no getenforce"),
+        ("temporary directories", "warning", {"temporary": ["/tmp rw,nosuid,nodev,noexec", "/ rw"]}, "noexec: /tmp"),
+        ("temporary directories", "failed", {"temporary": ["/ ro,relatime", "/ ro,relatime"]}, "read-only: /"),
+        ("temporary directories", "failed", {"disks": ["docker\t/d", "/tmp\t99999999 1048576 0 0 /tmp"]}, "1.0 MiB free in /tmp, on /tmp"),
+        ("temporary directories", "not checked", {"temporary": []}, "findmnt"),
+        ("umask", "warning", {"umask": ["0027"]}, "0027"),
+        ("umask", "not checked", {"umask": []}, "does not say"),
+        ("kernel", "warning", {"kernel": ["running\t5.14.0-1", "next\t5.14.0-2", "driver\t"]}, "the next boot starts 5.14.0-2, which has no nvidia.ko"),
+        ("kernel", "warning", {"kernel": ["running\t5.14.0-1", "next\t5.14.0-2", "driver\t/x/nvidia.ko"]}, "reboot at a time"),
+        ("kernel", "not checked", {"kernel": ["running\t5.14.0-1"]}, "next boot"),
+    ],
+)  # fmt: skip
+def test_each_mismatch_alone(
+    name: str, verdict: str, changed: Mapping[str, Sequence[str]], words: str
+) -> None:
+    check = one(name, judged(changed))
+    assert check.verdict == verdict, check
+    assert words in f"{check.found}; {check.expected}; {check.then}"
+    assert "\n" not in check.found + check.expected + check.then
+
+
+def test_all_of_them_at_once_are_all_said() -> None:
+    found = judged(
+        {
+            "os-release": ["ID=centos", 'VERSION_ID="9"'],
+            "architecture": ["aarch64"],
+            "gpus": [
+                line.replace("dram_uncorrectable>0", "dram_uncorrectable>7").replace(
+                    "_pending>No", "_pending>Yes"
+                )
+                for line in nvidia_smi(count=4, name="NVIDIA A100-SXM4-80GB", memory=81920, mig="Enabled")
+            ],
+            "xids": ["read", XID_79],
+            "clock": [str(NOW + 9999)],
+            "disks": ["docker\t/var/lib/docker", "/\t99 99 524288 900 /"],
+            "listening": ['LISTEN 0 5 0.0.0.0:8000 0.0.0.0:* users:(("python3",pid=3,fd=3))'],
+            "network": [
+                *network("{}", docker=REFUSED, toolkit=REFUSED, git=REFUSED, hub=REFUSED, registry=REFUSED)
+            ],
+            "umask": ["0027"],
+        },
+        data={"shape": "BM.GPU.H100.8"},
+    )
+    assert [check.name for check in found if check.verdict == "failed"] == [
+        *("operating system", "processor", "shape", "ECC errors", "memory repairs", "MIG", "Xid errors"),
+        *("fabric manager", "inodes", "clock"),
+        *("source docker", "source toolkit", "source git", "source hub", "source registry", "ports"),
+    ]
+    shape = one("shape", found)
+    assert shape.found == "4 x NVIDIA A100-SXM4-80GB of 80.0 GiB"
+    assert shape.expected == "8 x H100 of 80 GB, as BM.GPU.H100.8 has them"
+
+
+def test_the_inventory_s_shape_is_held_against_the_metadata_s() -> None:
+    shape = one("shape", judged(data={"shape": "VM.GPU.A10.2"}))
+    assert shape.verdict == "failed"
+    assert "VM.GPU.A10.1, by the instance metadata" in shape.found and "VM.GPU.A10.2" in shape.expected
+    away = {"network": [line for line in network() if not line.startswith("metadata")]}
+    assert one("shape", judged(away, {"shape": "VM.GPU.A10.1"})).verdict == "ok"
+    check = one("shape", judged(away))
+    assert (check.verdict, check.then) == ("not checked", "set shape in the inventory")
+
+
+def test_every_component_below_its_floor_is_named_at_once() -> None:
+    check = one("version floors", judged(data={"waivers": []}))
+    assert check.verdict == "failed"
+    for said in ("triton version: found 24.09", "driver version: found 580.95.05", "NVIDIA 5821"):
+        assert said in check.found
+    assert one("version floors", judged({"gpus": []})).verdict == "not checked"
+
+
+# --- the fabric manager (R19)
+
+FABRIC = {"fabric": "Completed", "status": "Success"}
+
+
+def fabric(version: str = "580.95.05", unit: str = "active", **gpus: Any) -> Check:
+    changed = {
+        "gpus": nvidia_smi(count=8, **{**H100, **FABRIC, **gpus}),
+        "units": units(fabric=unit),
+        "fabric-manager": [f"Fabric Manager version is : {version}"] if version else [],
+        "network": network('{"shape": "BM.GPU.H100.8"}'),
+    }
+    return one("fabric manager", judged(changed))
+
+
+def test_a_fabric_manager_of_the_driver_s_version_that_is_active_is_right() -> None:
+    assert fabric() == Check("fabric manager", "ok", "580.95.05, active")
+
+
+@pytest.mark.parametrize(
+    ("given", "found", "expected"),
+    [
+        ({"version": "575.57.08"}, "version 575.57.08", "the driver's version, 580.95.05"),
+        ({"version": ""}, "version not known", "the driver's version"),
+        ({"unit": "inactive"}, "nvidia-fabricmanager.service inactive", "active"),
+        ({"fabric": "In Progress", "status": "N/A"}, "GPU 7: In Progress, no status", "Completed, Success"),
+        (
+            {"fabric": "Completed", "status": "Not Supported by this one"},
+            "GPU 0: Completed",
+            "Success on each GPU",
+        ),
+    ],
+)
+def test_any_other_fabric_manager_is_named(given: dict[str, Any], found: str, expected: str) -> None:
+    check = fabric(**given)
+    assert check.verdict == "failed"
+    assert found in check.found and expected in check.expected and check.then
+
+
+def test_nvswitches_that_only_the_driver_knows_want_a_fabric_manager_too() -> None:
+    found = judged({"switches": ["0000:c7:00.0"], "network": []})
+    assert one("fabric manager", found).verdict == "failed"
+    assert one("fabric manager", judged()).found == "not needed: no NVSwitch"
+
+
+def test_gpus_of_a_virtual_machine_have_their_fabric_from_outside() -> None:
+    capture = (Path(__file__).parent / "captures" / "h200-x2-q-x.xml").read_text("utf-8")
+    check = one("fabric manager", judged({"gpus": capture.splitlines(), "network": []}))
+    assert (check.verdict, check.found.split(":")[0]) == ("ok", "not needed here")
+    waiting = capture.replace("<state>Completed<", "<state>In Progress<", 1)
+    assert waiting != capture
+    check = one("fabric manager", judged({"gpus": waiting.splitlines(), "network": []}))
+    assert (check.verdict, check.found) == ("failed", "GPU 0: In Progress, Success")
+
+
+def test_links_that_are_down_matter_where_several_gpus_work_together() -> None:
+    changed = {"nvlink": ["GPU 0: x", "\t Link 0: <inactive>"], "gpus": nvidia_smi(count=2)}
+    wanted = plan_release(settings(), [gpu(0), gpu(1)], "9", profile(checkpoint={"tensor_parallel": 2}))
+    subject = Subject(wanted.settings, wanted.profile, wanted, health(lines(changed), NOW), converged(wanted))
+    assert one("NVLink", preflight.checks(subject)).verdict == "failed"
+
+
+def test_only_the_chosen_gpus_are_judged() -> None:
+    text = "\n".join(nvidia_smi(count=2))
+    first, second = text.split("</gpu>")[:2]
+    broken = text.replace(second, second.replace("dram_uncorrectable>0", "dram_uncorrectable>1"))
+    changed = {"gpus": broken.splitlines()}
+    assert first != second
+    assert one("ECC errors", judged(changed)).verdict == "failed"
+    assert one("ECC errors", judged(changed, {"gpu_ids": [0]})).verdict == "ok"
+
+
+# --- disk and memory (R06), against the forecast of a model whose numbers are known
+
+
+def nemo() -> Release:
+    big = gpu(name="NVIDIA A100-SXM4-40GB", compute_capability="8.0", memory_total_mib=40960)
+    image = {"nvidia/tritonserver:24.08-trtllm-python-py3": DIGEST}
+    return plan_release(settings(image_digests=image), [big], "9", load_profile("mistral-nemo"))
+
+
+def spaces(*of: tuple[str, float, str]) -> dict[str, Sequence[str]]:
+    rows = [f"{path}\t{2000 * GIB} {int(free * GIB)} 0 0 {mount}" for path, free, mount in of]
+    return {"disks": ["docker\t/var/lib/docker", *rows]}
+
+
+def disk(changed: Mapping[str, Sequence[str]], **observed: Any) -> list[Check]:
+    wanted = nemo()
+    seen = replace(converged(wanted), **{"artifacts": {}, "images": {}, **observed})
+    seen = (
+        replace(seen, root=replace(seen.root, size=seen.root.disk_size)) if "root" not in observed else seen
+    )
+    return preflight.checks(
+        Subject(wanted.settings, wanted.profile, wanted, health(lines(changed), NOW), seen)
+    )
+
+
+@pytest.mark.parametrize(("free", "verdict"), [(120, "ok"), (100, "warning"), (88, "failed"), (30, "failed")])
+def test_a_disk_is_refused_below_eighty_per_cent_of_the_estimate(free: int, verdict: str) -> None:
+    both = (("/var/lib/tritonhost", free, "/"), ("/var/lib/docker", free, "/"))
+    check = one("disk space", disk(spaces(*both)))
+    assert check.verdict == verdict
+    assert check.found == f"{free}.0 GiB free on /"
+    if verdict != "ok":
+        assert check.expected.startswith("about 110.4 GiB on / (engine ")
+        assert "weights 22.8 GiB" in check.expected and "data_root" in check.then
+
+
+def test_each_file_system_is_held_against_what_lies_on_it() -> None:
+    check = one(
+        "disk space",
+        disk(spaces(("/var/lib/tritonhost", 900, "/mnt/nvme"), ("/var/lib/docker", 20, "/"))),
+    )
+    assert check.verdict == "failed"
+    assert (
+        check.expected.startswith("about 68.4 GiB on /mnt/nvme") or "on /mnt/nvme (engine" in check.expected
+    )
+    assert "on / (image 42.0 GiB)" in check.expected
+
+
+def test_a_root_file_system_that_this_run_grows_counts_as_grown() -> None:
+    both = (("/var/lib/tritonhost", 20, "/"), ("/var/lib/docker", 20, "/"))
+    root = replace(converged(nemo()).root, size=36 * GIB, disk_size=300 * GIB)
+    check = one("disk space", disk(spaces(*both), root=root))
+    assert (check.verdict, check.found) == ("ok", "254.0 GiB free on / after growing")
+
+
+def test_local_disks_that_are_not_mounted_yet_are_not_measured() -> None:
+    wanted = nemo()
+    wanted = replace(wanted, settings=wanted.settings.model_copy(update={"local_disks": "raid0"}))
+    both = spaces(("/var/lib/tritonhost", 60, "/"), ("/var/lib/docker", 60, "/"))
+    seen = replace(converged(wanted), artifacts={}, images={})
+    seen = replace(seen, root=replace(seen.root, size=seen.root.disk_size))
+    subject = Subject(wanted.settings, wanted.profile, wanted, health(lines(both), NOW), seen)
+    assert one("disk space", preflight.checks(subject)).verdict == "ok", (
+        "42 GiB of image are all that is here"
+    )
+    mounted = replace(seen, data_root=DataRoot(mount=wanted.data_root))
+    assert one("disk space", preflight.checks(replace(subject, observed=mounted))).verdict == "failed"
+
+
+def test_what_is_made_already_needs_no_disk() -> None:
+    wanted = nemo()
+    both = (("/var/lib/tritonhost", 1, "/"), ("/var/lib/docker", 1, "/"))
+    here = converged(wanted)
+    assert (
+        one("disk space", disk(spaces(*both), artifacts=here.artifacts, images=here.images)).verdict == "ok"
+    )
+
+
+def test_little_memory_is_a_warning_and_swap_counts() -> None:
+    little = {"memory": [f"MemTotal\t{15 * GIB // 1024}", "SwapTotal\t0"]}
+    check = one("host memory", disk(little))
+    assert (check.verdict, check.found) == ("warning", "15.0 GiB with swap")
+    assert "61.0 GiB" in check.expected and "137" in check.then
+    little = {"memory": [f"MemTotal\t{15 * GIB // 1024}", f"SwapTotal\t{64 * GIB // 1024}"]}
+    assert one("host memory", disk(little)).verdict == "ok"
+
+
+# --- sources and the token
+
+
+def test_a_source_that_nothing_is_missing_from_may_be_away() -> None:
+    wanted = release()
+    away = {"network": network(docker=REFUSED, toolkit=REFUSED, git=REFUSED, hub=REFUSED, registry=REFUSED)}
+    found = judged(away, observed=converged(wanted))
+    assert {check.verdict for check in found if check.name.startswith("source")} == {"warning"}
+    engine = wanted.artifact("engine")
+    gone = {
+        k: v
+        for k, v in converged(wanted).artifacts.items()
+        if k != ("weights", wanted.artifact("weights").key)
+    }
+    found = judged(away, observed=replace(converged(wanted), artifacts=gone))
+    assert engine.key in {key for _, key in gone}
+    assert [c.name for c in found if c.verdict == "failed"] == ["source hub"]
+
+
+def test_mirrors_are_what_the_host_is_asked_to_reach() -> None:
+    given = settings(
+        git_mirrors={"https://github.com/": "https://git.example/mirror/"},
+        image_registry="registry.example:5000",
+        docker_daemon_settings={"insecure-registries": ["http://registry.example:5000"]},
+        hub_endpoint="https://hub.example",
+        docker_repository_url="https://mirror.example/docker/el{os_major}/$basearch/",
+    )
+    found = preflight.sources(given, profile(), "8")
+    assert found["source docker"] == "https://mirror.example/docker/el8/x86_64/repodata/repomd.xml"
+    assert found["source git"].startswith("https://git.example/mirror/triton-inference-server/")
+    assert found["source registry"] == "http://registry.example:5000/v2/"
+    assert preflight.names(list(found.values())) == [
+        *("git.example", "hub.example", "mirror.example", "mirror.invalid", "registry.example"),
+    ]
+    assert preflight.names(["http://10.0.0.1:8000/x", "http://[::1]/x"]) == []
+
+
+def test_a_model_that_searches_needs_other_sources() -> None:
+    found = preflight.sources(settings(), load_profile("clip-search"), "9")
+    assert "source git" not in found
+    assert found["source docker hub"] == "https://registry-1.docker.io/v2/"
+    assert found["source Python index"] == "https://pypi.org/simple/"
+
+
+GATED = {"weights": {"gated": True}}
+
+
+def test_the_hub_s_answer_to_the_token_is_a_check_of_its_own() -> None:
+    assert one("hub token", judged()).found == "not needed: the model is not gated"
+    assert one("hub token", judged(tables=GATED)).verdict == "not checked"
+    refused = HubAnswer(
+        "failed", "HTTP 403, the token has no access to this gated model", "accept its licence"
+    )
+    check = one("hub token", judged(tables=GATED, hub=refused))
+    assert (check.verdict, check.expected) == ("failed", "a token with access to owner/name")
+    assert one("hub token", judged(tables=GATED, hub=HubAnswer("ok", "taken by the hub"))).verdict == "ok"
+
+
+# --- our own
+
+
+def test_our_own_server_may_listen() -> None:
+    ours = {"listening": ['LISTEN 0 5 127.0.0.1:8000 0.0.0.0:* users:(("docker-proxy",pid=3,fd=3))']}
+    assert one("ports", judged(ours, observed=converged(release()))).verdict == "ok"
+    other = {"listening": ['LISTEN 0 5 127.0.0.1:8000 0.0.0.0:* users:(("python3",pid=3,fd=3))']}
+    assert one("ports", judged(other, observed=converged(release()))).verdict == "failed"
+
+
+def test_forwarding_that_somebody_took_from_docker_is_said() -> None:
+    assert one("IP forwarding", judged()).verdict == "ok"
+    assert one("IP forwarding", judged(observed=converged(release()))).verdict == "warning"
+    assert one("IP forwarding", judged({"ip-forward": ["1"]})).verdict == "ok"
+
+
+# --- nothing is known
+
+
+def test_a_host_of_which_nothing_is_known_passes_nothing() -> None:
+    given = settings()
+    found = preflight.checks(Subject(given, profile(), None, Health(), problem="the host was not looked at"))
+    passed = {check.name for check in found if check.verdict == "ok"}
+    # what needs no answer of the host
+    assert passed == {"fabric manager", "hub token"}
+    assert {c.name for c in found if c.verdict == "failed"} == {"release"}
+    assert all(check.found for check in found)
+
+
+def test_a_user_without_sudo_is_told_so_beside_what_everybody_may_know() -> None:
+    why = "sudo -n true fails: it wants a password, or the login user may not use it"
+    seen = health(lines({"user": ["1000"]}), NOW)
+    found = preflight.checks(
+        Subject(settings(), profile(), None, seen, problem="not looked at", sudo_problem=why)
+    )
+    assert [c.name for c in found if c.verdict == "failed"] == ["sudo"]
+    assert one("sudo", found).found == why
+    assert one("release", found).verdict == "not checked"
+    assert one("operating system", found).verdict == "ok"
+
+
+def test_a_release_that_cannot_be_planned_is_one_check_among_the_others() -> None:
+    problem = "GPUs: found none, expected at least one GPU"
+    found = preflight.checks(
+        Subject(settings(), profile(), None, health(lines({"gpus": []}), NOW), None, problem=problem)
+    )
+    assert one("release", found).found == problem
+    assert one("GPU driver", found).verdict == "failed"
+    assert one("umask", found).verdict == "ok"
+
+
+# --- waivers, summary, JSON
+
+
+def test_a_waived_check_that_fails_is_a_warning_that_says_so() -> None:
+    taken = {"listening": ['LISTEN 0 5 0.0.0.0:8000 0.0.0.0:* users:(("python3",pid=3,fd=3))']}
+    check = one("ports", judged(taken, {"preflight_waived": ["ports"]}))
+    assert check.verdict == "warning"
+    assert check.then.endswith("; waived by preflight_waived")
+    assert one("ports", judged(None, {"preflight_waived": ["ports"]})).verdict == "ok"
+
+
+@pytest.mark.parametrize("name", ["port", "Ports", "release", "operating system", ""])
+def test_a_waiver_of_no_such_check_is_refused_with_the_list(name: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        from_host_data({**DATA, "preflight_waived": [name]}, "gpu-1")
+    assert "gpu-1: preflight_waived" in str(caught.value)
+    assert all(known in str(caught.value) for known in WAIVABLE)
+
+
+def test_a_shape_that_oci_does_not_have_is_refused_with_the_list() -> None:
+    with pytest.raises(PlanError, match=r"gpu-1: shape: found BM.GPU4.9, expected an OCI shape.*BM.GPU4.8"):
+        from_host_data({**DATA, "shape": "BM.GPU4.9"}, "gpu-1")
+
+
+def test_runtimes_of_docker_belong_to_the_toolkit() -> None:
+    with pytest.raises(
+        PlanError, match=r"docker_daemon_settings: found .*, expected settings without runtimes"
+    ):
+        from_host_data({**DATA, "docker_daemon_settings": {"runtimes": {}}}, "gpu-1")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        (["ok", "warning"], 0),
+        (["ok", "not checked"], 4),
+        (["not checked", "unreachable"], 5),
+        (["unreachable", "failed", "ok"], 3),
+        ([], 0),
+    ],
+)
+def test_exit_codes(statuses: list[str], code: int) -> None:
+    assert preflight.exit_code(statuses) == code
+
+
+def test_the_status_is_the_worst_verdict() -> None:
+    def of(*verdicts: Any) -> str:
+        return preflight.status([Check("x", verdict, "y") for verdict in verdicts])
+
+    assert of("ok", "warning") == "warning"
+    assert of("warning", "not checked", "ok") == "not checked"
+    assert of("not checked", "failed") == "failed"
+    assert of("ok") == of() == "ok"
+
+
+def test_a_deploy_begins_though_a_source_is_away_for_the_moment() -> None:
+    found = judged({"network": network(hub=REFUSED), "user": ["1000"]})
+    taken = preflight.of_deploy(found)
+    assert one("source hub", found).verdict == "failed"
+    assert one("source hub", taken).verdict == "warning"
+    assert one("sudo", taken).verdict == "failed"
+
+
+def test_the_json_names_every_check_of_every_host() -> None:
+    found = judged()
+    document = json.loads(
+        json.dumps(
+            preflight.as_json(
+                {"gpu-1": ("ok", found, 1.234, ""), "gpu-2": ("unreachable", [], 10, "timed out")}
+            )
+        )
+    )
+    first = document["hosts"]["gpu-1"]
+    assert (first["status"], first["seconds"], first["problem"]) == ("ok", 1.23, "")
+    assert [set(check) for check in first["checks"]] == [
+        {"name", "verdict", "found", "expected", "then"}
+    ] * len(found)
+    assert document["hosts"]["gpu-2"] == {
+        "status": "unreachable",
+        "problem": "timed out",
+        "checks": [],
+        "seconds": 10,
+    }
+
+
+def test_the_table_shows_the_rows_that_are_asked_for() -> None:
+    found = [Check("ports", "failed", "8000 by x", "free", "end it"), Check("umask", "ok", "0022")]
+    head, row = preflight.table(found, ["failed"])
+    assert head.split() == ["verdict", "check", "found", "expected;", "what", "to", "do"]
+    assert row == "failed   ports  8000 by x  free; end it"
+    assert len(preflight.table(found)) == 3
