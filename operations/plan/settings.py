@@ -85,7 +85,7 @@ def _image_without_registry(name: str) -> str:
 
 def _not_root(value: object) -> object:
     if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,8}:[0-9]{1,9}", value):
-        raise ValueError("numbers as uid:gid, and not root's uid 0, such as 1000:1000")
+        raise ValueError("numbers as uid:gid, and not root's uid 0, such as 60600:60600")
     return value
 
 
@@ -166,8 +166,9 @@ class Settings(BaseModel):
     expose: bool = False
     gpu_ids: list[Annotated[int, Field(ge=0, le=1023, strict=True)]] | Literal["all"] = "all"
     tritonserver_arguments: list[ServerOption] = []
-    # who the server is inside its container, as uid:gid; Triton's guide and images have 1000, triton-server
-    server_user: Annotated[str, BeforeValidator(_not_root)] = "1000:1000"
+    # Who the server is, as uid:gid. Not the 1000 of Triton's images: that is opc on Oracle's, who may become root. This
+    # one is nobody's: 60578 to 61183 are unused in https://systemd.io/UIDS-GIDS/
+    server_user: Annotated[str, BeforeValidator(_not_root)] = "60600:60600"
     # processes and threads of the serving container; None: operations.plan.release.PIDS_PER_GPU for each GPU
     pids_limit: Annotated[int, _whole(256, 4194304, "processes and threads")] | None = None
     start_timeout_s: Annotated[int, _whole(10, 7200, "seconds")] = 1800

@@ -88,7 +88,7 @@ def words(serve: str) -> list[str]:
 def test_the_serving_container_can_do_next_to_nothing() -> None:
     said = words(release().files["serve"])
     for option, value in {
-        "--user": "1000:1000",
+        "--user": "60600:60600",
         "--cap-drop": "ALL",
         "--security-opt": "no-new-privileges",
         "--pids-limit": str(PIDS_PER_GPU),

@@ -303,7 +303,7 @@ FOREIGN_ARGUMENTS = Mutation(
 )
 ROOT_SERVES = Mutation(
     # as above: the server is root in its container
-    "cp -p $release/serve /run/serve; sed -i s/1000:1000/0:0/ $release/serve; "
+    "cp -p $release/serve /run/serve; sed -i s/60600:60600/0:0/ $release/serve; "
     f"{UNCHECKED}systemctl restart triton; cp -p /run/serve $release/serve; rm /run/serve",
     "test_every_process_of_the_server_is_nobody_in_particular",
     "service",
