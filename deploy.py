@@ -17,9 +17,11 @@ from operations import (
     front,
     lock,
     model_repository,
+    network,
     packages,
     release,
     rollout,
+    selinux,
     serving_image,
     storage,
     swap,
@@ -38,6 +40,7 @@ if wanted:
     # Host
     storage.grow_root_file_system(release=wanted)
     packages.install_tools(release=wanted)
+    selinux.allow(release=wanted)
     # what may restart docker: at once where nobody is served, else in the host's turn
     rollout.unless_serving(release=wanted, steps=[packages.install_runtime, container_runtime.configure])
 
@@ -55,6 +58,7 @@ if wanted:
         steps=[
             packages.install_runtime,
             container_runtime.configure,
+            network.guard,
             database.run,
             triton_service.install,
             front.install,

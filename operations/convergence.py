@@ -8,7 +8,7 @@ from pyinfra.api.exceptions import PyinfraError
 from operations import host_files, rollout
 from operations.detached import LOST
 from operations.facts.host_state import HostState
-from operations.plan import PlanError, Release, Settings, daemon_json, plan_release
+from operations.plan import PlanError, Release, Settings, daemon_json, firewall, plan_release, selinux
 from operations.plan.difference import Difference, difference
 from operations.plan.observed import Observed
 from operations.plan.packages import CONFLICTING_PACKAGES, PACKAGE_KEYS, check_os, wanted_packages
@@ -69,7 +69,9 @@ def planned() -> tuple[Release, Observed]:
     os_major = check_os(dict(observed.os_release), observed.architecture)
     if observed.gpu_problem:
         raise PlanError("GPUs", observed.gpu_problem, "a working NVIDIA driver")
-    return plan_release(settings, observed.gpus, os_major, profile), observed
+    return plan_release(
+        settings, observed.gpus, os_major, profile, selinux.enabled(observed.selinux)
+    ), observed
 
 
 def _of_host(error: BaseException) -> str:
@@ -85,7 +87,11 @@ def observe(settings: Settings, profile: Profile) -> Observed:
     database = f"{settings.service_name}-database" if isinstance(profile, PlanProfile) else ""
     name = settings.service_name
     units = [
-        f"{unit}.service" for unit in ("docker", name, f"{name}-front", f"{name}-next", f"{name}-database")
+        f"{unit}.service"
+        for unit in (
+            *("docker", name, f"{name}-front", f"{name}-next", f"{name}-database", f"{name}-guard"),
+            "firewalld",
+        )
     ]
     state: Observed = host.get_fact(
         HostState,
@@ -100,12 +106,15 @@ def observe(settings: Settings, profile: Profile) -> Observed:
             host_files.front_unit_path(settings),
             host_files.next_unit_path(settings),
             host_files.front_config_path(settings),
+            host_files.guard_path(settings),
+            host_files.guard_unit_path(settings),
             daemon_json.UNREAD,
             *PACKAGE_KEYS,
         ],
         units=units,
         database=database,
         urls=list(ready_urls(settings, profile).values()),
+        firewall=(firewall.mark(settings.service_name), firewall.needed(settings)),
         _timeout=LOOK_SECONDS,
     )
     return state

@@ -12,9 +12,12 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
 from operations.facts.database import state_command
+from operations.facts.firewall import firewall as read_firewall
+from operations.facts.firewall import firewall_command, guard_command
 from operations.plan.artifacts import DIRECTORIES, artifact_path
 from operations.plan.gpu import QUERY_FIELDS, Gpu, parse_query
 from operations.plan.observed import Container, Observed, RootFileSystem, StoredArtifact
+from operations.plan.selinux import BOOLEANS
 from operations.scripts import host_script
 
 # A source tree's files are not listed in its manifest; a release's are compared by their content.
@@ -31,6 +34,7 @@ class HostState(FactBase[Observed]):
     + service: the serving container's name
     + database: the database's container; empty where the model has none
     + packages, files, units, urls: what to ask for, by name
+    + firewall: our rules' mark, and whether some are wanted
     """
 
     def command(
@@ -42,6 +46,7 @@ class HostState(FactBase[Observed]):
         units: list[str],
         urls: list[str],
         database: str = "",
+        firewall: tuple[str, bool] = ("", False),
     ) -> str:
         return host_script(
             "probe.sh",
@@ -56,6 +61,9 @@ class HostState(FactBase[Observed]):
                 "FILES": "\n".join(files),
                 "UNITS": "\n".join(units),
                 "URLS": "\n".join(urls),
+                "BOOLEANS": "\n".join(BOOLEANS),
+                "GUARD_STATE": guard_command(service),
+                "FIREWALL_STATE": firewall_command(*firewall),
             },
         )
 
@@ -119,6 +127,9 @@ def observed(output: list[str]) -> Observed:
         ready=_tabbed(part["ready"]),
         measurements={name: measured(line) for name, line in _tabbed(part["measurements"]).items()},
         listening=listening_ports(part["listening"]),
+        guard="".join(part["guard"]).strip(),
+        firewall=read_firewall(part["firewall"]),
+        selinux=_tabbed(part["selinux"]),
     )
 
 
@@ -178,6 +189,7 @@ def _container(lines: list[str]) -> Container | None:
         image_id=value["Image"],
         labels=value["Config"]["Labels"] or {},
         sources=frozenset(bind.split(":")[0] for bind in value.get("HostConfig", {}).get("Binds") or ()),
+        networks=frozenset(value.get("NetworkSettings", {}).get("Networks") or ()),
     )
 
 

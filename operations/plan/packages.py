@@ -15,6 +15,8 @@ CONFLICTING_PACKAGES = ("podman", "buildah", "runc")
 DOCKER_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce"
 TOOLKIT_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-nvidia-container-toolkit"
 PACKAGE_KEYS = (DOCKER_KEY, TOOLKIT_KEY)
+# nft, which firewalld brings; semanage, for SELinux: whatever version the distribution has
+NETWORK_PACKAGES: dict[str, str | None] = {"nftables": None, "policycoreutils-python-utils": None}
 SUPPORTED_OS_MAJORS = ("8", "9")
 
 
@@ -31,7 +33,7 @@ def runtime_packages(settings: Settings, os_major: str) -> dict[str, str | None]
 def tool_packages(settings: Settings, os_major: str) -> dict[str, str | None]:
     """The others: no service notices them."""
     front = settings.haproxy_packages if settings.front != "none" else {}
-    return _for_os({**settings.git_packages, **front}, os_major)
+    return _for_os({**settings.git_packages, **front, **NETWORK_PACKAGES}, os_major)
 
 
 def _for_os(packages: Mapping[str, str | None], os_major: str) -> dict[str, str | None]:

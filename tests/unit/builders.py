@@ -104,7 +104,11 @@ def release(
 
 
 # path -> sha256 of the files the tool writes to /etc
-FILE_DIGESTS = {"/etc/yum.repos.d/docker-ce.repo": "1" * 64, "/etc/systemd/system/triton.service": "2" * 64}
+FILE_DIGESTS = {
+    "/etc/yum.repos.d/docker-ce.repo": "1" * 64,
+    "/etc/systemd/system/triton.service": "2" * 64,
+    "/etc/triton-guard.nft": "6" * 64,
+}
 KEY_DIGESTS = dict.fromkeys(PACKAGE_KEYS, "7" * 64)
 RELEASE_DIGESTS = {"serve": "3" * 64, "model_repository/ensemble/config.pbtxt": "4" * 64}
 IMAGE_ID = f"sha256:{'5' * 64}"
@@ -114,7 +118,7 @@ UNIT = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enable
 def daemon_json_text(wanted: Release) -> str:
     """daemon.json as a configured host has it."""
     runtime = {"runtimes": {"nvidia": {"args": [], "path": daemon_json.NVIDIA_RUNTIME}}}
-    return daemon_json.merged("", {**wanted.settings.docker_daemon_settings, **runtime})
+    return daemon_json.merged("", {**wanted.docker_settings, **runtime})
 
 
 def converged(wanted: Release) -> Observed:
@@ -129,7 +133,7 @@ def converged(wanted: Release) -> Observed:
         packages={name: (_installed(version),) for name, version in versions},
         file_digests={**FILE_DIGESTS, **KEY_DIGESTS},
         daemon_json=daemon_json_text(wanted),
-        units={"docker.service": UNIT, "triton.service": UNIT},
+        units={"docker.service": UNIT, "triton.service": UNIT, "triton-guard.service": UNIT},
         images={wanted.image.tag: IMAGE_ID},
         container=Container(
             "f" * 64,
@@ -137,7 +141,9 @@ def converged(wanted: Release) -> Observed:
             "2026-11-21T04:00:00.123456789Z",
             IMAGE_ID,
             {"tritonhost.release": wanted.id, "tritonhost.mounts": " ".join(inodes.values())},
+            networks=frozenset({"triton"}),
         ),
+        guard=FILE_DIGESTS["/etc/triton-guard.nft"],
         artifacts={**stored, ("release", wanted.id): StoredArtifact("release", wanted.id, {})},
         current=wanted.id,
         verdicts={wanted.id: "proven 2026-11-21T04:00:10Z"},

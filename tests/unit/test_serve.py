@@ -109,7 +109,9 @@ def laid_out(tmp_path: Path) -> Path:
     argv = ["docker", "run", "--name", "triton", "--label", f"tritonhost.release={ID}"]
     argv += ["--volume", "$release:/release:ro", "image", "tritonserver", "--x=a b"]
     mounted = [str(tmp_path / "an engine"), str(tmp_path / "weights")]
-    (directory / "serve").write_text(serve_script("triton", argv, mounted), encoding="utf-8")
+    (directory / "serve").write_text(
+        serve_script("triton", argv, mounted, "triton", "triton0"), encoding="utf-8"
+    )
     (tmp_path / "current").symlink_to("releases/0123456789abcdef")
     return directory
 
@@ -167,13 +169,15 @@ def test_a_planned_release_s_scripts_are_valid_shell(name: str) -> None:
 
 def test_an_argument_is_not_run_by_the_shell(docker: Stubs, tmp_path: Path) -> None:
     argument = "--log-format=$(touch\t/nowhere)'\"`x`".replace("\t", "${IFS}")
-    script = serve_script("triton", ["docker", "run", "image", argument], [])
+    script = serve_script("triton", ["docker", "run", "image", argument], [], "triton", "triton0")
     (tmp_path / "state").mkdir(exist_ok=True)
     docker.run(script, STATE=str(tmp_path / "state"))
     assert docker.calls[-1].endswith(f"image {argument}")
 
 
 def test_what_only_begins_like_a_variable_of_the_script_stays_as_it_is(docker: Stubs, tmp_path: Path) -> None:
-    script = serve_script("triton", ["docker", "run", "image", "--log-file=$identity"], [])
+    script = serve_script(
+        "triton", ["docker", "run", "image", "--log-file=$identity"], [], "triton", "triton0"
+    )
     docker.run(script, STATE=str(tmp_path / "state"))
     assert docker.calls[-1].endswith("image --log-file=$identity")
