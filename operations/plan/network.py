@@ -69,8 +69,12 @@ def without_overlaps(networks: Iterable[ipaddress.IPv4Network]) -> tuple[str, ..
 
 
 def network(service: str) -> str:
-    """The server's own docker network; a release's server beside the one that serves is on it too."""
-    return service
+    """
+    The server's own docker network; a release's server beside the one that serves is on it too.
+
+    Not called as the container is: `docker inspect NAME` takes whatever is called so for an answer.
+    """
+    return f"{service}-network"
 
 
 def bridge(service: str) -> str:

@@ -141,7 +141,7 @@ def converged(wanted: Release) -> Observed:
             "2026-11-21T04:00:00.123456789Z",
             IMAGE_ID,
             {"tritonhost.release": wanted.id, "tritonhost.mounts": " ".join(inodes.values())},
-            networks=frozenset({"triton"}),
+            networks=frozenset({"triton-network"}),
         ),
         guard=FILE_DIGESTS["/etc/triton-guard.nft"],
         artifacts={**stored, ("release", wanted.id): StoredArtifact("release", wanted.id, {})},

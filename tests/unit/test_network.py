@@ -19,7 +19,8 @@ from operations.plan.difference import difference
 from operations.plan.firewall import Firewall
 from operations.plan.observed import Observed
 from operations.plan.release import Release
-from tests.unit.builders import FILE_DIGESTS, converged, release
+from operations.scripts import host_script
+from tests.unit.builders import FILE_DIGESTS, UNIT, converged, release
 from tests.unit.stubs import Stubs
 
 CAPTURES = Path(__file__).parent / "captures"
@@ -117,9 +118,7 @@ def test_nft_takes_the_rules_twice_and_the_record_tells_when_they_are_changed(
     (tmp_path / "rules").write_text(rules(**data), encoding="utf-8")
     record, table = str(tmp_path / "record"), network.table(service)
     look = guard_command(service).replace(network.record(service), record)
-    remember = (
-        f"{{ sha256sum <{tmp_path}/rules; nft --stateless list table inet {table}; }} | cat >{record}"
-    )
+    remember = f"{{ sha256sum <{tmp_path}/rules; nft --stateless list table inet {table}; }} | cat >{record}"
     script = (
         f"set -e; nft -f {tmp_path}/rules; nft -f {tmp_path}/rules; {remember}; {look}; "
         f"nft add rule inet {table} from_server accept; {look}; nft delete table inet {table}; {look}"
@@ -140,7 +139,7 @@ def test_rules_that_were_never_loaded_have_no_digest(stubs: Stubs) -> None:
 
 
 WANTED = release(FRONTED)
-HOST = converged(WANTED)
+HOST = replace(converged(WANTED), units={**converged(WANTED).units, "triton-front.service": UNIT})
 
 
 def rows(wanted: Release, observed: Observed) -> list[tuple[str, str, str]]:
@@ -162,10 +161,10 @@ def test_a_container_on_another_network_beside_its_own_is_a_difference() -> None
     wanted = release()
     host = converged(wanted)
     assert host.container is not None
-    both = replace(host, container=replace(host.container, networks=frozenset({"bridge", "triton"})))
-    assert rows(wanted, both) == [("networks", "bridge, triton", "triton alone")]
+    both = replace(host, container=replace(host.container, networks=frozenset({"bridge", "triton-network"})))
+    assert rows(wanted, both) == [("networks", "bridge, triton-network", "triton-network alone")]
     none = replace(host, container=replace(host.container, networks=frozenset()))
-    assert rows(wanted, none) == [("networks", "none", "triton alone")]
+    assert rows(wanted, none) == [("networks", "none", "triton-network alone")]
 
 
 # --- firewalld
@@ -195,9 +194,7 @@ def test_only_a_front_that_is_reached_over_the_network_needs_firewalld() -> None
 )
 def test_rules_belong_into_the_zone_of_the_address(address: str, zones: set[str]) -> None:
     wanted = release({**FRONTED, "bind_address": address, "expose": True})
-    host = Firewall(
-        True, "public", {"10.0.0.11": "internal", "10.0.0.12": "public", "172.17.0.1": "docker"}
-    )
+    host = Firewall(True, "public", {"10.0.0.11": "internal", "10.0.0.12": "public", "172.17.0.1": "docker"})
     found = firewall.wanted(wanted.settings, wanted.ports, host)
     assert {zone for _, zone, _ in found} == zones
     assert {scope for scope, _, _ in found} == {"runtime", "permanent"}
@@ -228,8 +225,69 @@ def test_what_firewalld_prints_is_read() -> None:
     found = read_firewall((CAPTURES / "firewalld.txt").read_text("utf-8").splitlines())
     assert found.running
     assert found.default == "public"
-    assert found.zones == {"10.65.0.11": "public", "172.17.0.1": "docker"}
+    assert found.zones == {"10.65.0.11": "public", "172.17.0.1": "docker", "172.18.0.1": "docker"}
     assert ("runtime", "public", RULE) in found.rules
     assert ("permanent", "public", FOREIGN) in found.rules
     assert read_firewall([]) == Firewall()
     assert read_firewall(["\x1frunning"]) == Firewall(True)
+
+
+# --- the scripts
+
+
+def load(stubs: Stubs, tmp_path: Path, active: bool) -> Any:
+    stubs.add("systemctl", f'[ "$1" != is-active ] || exit {0 if active else 3}')
+    script = host_script(
+        "load_guard.sh", {"FILE": str(tmp_path / "guard.nft"), "UNIT": "triton-guard.service"}
+    )
+    return stubs.run(script, stdin="rules\n")
+
+
+def test_rules_are_checked_then_in_place_and_a_guard_at_work_is_reloaded(
+    stubs: Stubs, tmp_path: Path
+) -> None:
+    stubs.add("nft", "exit 0")
+    assert load(stubs, tmp_path, active=True).returncode == 0
+    assert (tmp_path / "guard.nft").read_text("utf-8") == "rules\n"
+    # never restarted: the server requires it
+    assert stubs.calls == [
+        f"nft --check --file {tmp_path}/.guard.nft.new",
+        "systemctl enable --quiet triton-guard.service",
+        "systemctl is-active --quiet triton-guard.service",
+        "systemctl reload triton-guard.service",
+    ]
+
+
+def test_a_guard_that_does_not_run_is_started(stubs: Stubs, tmp_path: Path) -> None:
+    stubs.add("nft", "exit 0")
+    assert load(stubs, tmp_path, active=False).returncode == 0
+    assert stubs.calls[-1] == "systemctl start triton-guard.service"
+
+
+def test_rules_that_nft_refuses_never_reach_their_place(stubs: Stubs, tmp_path: Path) -> None:
+    (tmp_path / "guard.nft").write_text("old\n", encoding="utf-8")
+    stubs.add("nft", "echo 'guard.nft:3:5-9: Error: syntax error' >&2; echo more >&2; exit 1")
+    done = load(stubs, tmp_path, active=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"guard: nft refuses {tmp_path}/guard.nft: guard.nft:3:5-9: Error: syntax error; what was loaded was left "
+        "as it is\n"
+    )
+    assert (tmp_path / "guard.nft").read_text("utf-8") == "old\n"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert not [call for call in stubs.calls if call.startswith("systemctl")]
+
+
+@pytest.mark.parametrize(
+    ("ask", "zone", "asked"), [("yes", "", True), ("", "", False), ("", '<rule priority="-1">', True)]
+)
+def test_firewalld_is_only_asked_where_rules_are_wanted_or_left(
+    stubs: Stubs, tmp_path: Path, ask: str, zone: str, asked: bool
+) -> None:
+    for name in ("systemctl", "ip", "firewall-cmd"):
+        stubs.add(name, "exit 0")
+    (tmp_path / "public.xml").write_text(zone, encoding="utf-8")
+    script = host_script("firewall_state.sh", {"MARK": 'priority="-1"', "ASK": ask})
+    done = stubs.run(script.replace("/etc/firewalld/zones", str(tmp_path)))
+    assert done.stdout.startswith("\x1frunning\n")
+    assert ("firewall-cmd --list-all-zones" in stubs.calls) is asked

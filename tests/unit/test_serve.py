@@ -17,6 +17,11 @@ case $1 in
         [ -e "$STATE/$name" ] || { echo "No such object: $name" >&2; exit 1; }
         case "$*" in *State.Running*) echo true ;; *) cat "$STATE/$name" ;; esac ;;
     rm) rm "$STATE/$3" ;;
+    network)
+        case $2 in
+            inspect) cat "$STATE/triton-network" 2>/dev/null || exit 1 ;;
+            create) echo "triton0 triton-network" >"$STATE/triton-network" ;;
+        esac ;;
 esac
 """
 
@@ -24,6 +29,7 @@ esac
 @pytest.fixture
 def docker(stubs: Stubs, tmp_path: Path) -> Stubs:
     (tmp_path / "state").mkdir()
+    (tmp_path / "state/triton-network").write_text("triton0 triton-network\n", encoding="utf-8")
     stubs.add("docker", DOCKER)
     return stubs
 
@@ -110,7 +116,7 @@ def laid_out(tmp_path: Path) -> Path:
     argv += ["--volume", "$release:/release:ro", "image", "tritonserver", "--x=a b"]
     mounted = [str(tmp_path / "an engine"), str(tmp_path / "weights")]
     (directory / "serve").write_text(
-        serve_script("triton", argv, mounted, "triton", "triton0"), encoding="utf-8"
+        serve_script("triton", argv, mounted, "triton-network", "triton0"), encoding="utf-8"
     )
     (tmp_path / "current").symlink_to("releases/0123456789abcdef")
     return directory
@@ -134,7 +140,7 @@ def test_serve_runs_the_container_of_the_release_it_lies_in(
 def test_an_old_container_of_ours_is_removed_first(docker: Stubs, laid_out: Path, tmp_path: Path) -> None:
     container(tmp_path, "fedcba9876543210")
     assert serve(docker, tmp_path).returncode == 0
-    assert [call.split()[1] for call in docker.calls] == ["inspect", "inspect", "rm", "run"]
+    assert [call.split()[1] for call in docker.calls] == ["inspect", "inspect", "rm", "network", "run"]
 
 
 @pytest.mark.parametrize("label", ["", "<no value>"])
@@ -147,6 +153,30 @@ def test_a_foreign_container_of_that_name_is_refused_and_left(
     assert "a container called triton exists that is not ours" in done.stderr
     assert (tmp_path / "state/triton").exists()
     assert {call.split()[1] for call in docker.calls} == {"inspect"}
+
+
+def test_the_network_is_made_once_with_the_name_that_the_guard_knows(
+    docker: Stubs, laid_out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "state/triton-network").unlink()
+    for _ in range(2):
+        assert serve(docker, tmp_path).returncode == 0
+    assert [call for call in docker.calls if call.startswith("docker network create")] == [
+        "docker network create --driver bridge --opt com.docker.network.bridge.name=triton0 "
+        "--label tritonhost.network=triton-network triton-network"
+    ]
+
+
+@pytest.mark.parametrize("found", [" ", "br-1234 ", "triton0 ", "triton1 triton-network"])
+def test_a_network_of_that_name_that_is_not_ours_is_refused_and_left(
+    docker: Stubs, laid_out: Path, tmp_path: Path, found: str
+) -> None:
+    # the guard would not know its interface
+    (tmp_path / "state/triton-network").write_text(f"{found}\n", encoding="utf-8")
+    done = serve(docker, tmp_path)
+    assert done.returncode == 64
+    assert "a docker network called triton-network exists that is not ours" in done.stderr
+    assert not [call for call in docker.calls if " run " in call or " create " in call]
 
 
 def test_a_served_directory_that_is_gone_is_not_made_by_docker(
@@ -169,7 +199,7 @@ def test_a_planned_release_s_scripts_are_valid_shell(name: str) -> None:
 
 def test_an_argument_is_not_run_by_the_shell(docker: Stubs, tmp_path: Path) -> None:
     argument = "--log-format=$(touch\t/nowhere)'\"`x`".replace("\t", "${IFS}")
-    script = serve_script("triton", ["docker", "run", "image", argument], [], "triton", "triton0")
+    script = serve_script("triton", ["docker", "run", "image", argument], [], "triton-network", "triton0")
     (tmp_path / "state").mkdir(exist_ok=True)
     docker.run(script, STATE=str(tmp_path / "state"))
     assert docker.calls[-1].endswith(f"image {argument}")

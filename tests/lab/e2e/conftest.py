@@ -25,6 +25,7 @@ ORDER = (
     "test_killed_client",
     "test_failing_upgrade",
     "test_gated_model",
+    "test_network",
     "test_reboot",
 )
 HERE = Path(__file__).parent

@@ -254,7 +254,7 @@ ENGINE_REPLACED = Mutation(
 )
 SERVER_CUT_OFF = Mutation(
     # it runs, its unit is active, and nobody reaches it
-    "docker network disconnect bridge triton",
+    "docker network disconnect triton-network triton",
     "test_models_are_ready",
     "service",
     "ensemble ready",
