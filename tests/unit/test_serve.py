@@ -207,7 +207,7 @@ def test_an_argument_is_not_run_by_the_shell(docker: Stubs, tmp_path: Path) -> N
 
 def test_what_only_begins_like_a_variable_of_the_script_stays_as_it_is(docker: Stubs, tmp_path: Path) -> None:
     script = serve_script(
-        "triton", ["docker", "run", "image", "--log-file=$identity"], [], "triton", "triton0"
+        "triton", ["docker", "run", "image", "--log-file=$identity"], [], "triton-network", "triton0"
     )
     docker.run(script, STATE=str(tmp_path / "state"))
     assert docker.calls[-1].endswith("image --log-file=$identity")
