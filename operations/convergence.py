@@ -88,10 +88,7 @@ def observe(settings: Settings, profile: Profile) -> Observed:
     name = settings.service_name
     units = [
         f"{unit}.service"
-        for unit in (
-            *("docker", name, f"{name}-front", f"{name}-next", f"{name}-database", f"{name}-guard"),
-            "firewalld",
-        )
+        for unit in ("docker", name, *(f"{name}-{part}" for part in ("front", "next", "database", "guard")))
     ]
     state: Observed = host.get_fact(
         HostState,

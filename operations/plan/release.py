@@ -306,8 +306,8 @@ class Release:
         )
         if self.database and self.database.level:
             socket += ["--security-opt", f"label=level:{self.database.level}"]
-        # Nobody is asked for names where nothing can be reached: docker's own resolver asks in the host's name if the host's
-        # is on its loopback, and a question can carry data out.
+        # docker's resolver asks the host's name servers from the host's own network, past the guard, and a question can carry
+        # data out; servers that were named here are asked from the container's (moby, TransformForIntNS in resolvconf.go).
         names = [] if self.settings.egress else ["--dns", LOOPBACK]
         return [
             *published,

@@ -181,4 +181,5 @@ def test_only_declared_ports_answer_and_only_declared_sources(
     site.converge()
     with listeners(site):
         assert exposure(site) == {friend: [22], stranger: [22]}
-    assert site.root("firewall-cmd --list-rich-rules; firewall-cmd --permanent --list-rich-rules") == ""
+    listed = "firewall-cmd --zone=public --list-rich-rules"
+    assert site.root(f"{listed}; {listed} --permanent") == ""
