@@ -199,7 +199,9 @@ def test_what_people_search_for_is_found(words: str) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    documents = {PROJECT / "docs" / name for name in ("models.md", "operations.md", "troubleshooting.md")}
+    documents = {
+        PROJECT / "docs" / name for name in ("models.md", "network.md", "operations.md", "troubleshooting.md")
+    }
     anchors = {}
     for document in documents:
         headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
