@@ -15,9 +15,11 @@ from operations import (
     front,
     lock,
     model_repository,
+    network,
     packages,
     release,
     rollout,
+    selinux,
     serving_image,
     storage,
     swap,
@@ -35,6 +37,7 @@ if wanted:
     storage.grow_root_file_system(release=wanted)
     packages.install_tools(release=wanted)
     storage.mount_local_disks(release=wanted)
+    selinux.allow(release=wanted)
     # what may restart docker: at once where nobody is served, else in the host's turn
     rollout.unless_serving(release=wanted, steps=[packages.install_runtime, container_runtime.configure])
 
@@ -52,6 +55,7 @@ if wanted:
         steps=[
             packages.install_runtime,
             container_runtime.configure,
+            network.guard,
             database.run,
             triton_service.install,
             front.install,

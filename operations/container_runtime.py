@@ -21,7 +21,7 @@ from operations.scripts import host_script
 @deploy("Container runtime")
 def configure(release: Release) -> None:
     """The docker engine runs, at boot too, and knows NVIDIA's runtime."""
-    configured(name="Configure docker", settings=release.settings.docker_daemon_settings)
+    configured(name="Configure docker", settings=release.docker_settings)
     systemd.service(name="Enable and start docker", service="docker.service", running=True, enabled=True)
 
 

@@ -11,7 +11,7 @@ from pyinfra.api.exceptions import PyinfraError
 from operations import host_files, host_health, rollout
 from operations.detached import LOST
 from operations.facts.host_state import HostState
-from operations.plan import PlanError, Release, Settings, daemon_json, plan_release
+from operations.plan import PlanError, Release, Settings, daemon_json, firewall, plan_release, selinux
 from operations.plan.difference import Difference, difference
 from operations.plan.disks import root_growth
 from operations.plan.local_disks import check_data_root, local_plan
@@ -91,7 +91,7 @@ def planned_for(settings: Settings, profile: Profile, observed: Observed) -> Rel
     local_plan(settings, observed.data_root, observed.local)
     if observed.gpu_problem:
         raise PlanError("GPUs", observed.gpu_problem, "a working NVIDIA driver")
-    return plan_release(settings, observed.gpus, os_major, profile)
+    return plan_release(settings, observed.gpus, os_major, profile, selinux.enabled(observed.selinux))
 
 
 def _of_host(error: BaseException) -> str:
@@ -107,7 +107,8 @@ def observe(settings: Settings, profile: Profile) -> Observed:
     database = f"{settings.service_name}-database" if isinstance(profile, PlanProfile) else ""
     name = settings.service_name
     units = [
-        f"{unit}.service" for unit in ("docker", name, f"{name}-front", f"{name}-next", f"{name}-database")
+        f"{unit}.service"
+        for unit in ("docker", name, *(f"{name}-{part}" for part in ("front", "next", "database", "guard")))
     ]
     state: Observed = host.get_fact(
         HostState,
@@ -123,6 +124,8 @@ def observe(settings: Settings, profile: Profile) -> Observed:
             host_files.front_unit_path(settings),
             host_files.next_unit_path(settings),
             host_files.front_config_path(settings),
+            host_files.guard_path(settings),
+            host_files.guard_unit_path(settings),
             daemon_json.UNREAD,
             *PACKAGE_KEYS,
         ],
@@ -130,6 +133,7 @@ def observe(settings: Settings, profile: Profile) -> Observed:
         database=database,
         local_disks=settings.local_disks != "none",
         urls=list(ready_urls(settings, profile).values()),
+        firewall=(firewall.mark(settings.service_name), firewall.needed(settings)),
         _timeout=LOOK_SECONDS,
     )
     return state

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from operations.plan import commands
+from operations.plan import commands, network
 from operations.plan.local_disks import SENTINEL
 from operations.plan.packages import DOCKER_KEY, TOOLKIT_KEY, for_os, system_repository_id, toolkit_url
 from operations.plan.release import LOOPBACK, Release, Server
@@ -76,6 +76,16 @@ def _mount_guard(settings: Settings) -> str:
     return f"ExecStartPre=/bin/sh -c '{test}'"
 
 
+def guard_path(settings: Settings) -> str:
+    """Where the rules are that say who may reach the server, and whom it may reach."""
+    return f"/etc/{settings.service_name}-guard.nft"
+
+
+def guard_unit_path(settings: Settings) -> str:
+    """Where the unit is that loads them."""
+    return f"/etc/systemd/system/{network.unit(settings.service_name)}"
+
+
 def rendered(release: Release) -> dict[str, str]:
     """Every such file as it should be: path -> text."""
     settings, os_major, database = release.settings, release.os_major, release.database
@@ -121,6 +131,12 @@ def rendered(release: Release) -> dict[str, str]:
         path = unit_path(settings) if server.link == "current" else next_unit_path(settings)
         template = _environment().get_template("triton.service.j2")
         files[path] = template.render(settings=settings, server=server, guard=_mount_guard(settings))
+    files[guard_path(settings)] = _environment().get_template("guard.nft.j2").render(guard=release.guard)
+    files[guard_unit_path(settings)] = (
+        _environment()
+        .get_template("guard.service.j2")
+        .render(guard=release.guard, file=guard_path(settings), remember=_remember(settings))
+    )
     if release.fronted:
         files[front_config_path(settings)] = front_config(release, release.servers[0])
         files[front_unit_path(settings)] = (
@@ -129,6 +145,18 @@ def rendered(release: Release) -> dict[str, str]:
             .render(settings=settings, configuration=front_config_path(settings))
         )
     return files
+
+
+def _remember(settings: Settings) -> str:
+    """
+    Shell words that write down what was loaded: the file's digest, then the table as the kernel lists it.
+
+    The kernel's own list, because nft writes rules in other words than they were given. By way of a pipe: SELinux lets nft
+    write to no file of /run.
+    """
+    service = settings.service_name
+    listed = f"nft --stateless list table inet {network.table(service)}"
+    return f"{{ sha256sum <{guard_path(settings)}; {listed}; }} | cat >{network.record(service)}"
 
 
 def front_config(release: Release, first: Server) -> str:

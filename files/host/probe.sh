@@ -1,7 +1,7 @@
 # Reads everything a release cares about, in one round trip, and changes nothing.
 #
 # Input, as shell variables set in front of this text: DATA_ROOT SERVICE GPU_FIELDS DATABASE_STATE (a
-# command, or empty) MOUNT_UNIT (of the local disks, or empty), the functions of disks.sh, and the lists PACKAGES FILES UNITS URLS, and SEALED and MEASURED (directories under the data root),
+# command, or empty; so are GUARD_STATE and FIREWALL_STATE) MOUNT_UNIT (of the local disks, or empty), the functions of disks.sh, and the lists PACKAGES FILES UNITS URLS BOOLEANS, and SEALED and MEASURED (directories under the data root),
 # one word each line. Output: sections, each a line of the ASCII record separator and the section's
 # name, then the untouched output of the tool that was asked; operations/facts/host_state.py reads them. Raw tool
 # output rather than JSON made here: a shell cannot quote it safely, and captured output tests the reader.
@@ -112,6 +112,23 @@ section ready
 [ -n "$URLS" ] && has curl && for url in $URLS; do
     printf '%s\t%s\n' "$url" "$(curl --silent --max-time 3 --output /dev/null --write-out '%{http_code}' "$url" 2>/dev/null)"
 done
+
+section guard
+sh -c "$GUARD_STATE" </dev/null 2>/dev/null
+section firewall
+sh -c "$FIREWALL_STATE" </dev/null 2>/dev/null
+
+section selinux
+if [ -e /sys/fs/selinux/enforce ]; then
+    printf 'enforce\t%s\n' "$(cat /sys/fs/selinux/enforce)"
+    for boolean in $BOOLEANS; do
+        # "1 1": as it is, and as it will be when a transaction is committed
+        [ ! -e "/sys/fs/selinux/booleans/$boolean" ] ||
+            printf 'boolean:%s\t%s\n' "$boolean" "$(cut -c 1 "/sys/fs/selinux/booleans/$boolean")"
+    done
+    has matchpathcon && printf 'rule\t%s\n' "$(matchpathcon -n "$DATA_ROOT" 2>/dev/null)"
+    [ ! -e "$DATA_ROOT" ] || printf 'label\t%s\n' "$(stat -c %C "$DATA_ROOT" 2>/dev/null)"
+fi
 
 section end
 exit 0

@@ -16,6 +16,8 @@ systemctl reset-failed "$UNIT.service" 2>/dev/null
 rm -rf "$directory"
 mkdir -p "$directory" || exit 1
 base64 -d | tar -xzf - -C "$directory" || exit 1
+# containers mount it: SELinux's own rule for the directory, where there is SELinux (operations/plan/selinux.py)
+[ ! -e /sys/fs/selinux/enforce ] || restorecon -R "$directory" 2>/dev/null || :
 journalctl --quiet --no-pager --lines=1 --output=cat --show-cursor | sed -n 's/^-- cursor: /cursor: /p'
 systemd-run --quiet --unit="$UNIT" --property=ExecStopPost="/bin/rm -rf $directory" \
     --property=KillMode=mixed --property=TimeoutStopSec=20 /bin/sh "$directory/work.sh" || exit 1

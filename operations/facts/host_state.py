@@ -12,11 +12,14 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
 from operations.facts.database import state_command
+from operations.facts.firewall import firewall as read_firewall
+from operations.facts.firewall import firewall_command, guard_command
 from operations.plan.artifacts import DIRECTORIES, artifact_path
 from operations.plan.disks import root_file_system
 from operations.plan.gpu import QUERY_FIELDS, Gpu, parse_query
 from operations.plan.local_disks import data_root, local_disks, mount_unit
 from operations.plan.observed import Container, Observed, StoredArtifact
+from operations.plan.selinux import BOOLEANS
 from operations.scripts import host_functions, host_script
 
 # A source tree's files are not listed in its manifest; a release's are compared by their content.
@@ -34,6 +37,7 @@ class HostState(FactBase[Observed]):
     + database: the database's container; empty where the model has none
     + local_disks: whether the host's local disks are looked at
     + packages, files, units, urls: what to ask for, by name
+    + firewall: our rules' mark, and whether some are wanted
     """
 
     def command(
@@ -46,6 +50,7 @@ class HostState(FactBase[Observed]):
         urls: list[str],
         database: str = "",
         local_disks: bool = False,
+        firewall: tuple[str, bool] = ("", False),
     ) -> str:
         return host_script(
             "probe.sh",
@@ -61,6 +66,9 @@ class HostState(FactBase[Observed]):
                 "UNITS": "\n".join(units),
                 "URLS": "\n".join(urls),
                 "MOUNT_UNIT": mount_unit(data_root) if local_disks else "",
+                "BOOLEANS": "\n".join(BOOLEANS),
+                "GUARD_STATE": guard_command(service),
+                "FIREWALL_STATE": firewall_command(*firewall),
             },
             functions=host_functions("disks.sh"),
         )
@@ -129,6 +137,9 @@ def observed(output: list[str]) -> Observed:
         ready=_tabbed(part["ready"]),
         measurements={name: measured(line) for name, line in _tabbed(part["measurements"]).items()},
         listening=listening_ports(part["listening"]),
+        guard="".join(part["guard"]).strip(),
+        firewall=read_firewall(part["firewall"]),
+        selinux=_tabbed(part["selinux"]),
     )
 
 
@@ -193,6 +204,7 @@ def _container(lines: list[str]) -> Container | None:
         image_id=value["Image"],
         labels=value["Config"]["Labels"] or {},
         sources=frozenset(bind.split(":")[0] for bind in value.get("HostConfig", {}).get("Binds") or ()),
+        networks=frozenset(value.get("NetworkSettings", {}).get("Networks") or ()),
     )
 
 

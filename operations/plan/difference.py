@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from operations.plan import daemon_json
+from operations.plan import daemon_json, firewall, network, selinux
 from operations.plan.artifacts import Artifact
 from operations.plan.disks import root_growth
 from operations.plan.errors import PlanError
@@ -88,8 +88,8 @@ def _container_runtime(release: Release, observed: Observed, _: Mapping[str, str
         return
     if not daemon_json.has_nvidia_runtime(settings):
         yield "container runtime", "nvidia runtime in daemon.json", "absent", daemon_json.NVIDIA_RUNTIME
-    for key in daemon_json.missing(settings, release.settings.docker_daemon_settings):
-        wanted = release.settings.docker_daemon_settings[key]
+    for key in daemon_json.missing(settings, release.docker_settings):
+        wanted = release.docker_settings[key]
         yield "container runtime", f"{key} in daemon.json", str(settings.get(key, "absent")), str(wanted)
     if daemon_json.UNREAD in observed.file_digests:
         yield (
@@ -99,6 +99,36 @@ def _container_runtime(release: Release, observed: Observed, _: Mapping[str, str
             "read by docker",
         )
     yield from _unit("container runtime", "docker.service", observed)
+
+
+def _selinux(release: Release, observed: Observed, _: Mapping[str, str]) -> Rows:
+    found = observed.selinux
+    if not release.selinux:
+        return
+    for name in selinux.missing_booleans(release.settings, found):
+        yield "selinux", name, "off", "on"
+    for key, what in (("rule", "rule for"), ("label", "label of")):
+        if key in found and selinux.type_of(found[key]) != selinux.TYPE:
+            yield "selinux", f"{what} {release.data_root}", found[key], selinux.TYPE
+
+
+def _network(release: Release, observed: Observed, digests: Mapping[str, str]) -> Rows:
+    guard = release.guard
+    for path, digest in digests.items():
+        if path.endswith("-guard.nft"):
+            yield from _file("network", path, digest, observed)
+            if observed.guard != digest:
+                found = (
+                    _digest(observed.guard) if observed.guard != "changed" else "changed since it was loaded"
+                )
+                yield "network", f"nftables table {guard.table}", found, f"{path}, loaded"
+    yield from _unit("network", guard.unit, observed)
+    ours = firewall.ours(release.settings, observed.firewall)
+    wanted = firewall.wanted(release.settings, release.ports, observed.firewall)
+    for scope, zone, rule in sorted(wanted - ours):
+        yield "network", f"firewalld, {scope}, {zone}", "absent", rule
+    for scope, zone, rule in sorted(ours - wanted):
+        yield "network", f"firewalld, {scope}, {zone}", rule, "absent"
 
 
 def _artifacts(release: Release, observed: Observed, _: Mapping[str, str]) -> Rows:
@@ -206,6 +236,10 @@ def running_problems(release: Release, observed: Observed) -> Rows:
     image = observed.image_records.get(release.image.key)
     if image and container.image_id != image:
         yield "service", "running image", container.image_id, image
+    alone = network.network(release.settings.service_name)
+    if container.networks != {alone}:
+        # on any other one the guard would not know its packets
+        yield "service", "networks", ", ".join(sorted(container.networks)) or "none", f"{alone} alone"
     directories = (release.path, *release.mounts)
     inodes = " ".join(observed.inodes.get(path, "?") for path in directories)
     if "?" not in inodes and container.labels.get("tritonhost.mounts") != inodes:
@@ -265,4 +299,6 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-_STAGES = (_storage, _packages, _container_runtime, _artifacts, _release, _database, _service)
+_STAGES = (
+    *(_storage, _packages, _selinux, _container_runtime, _artifacts, _release, _network, _database, _service),
+)

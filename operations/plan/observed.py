@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from operations.plan.firewall import Firewall
 from operations.plan.gpu import Gpu
 
 
@@ -28,6 +29,7 @@ class Container:
     image_id: str
     labels: Mapping[str, str]
     sources: frozenset[str] = frozenset()  # the host's paths that are mounted into it
+    networks: frozenset[str] = frozenset()  # docker's, by name
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,10 @@ class Observed:
     gpu_problem: str = ""
     database: Mapping[str, str] = field(default_factory=dict)  # version -> number, vectors:<encoder> -> count
     ready: Mapping[str, str] = field(default_factory=dict)  # url -> HTTP status
+    guard: str = ""  # digest of the nftables rules that are loaded; `changed` where others are
+    firewall: Firewall = field(default_factory=Firewall)
+    # enforce -> 0 or 1, boolean:<name> -> 0 or 1, and the data root's context: rule (the policy's), label (its own)
+    selinux: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def serving(self) -> str:

@@ -17,6 +17,8 @@ CONFLICTING_PACKAGES = ("podman", "buildah", "runc")
 DOCKER_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce"
 TOOLKIT_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-nvidia-container-toolkit"
 PACKAGE_KEYS = (DOCKER_KEY, TOOLKIT_KEY)
+# nft, which firewalld brings; semanage, for SELinux: whatever version the distribution has
+NETWORK_PACKAGES: dict[str, str | None] = {"nftables": None, "policycoreutils-python-utils": None}
 # containerd.io requires it, and on Oracle Linux 8 it is a package of a module: that it can be had is known before podman
 # is removed. https://github.com/geerlingguy/ansible-role-docker/blob/master/tasks/setup-RedHat.yml
 SELINUX_POLICY = "container-selinux"
@@ -99,7 +101,7 @@ def tool_packages(settings: Settings, os_major: str) -> dict[str, str | None]:
     front = settings.haproxy_packages if settings.front != "none" else {}
     disks: dict[str, str | None] = {"mdadm": None, "xfsprogs": None} if settings.local_disks != "none" else {}
     of_dnf = {LOCK_PLUGIN: None} if settings.version_lock else {}
-    own = {SELINUX_POLICY: None, **of_dnf}
+    own = {SELINUX_POLICY: None, **NETWORK_PACKAGES, **of_dnf}
     return _for_os({**own, **settings.git_packages, **front, **disks, **settings.extra_packages}, os_major)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from operations.plan import commands, own_models, packages, recipes, serve, server_flags
+from operations.plan import commands, network, own_models, packages, recipes, serve, server_flags
 from operations.plan.artifacts import Artifact, ServingImage, Step, artifact_path, partial_path
 from operations.plan.capacity import check_capacity
 from operations.plan.documents import check_seed
@@ -18,6 +18,7 @@ from operations.plan.keys import Inputs, key_of
 from operations.plan.model_repository import check_parameters
 from operations.plan.profile_tables import Value
 from operations.plan.profiles import EngineProfile, LlmApiProfile, PlanProfile, Profile, load_profile
+from operations.plan.selinux import level
 from operations.plan.settings import Settings
 from operations.plan.support_matrix import StackRelease, stack_release, template_root
 
@@ -70,11 +71,15 @@ class Database:
     migrations: dict[int, str]
     seed: str  # JSON lines: the profile's own documents
     encoders: dict[str, str]  # output of the searching model -> what its vectors are stored under
+    level: str = ""  # of SELinux, which its container shares with the server's; empty without SELinux
 
     @property
     def key(self) -> str:
         """What its container is made from: another one is started anew."""
-        return key_of({"image": self.image.key, "directory": self.directory, "shm_size": self.shm_size})
+        level = {"level": self.level} if self.level else {}
+        return key_of(
+            {"image": self.image.key, "directory": self.directory, "shm_size": self.shm_size, **level}
+        )
 
     @property
     def socket(self) -> str:
@@ -96,6 +101,7 @@ class Release:
     ports: tuple[int, int, int]
     parameters: dict[str, Value]
     warnings: tuple[str, ...] = ()
+    selinux: bool = False  # the host has it, and the inventory lets docker use it
 
     @property
     def source(self) -> Artifact | None:
@@ -197,6 +203,17 @@ class Release:
         return f"{self.source.path}/tree/{root}"
 
     @property
+    def docker_settings(self) -> dict[str, Any]:
+        """What daemon.json has to say: the inventory's keys, and on a host with SELinux that containers are confined."""
+        own = {"selinux-enabled": True} if self.selinux else {}
+        return {**own, **self.settings.docker_daemon_settings}
+
+    @property
+    def guard(self) -> network.Guard:
+        """Who may reach the server, and whom it may reach."""
+        return network.guard(self.settings, self.ports)
+
+    @property
     def fronted(self) -> bool:
         """Whether people reach the servers through a front."""
         return self.settings.front != "none"
@@ -240,7 +257,7 @@ class Release:
                 ),
                 name=server.service,
                 gpus=recipes.gpu_selection(self.settings),
-                network="bridge",
+                network=network.network(self.settings.service_name),
                 mounts={"$release": commands.RELEASE, **self.mounts},
                 options=self._container_options(server),
                 # whatever caches something does it under the one place that can be written
@@ -253,6 +270,8 @@ class Release:
             ),
             mounted=list(self.mounts),
             image=(self.image.tag, self.image.record(self.data_root)),
+            network=network.network(self.settings.service_name),
+            bridge=network.bridge(self.settings.service_name),
         )
 
     @cached_property
@@ -313,8 +332,14 @@ class Release:
             if self.database
             else []
         )
+        if self.database and self.database.level:
+            socket += ["--security-opt", f"label=level:{self.database.level}"]
+        # docker's resolver asks the host's name servers from the host's own network, past the guard, and a question can carry
+        # data out; servers that were named here are asked from the container's (moby, TransformForIntNS in resolvconf.go).
+        names = [] if self.settings.egress else ["--dns", LOOPBACK]
         return [
             *published,
+            *names,
             *socket,
             "--user",
             self.settings.server_user,
@@ -373,7 +398,11 @@ def ready_urls(settings: Settings, profile: Profile) -> dict[str, str]:
 
 
 def plan_release(
-    settings: Settings, gpus: Sequence[Gpu], os_major: str = "9", profile: Profile | None = None
+    settings: Settings,
+    gpus: Sequence[Gpu],
+    os_major: str = "9",
+    profile: Profile | None = None,
+    selinux: bool = False,
 ) -> Release:
     """
     Resolve everything a host should be.
@@ -382,6 +411,7 @@ def plan_release(
     + gpus: the GPUs nvidia-smi reports on it
     + os_major: its Oracle Linux major version
     + profile: the model's profile; None loads the one the settings name
+    + selinux: whether its kernel has SELinux, enforcing or permissive
 
     Pure: the same inputs give the same release. Raises PlanError, before anything is changed, for whatever cannot
     be deployed, naming the key, the value, what is allowed and what to do.
@@ -406,14 +436,15 @@ def plan_release(
         os_major=os_major,
         gpus=chosen,
         recipe=recipes.recipe(settings, profile, stack, chosen),
-        database=_database(settings, profile),
+        database=_database(settings, profile, selinux and settings.selinux == "auto"),
         ports=_ports(settings, profile),
         parameters=parameters,
         warnings=warnings,
+        selinux=selinux and settings.selinux == "auto",
     )
 
 
-def _database(settings: Settings, profile: Profile) -> Database | None:
+def _database(settings: Settings, profile: Profile, selinux: bool) -> Database | None:
     if not isinstance(profile, PlanProfile):
         return None
     seed = own_models.documents(profile.documents.seed)
@@ -429,6 +460,7 @@ def _database(settings: Settings, profile: Profile) -> Database | None:
             "image_embedding": profile.encoders["vision"].name,
             "text_embedding": profile.encoders["text"].name,
         },
+        level=level(settings.service_name) if selinux else "",
     )
 
 

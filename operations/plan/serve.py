@@ -72,7 +72,12 @@ refuse() {
 
 
 def serve_script(
-    service: str, container: Sequence[str], mounted: Sequence[str], image: tuple[str, str]
+    service: str,
+    container: Sequence[str],
+    mounted: Sequence[str],
+    image: tuple[str, str],
+    network: str,
+    bridge: str,
 ) -> str:
     """
     Run the release's server in the foreground, from the files and the image it was made with, or refuse.
@@ -82,6 +87,8 @@ def serve_script(
     + mounted: the other directories it serves from; with their inode numbers in a label, a directory that was
       replaced under a running server shows
     + image: its tag, for the message, and the file that holds its id
+    + network: its docker network, made where it is missing: docker forgets it when its own data is removed
+    + bridge: the name of that network's interface, which the guard's rules know
     """
     directories = " ".join(shlex.quote(path) for path in mounted)
     run, rest = list(container[:2]), list(container[2:])
@@ -110,6 +117,16 @@ if docker inspect {service} >/dev/null 2>&1; then
         exit 64
     fi
     docker rm --force {service} >/dev/null
+fi
+made=$(docker network inspect \\
+    --format '{{{{index .Options "com.docker.network.bridge.name"}}}} {{{{index .Labels "tritonhost.network"}}}}' \\
+    {network} 2>/dev/null || :)
+if [ -z "$made" ]; then
+    docker network create --driver bridge --opt com.docker.network.bridge.name={bridge} \\
+        --label tritonhost.network={network} {network} >/dev/null
+elif [ "$made" != "{bridge} {network}" ]; then
+    echo "tritonhost: a docker network called {network} exists that is not ours; remove or rename it" >&2
+    exit 64
 fi
 # docker would make a directory that is gone, and serve it empty: stat fails first.
 mounts=$(stat -c %i "$release" {directories})

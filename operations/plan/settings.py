@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -38,6 +39,9 @@ Url = Annotated[str, Field(pattern=r"^(https?|file)://[A-Za-z0-9._~:/?#\[\]!$&()
 RpmVersion = Annotated[str, Field(pattern=r"^([0-9]+:)?[A-Za-z0-9._+~^]+-[A-Za-z0-9._+~{}]+$")]
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
 PackageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+# the cloud's metadata service (169.254.169.254) and the boot volume's storage (169.254.0.2) on OCI
+LINK_LOCAL = IPv4Network("169.254.0.0/16")
+EVERYBODY = IPv4Network("0.0.0.0/0")
 SystemdName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 
 # The data keys of pyinfra's SSH connector: https://docs.pyinfra.com/en/3.x/connectors/ssh.html
@@ -72,6 +76,19 @@ def _whole(low: int, high: int, unit: str) -> Any:
         return value
 
     return BeforeValidator(check)
+
+
+def _network(value: object) -> IPv4Network:
+    """An IPv4 network as it is written; not a number, and not an address of one (10.0.0.1/8)."""
+    if isinstance(value, str):
+        try:
+            return IPv4Network(value)
+        except ValueError:
+            pass
+    raise ValueError("an IPv4 network such as 10.0.0.0/16, or one address such as 10.0.0.5/32")
+
+
+Network = Annotated[IPv4Network, BeforeValidator(_network)]
 
 
 def _image_without_registry(name: str) -> str:
@@ -164,6 +181,12 @@ class Settings(BaseModel):
     metrics_port: Port | None = None
     bind_address: str = "127.0.0.1"
     expose: bool = False
+    # who may reach the ports where bind_address is not the host's loopback; 0.0.0.0/0 only with expose
+    allowed_sources: list[Network] = []
+    # what the server may connect to by itself; nothing, and never the cloud's metadata
+    egress: list[Network] = []
+    # auto: docker confines containers where the host has SELinux, and what they mount is labelled for it
+    selinux: Literal["auto", "off"] = "auto"
     gpu_ids: list[Annotated[int, Field(ge=0, le=1023, strict=True)]] | Literal["all"] = "all"
     tritonserver_arguments: list[ServerOption] = []
     # Who the server is, as uid:gid. Not the 1000 of Triton's images: that is opc on Oracle's, who may become root. This
@@ -267,6 +290,27 @@ class Settings(BaseModel):
             raise ValueError(
                 "bind_address 127.0.0.1 or a private address; refusing the public bind "
                 f"{self.bind_address} without expose=True"
+            )
+        return self
+
+    @field_validator("egress")
+    @classmethod
+    def _no_metadata(cls, value: list[IPv4Network]) -> list[IPv4Network]:
+        if any(network.subnet_of(LINK_LOCAL) for network in value):
+            raise ValueError(
+                f"networks outside {LINK_LOCAL}: the cloud's metadata holds the host's credentials"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _reached_by_somebody_declared(self) -> Settings:
+        if not ipaddress.IPv4Address(self.bind_address).is_loopback and not self.allowed_sources:
+            raise ValueError(
+                f'allowed_sources such as ["10.0.0.0/16"], who may reach bind_address {self.bind_address}'
+            )
+        if EVERYBODY in self.allowed_sources and not self.expose:
+            raise ValueError(
+                f"allowed_sources of known networks; refusing {EVERYBODY}, everybody, without expose=True"
             )
         return self
 

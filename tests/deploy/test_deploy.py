@@ -81,7 +81,11 @@ def converged_host(current: str = "", verdict: str = "proven then") -> Answers:
     """The host that is the release already; with `current`, one where another is served in its place."""
     wanted = plan_release(settings(**{k: v for k, v in HOST_DATA.items()}), [gpu()], "9")
     digests = host_files.digests(host_files.rendered(wanted))
-    host = replace(converged(wanted), verdicts={wanted.id: verdict})
+    host = replace(
+        converged(wanted),
+        verdicts={wanted.id: verdict},
+        guard=digests[host_files.guard_path(wanted.settings)],
+    )
     lines = probe_output.converged(wanted, replace(host, current=current) if current else host)
     at = lines.index(f"{probe_output.SECTION}files")
     end = next(n for n in range(at + 1, len(lines)) if lines[n].startswith(probe_output.SECTION))

@@ -110,7 +110,11 @@ def release(
 
 
 # path -> sha256 of the files the tool writes to /etc
-FILE_DIGESTS = {"/etc/yum.repos.d/docker-ce.repo": "1" * 64, "/etc/systemd/system/triton.service": "2" * 64}
+FILE_DIGESTS = {
+    "/etc/yum.repos.d/docker-ce.repo": "1" * 64,
+    "/etc/systemd/system/triton.service": "2" * 64,
+    "/etc/triton-guard.nft": "6" * 64,
+}
 KEY_DIGESTS = dict.fromkeys(PACKAGE_KEYS, "7" * 64)
 RELEASE_DIGESTS = {"serve": "3" * 64, "model_repository/ensemble/config.pbtxt": "4" * 64}
 IMAGE_ID = f"sha256:{'5' * 64}"
@@ -120,7 +124,7 @@ UNIT = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enable
 def daemon_json_text(wanted: Release) -> str:
     """daemon.json as a configured host has it."""
     runtime = {"runtimes": {"nvidia": {"args": [], "path": daemon_json.NVIDIA_RUNTIME}}}
-    return daemon_json.merged("", {**wanted.settings.docker_daemon_settings, **runtime})
+    return daemon_json.merged("", {**wanted.docker_settings, **runtime})
 
 
 def converged(wanted: Release) -> Observed:
@@ -136,7 +140,7 @@ def converged(wanted: Release) -> Observed:
         file_digests={**FILE_DIGESTS, **KEY_DIGESTS},
         version_locks=tuple(with_locks((), all_locks(wanted.settings, wanted.os_major))),
         daemon_json=daemon_json_text(wanted),
-        units={"docker.service": UNIT, "triton.service": UNIT},
+        units={"docker.service": UNIT, "triton.service": UNIT, "triton-guard.service": UNIT},
         images={wanted.image.tag: IMAGE_ID},
         image_records={wanted.image.key: IMAGE_ID},
         container=Container(
@@ -145,7 +149,9 @@ def converged(wanted: Release) -> Observed:
             "2026-11-21T04:00:00.123456789Z",
             IMAGE_ID,
             {"tritonhost.release": wanted.id, "tritonhost.mounts": " ".join(inodes.values())},
+            networks=frozenset({"triton-network"}),
         ),
+        guard=FILE_DIGESTS["/etc/triton-guard.nft"],
         artifacts={**stored, ("release", wanted.id): StoredArtifact("release", wanted.id, {})},
         current=wanted.id,
         verdicts={wanted.id: "proven 2026-11-21T04:00:10Z"},

@@ -37,6 +37,9 @@ NAMES = (
     "gpus",
     "database",
     "ready",
+    "guard",
+    "firewall",
+    "selinux",
     "end",
 )
 
@@ -116,6 +119,7 @@ def converged(wanted: Release, host: Observed) -> list[str]:
         "State": {"Running": host.container.running, "StartedAt": host.container.started_at},
         "Image": host.container.image_id,
         "Config": {"Labels": dict(host.container.labels)},
+        "NetworkSettings": {"Networks": {name: {} for name in host.container.networks}},
     }
     return lines(
         {
@@ -144,5 +148,6 @@ def converged(wanted: Release, host: Observed) -> list[str]:
             "gpus": [GPU],
             "verdicts": [f"{name}\t{verdict}" for name, verdict in host.verdicts.items()],
             "ready": [f"{url}\t{status}" for url, status in host.ready.items()],
+            "guard": [host.guard],
         }
     )

@@ -296,6 +296,7 @@ def test_a_bare_host_differs_in_every_stage_in_the_order_of_the_stages() -> None
         "engine",
         "model repository",
         "release",
+        "network",
         "service",
     ]
 

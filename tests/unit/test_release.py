@@ -24,6 +24,10 @@ def changed(other: Release) -> set[str]:
 DOWNSTREAM_OF_IMAGE = {"image", "checkpoint", "engine", "release"}
 
 
+# who may reach it is the guard's, and not part of a release
+SOURCES = {"allowed_sources": ["10.0.0.0/16"]}
+
+
 @pytest.mark.parametrize(
     ("data", "tables", "gpus", "expected"),
     [
@@ -40,6 +44,8 @@ DOWNSTREAM_OF_IMAGE = {"image", "checkpoint", "engine", "release"}
         ({}, {"server": {"admin_apis": True}}, [gpu()], {"release"}),
         # how it is upgraded
         ({"soak_s": 60, "latency_factor": 9.0, "drain_s": 5, "max_unavailable": 2}, {}, [gpu()], set()),
+        (SOURCES, {}, [gpu()], set()),
+        ({"selinux": "off"}, {}, [gpu()], set()),
         ({"keep_releases": 9, "retry_failed": True}, {}, [gpu()], set()),
         ({"front": "haproxy"}, {}, [gpu()], {"release"}),
         ({}, {"summary": "another"}, [gpu()], set()),
@@ -49,7 +55,9 @@ DOWNSTREAM_OF_IMAGE = {"image", "checkpoint", "engine", "release"}
         # how it is served
         ({"http_port": 9000}, {}, [gpu()], {"release"}),
         ({}, {"server": {"metrics_port": 9002}}, [gpu()], {"release"}),
-        ({"bind_address": "10.0.0.11"}, {}, [gpu()], {"release"}),
+        ({"bind_address": "10.0.0.11", **SOURCES}, {}, [gpu()], {"release"}),
+        # it asks for names then
+        ({"egress": ["10.9.0.0/24"]}, {}, [gpu()], {"release"}),
         ({"start_timeout_s": 60}, {}, [gpu()], {"release"}),
         ({"tritonserver_arguments": ["--log-verbose=1"]}, {}, [gpu()], {"release"}),
         ({"gpu_ids": [0]}, {}, [gpu()], {"release"}),
@@ -160,20 +168,20 @@ def test_the_request_for_the_weights() -> None:
 
 
 def test_ready_is_asked_of_the_models_on_the_published_address() -> None:
-    wanted = release({"bind_address": "10.0.0.11", "http_port": 9000})
+    wanted = release({"bind_address": "10.0.0.11", "http_port": 9000, **SOURCES})
     assert wanted.ready_urls == {
         "ensemble": "http://10.0.0.11:9000/v2/models/ensemble/ready",
         "tensorrt_llm_bls": "http://10.0.0.11:9000/v2/models/tensorrt_llm_bls/ready",
     }
-    everywhere = release({"bind_address": "0.0.0.0", "expose": True})
+    everywhere = release({"bind_address": "0.0.0.0", "expose": True, **SOURCES})
     assert everywhere.ready_urls["ensemble"].startswith("http://127.0.0.1:8000/")
 
 
 def test_ports_are_published_on_one_address() -> None:
-    script = release({"bind_address": "10.0.0.11"}).files["serve"]
+    script = release({"bind_address": "10.0.0.11", **SOURCES}).files["serve"]
     for port in (8000, 8001, 8002):
         assert f"--publish=10.0.0.11:{port}:{port}" in script
-    assert "--network bridge" in script.replace(" \\\n    ", " ")
+    assert "--network triton-network" in script.replace(" \\\n    ", " ")
 
 
 def test_the_document_names_what_an_auditor_asks_for() -> None:

@@ -22,6 +22,11 @@ case $1 in
         [ -e "$STATE/$name" ] || { echo "No such object: $name" >&2; exit 1; }
         case "$*" in *State.Running*) echo true ;; *) cat "$STATE/$name" ;; esac ;;
     rm) rm "$STATE/$3" ;;
+    network)
+        case $2 in
+            inspect) cat "$STATE/triton-network" 2>/dev/null || exit 1 ;;
+            create) echo "triton0 triton-network" >"$STATE/triton-network" ;;
+        esac ;;
 esac
 """
 
@@ -29,6 +34,7 @@ esac
 @pytest.fixture
 def docker(stubs: Stubs, tmp_path: Path) -> Stubs:
     (tmp_path / "state").mkdir()
+    (tmp_path / "state/triton-network").write_text("triton0 triton-network\n", encoding="utf-8")
     stubs.add("docker", DOCKER)
     return stubs
 
@@ -120,7 +126,9 @@ def made(tmp_path: Path, argv: list[str], mounted: list[str]) -> Path:
     directory = tmp_path / "releases/0123456789abcdef"
     record = tmp_path / "images/9f0"
     paths = [str(tmp_path / name) for name in mounted]
-    script = serve_script("triton", argv, paths, ("tritonhost/serving:9f0", str(record)))
+    script = serve_script(
+        "triton", argv, paths, ("tritonhost/serving:9f0", str(record)), "triton-network", "triton0"
+    )
     lay_out(directory, {"serve": script, "model_repository/a/config.pbtxt": "one: 1\n"})
     record.parent.mkdir()
     record.write_text("sha256:77\n", encoding="utf-8")
@@ -146,7 +154,9 @@ def test_serve_runs_the_container_of_the_release_it_lies_in(
 def test_an_old_container_of_ours_is_removed_first(docker: Stubs, laid_out: Path, tmp_path: Path) -> None:
     container(tmp_path, "fedcba9876543210")
     assert serve(docker, tmp_path).returncode == 0
-    assert [call.split()[1] for call in docker.calls] == ["image", "inspect", "inspect", "rm", "run"]
+    assert [call.split()[1] for call in docker.calls] == [
+        *("image", "inspect", "inspect", "rm", "network", "run")
+    ]
 
 
 @pytest.mark.parametrize("label", ["", "<no value>"])
@@ -159,6 +169,30 @@ def test_a_foreign_container_of_that_name_is_refused_and_left(
     assert "a container called triton exists that is not ours" in done.stderr
     assert (tmp_path / "state/triton").exists()
     assert {call.split()[1] for call in docker.calls} == {"image", "inspect"}
+
+
+def test_the_network_is_made_once_with_the_name_that_the_guard_knows(
+    docker: Stubs, laid_out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "state/triton-network").unlink()
+    for _ in range(2):
+        assert serve(docker, tmp_path).returncode == 0
+    assert [call for call in docker.calls if call.startswith("docker network create")] == [
+        "docker network create --driver bridge --opt com.docker.network.bridge.name=triton0 "
+        "--label tritonhost.network=triton-network triton-network"
+    ]
+
+
+@pytest.mark.parametrize("found", [" ", "br-1234 ", "triton0 ", "triton1 triton-network"])
+def test_a_network_of_that_name_that_is_not_ours_is_refused_and_left(
+    docker: Stubs, laid_out: Path, tmp_path: Path, found: str
+) -> None:
+    # the guard would not know its interface
+    (tmp_path / "state/triton-network").write_text(f"{found}\n", encoding="utf-8")
+    done = serve(docker, tmp_path)
+    assert done.returncode == 64
+    assert "a docker network called triton-network exists that is not ours" in done.stderr
+    assert not [call for call in docker.calls if " run " in call or " create " in call]
 
 
 def test_a_served_directory_that_is_gone_is_not_made_by_docker(

@@ -128,7 +128,7 @@ def test_a_data_root_is_counted_by_its_real_levels(value: str) -> None:
 
 
 def test_a_public_bind_is_possible_when_it_is_said_aloud() -> None:
-    data = {**DATA, "bind_address": "0.0.0.0", "expose": True}
+    data = {**DATA, "bind_address": "0.0.0.0", "expose": True, "allowed_sources": ["0.0.0.0/0"]}
     assert from_host_data(data, "gpu-1").bind_address == "0.0.0.0"
 
 
@@ -137,3 +137,26 @@ def test_a_shape_is_one_of_oci_s() -> None:
     text = complaint(shape="BM.GPU4.9")
     assert text.startswith("gpu-1: shape: found BM.GPU4.9, expected an OCI shape with NVIDIA GPUs")
     assert "did you mean BM.GPU4.8? known: BM.GPU.B200.8" in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"bind_address": "10.0.0.5"}, 'allowed_sources such as ["10.0.0.0/16"]'),
+        ({"bind_address": "0.0.0.0", "expose": True}, "who may reach bind_address 0.0.0.0"),
+        ({"bind_address": "10.0.0.5", "allowed_sources": ["0.0.0.0/0"]}, "without expose=True"),
+        ({"allowed_sources": ["10.0.0.5/8"]}, "an IPv4 network such as 10.0.0.0/16"),
+        ({"allowed_sources": ["fd00::/8"]}, "an IPv4 network"),
+        ({"allowed_sources": [167772160]}, "an IPv4 network"),
+        ({"egress": ["169.254.169.254/32"]}, "networks outside 169.254.0.0/16"),
+        ({"egress": ["10.0.0.0"] * 2 + ["anywhere"]}, "an IPv4 network"),
+        ({"selinux": "permissive"}, "selinux"),
+    ],
+    ids=str,
+)
+def test_who_reaches_the_server_and_whom_it_reaches_is_said_exactly(
+    changed: dict[str, Any], expected: str
+) -> None:
+    message = complaint(**changed)
+    assert expected in message
+    assert "\n" not in message

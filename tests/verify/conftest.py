@@ -84,7 +84,8 @@ def release(settings: Settings, host: Any) -> Release:
     lines = (line for line in host.file("/etc/os-release").content_string.splitlines() if "=" in line)
     os_release = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in lines)}
     os_major = check_os(os_release, host.check_output("uname -m"))
-    return plan_release(settings, parse_query(host.check_output(QUERY)), os_major)
+    selinux = host.file("/sys/fs/selinux/enforce").exists
+    return plan_release(settings, parse_query(host.check_output(QUERY)), os_major, selinux=selinux)
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from operations.plan import Release
+from operations.plan import Release, selinux
 from operations.plan.packages import tool_packages
 
 
@@ -42,6 +43,65 @@ def test_every_chosen_gpu_holds_a_part_of_the_model(host: Any, release: Release)
 @pytest.mark.usefixtures("machine")
 def test_selinux_still_enforces(host: Any) -> None:
     assert host.check_output("getenforce") == "Enforcing"
+
+
+@pytest.mark.oracle_linux
+@pytest.mark.usefixtures("machine")
+def test_docker_confines_its_containers_as_the_inventory_says(host: Any, release: Release) -> None:
+    options = host.check_output("docker info --format '{{json .SecurityOptions}}'")
+    assert ('"name=selinux"' in options) is bool(release.docker_settings.get("selinux-enabled"))
+
+
+@pytest.mark.oracle_linux
+@pytest.mark.usefixtures("machine")
+def test_server_is_confined_and_was_denied_nothing(
+    host: Any, container: dict[str, Any], release: Release
+) -> None:
+    if not release.docker_settings.get("selinux-enabled"):
+        pytest.skip("docker does not use SELinux on this host")
+    process = host.check_output(f"cat /proc/{container['State']['Pid']}/attr/current").strip("\0")
+    assert selinux.type_of(process) == "container_t"
+    if release.database:
+        assert process.endswith(release.database.level)
+    # since the host booted; ausearch ends with 1 where it finds nothing
+    denied = host.run("ausearch --input-logs --message AVC --start boot --raw").stdout.splitlines()
+    ours = [
+        line for line in denied if "container_t" in line or "haproxy_t" in line or release.data_root in line
+    ]
+    assert ours == []
+
+
+@pytest.mark.oracle_linux
+@pytest.mark.usefixtures("machine")
+def test_data_root_is_labelled_for_containers_and_by_a_rule(host: Any, release: Release) -> None:
+    if not release.selinux:
+        pytest.skip("the inventory or the kernel has no SELinux")
+    assert selinux.type_of(host.check_output(f"stat -c %C {release.data_root}")) == selinux.TYPE
+    # what a relabelling of the whole file system would change: nothing
+    assert host.check_output(f"restorecon -R -n -v {release.path} {' '.join(release.mounts)}") == ""
+    found = {
+        f"boolean:{line.split()[0]}": "1" if line.endswith("on") else "0"
+        for line in host.check_output("getsebool -a").splitlines()
+    }
+    assert selinux.missing_booleans(release.settings, found) == []
+
+
+@pytest.mark.oracle_linux
+@pytest.mark.usefixtures("machine")
+def test_only_root_reaches_the_boot_volume(host: Any) -> None:
+    """Oracle's images restrict 169.254.0.2 and 169.254.2.0/24 to root, in whatever way the release does it."""
+    rules = host.run("iptables-save; firewall-cmd --direct --get-all-rules; nft list ruleset").stdout
+    assert re.search(r"169\.254\.0\.2\b.*owner|skuid.*169\.254\.0\.2|169\.254\.0\.2.*skuid", rules)
+
+
+@pytest.mark.oracle_linux
+@pytest.mark.usefixtures("machine")
+def test_server_does_not_reach_the_metadata_service_and_the_host_does(
+    host: Any, container: dict[str, Any]
+) -> None:
+    ask = "curl --silent --output /dev/null --max-time 3 http://169.254.169.254/opc/v2/instance/"
+    assert host.run(ask).rc == 0, "the host itself cannot: this would prove nothing"
+    assert host.run(f"nsenter --net --target {container['State']['Pid']} {ask}").rc != 0
 
 
 @pytest.mark.oracle_linux

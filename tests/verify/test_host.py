@@ -92,12 +92,10 @@ def test_docker_runs_and_is_enabled(host: Any) -> None:
     assert docker.is_enabled
 
 
-def test_daemon_json_means_what_it_should(host: Any, settings: Settings) -> None:
+def test_daemon_json_means_what_it_should(host: Any, release: Release) -> None:
     content = json.loads(host.file(daemon_json.PATH).content_string)
     assert content["runtimes"]["nvidia"]["path"].endswith(daemon_json.NVIDIA_RUNTIME)
-    assert {
-        key: content.get(key) for key in settings.docker_daemon_settings
-    } == settings.docker_daemon_settings
+    assert {key: content.get(key) for key in release.docker_settings} == release.docker_settings
 
 
 def test_docker_knows_the_nvidia_runtime(host: Any) -> None:

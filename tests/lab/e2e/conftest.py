@@ -29,6 +29,7 @@ ORDER = (
     "test_failing_upgrade",
     "test_gated_model",
     "test_canary_token",
+    "test_network",
     "test_reboot",
     "test_bundle",
     "test_oracle_linux_8",

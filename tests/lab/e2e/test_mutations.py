@@ -229,6 +229,29 @@ RELEASE_JSON_EDITED = Mutation(
     "release.json",
 )
 
+# Network
+
+RULE_INSERTED = Mutation(
+    # the file says what it should, and the kernel another thing
+    "nft insert rule inet tritonhost_triton from_server accept",
+    "test_guard_s_rules_are_in_the_kernel",
+    "network",
+    "nftables table tritonhost_triton",
+)
+GUARD_DISABLED = Mutation(
+    "systemctl disable --quiet triton-guard",
+    "test_guard_is_as_rendered_and_at_work",
+    "network",
+    "triton-guard.service",
+)
+ANOTHER_NETWORK = Mutation(
+    # by which the server reaches everything
+    "docker network connect bridge triton",
+    "test_guard_knows_the_server_by_its_only_network",
+    "service",
+    "networks",
+)
+
 # Service
 
 # Asked to stop, Triton waits half a minute for a worker that is gone.
@@ -277,7 +300,7 @@ ENGINE_REPLACED = Mutation(
 )
 SERVER_CUT_OFF = Mutation(
     # it runs, its unit is active, and nobody reaches it
-    "docker network disconnect bridge triton",
+    "docker network disconnect triton-network triton",
     "test_models_are_ready",
     "service",
     "ensemble ready",
@@ -379,6 +402,11 @@ ROUNDS = {
         SERVER_CUT_OFF,
         ENGINE_REPLACED,
         VERSION_DIRECTORY_REMOVED,
+    ),
+    "rule inserted into the guard, guard disabled, server on another network": (
+        RULE_INSERTED,
+        GUARD_DISABLED,
+        ANOTHER_NETWORK,
     ),
     "what the probe does not read": (
         FOREIGN_ADDRESS,

@@ -9,7 +9,10 @@ from tests.lab.settings import OS_RELEASES
 FILES = Path(__file__).parent / "files"
 
 # What a bare Oracle Linux host already has.
-PREINSTALLED = ("oraclelinux-release", "container-selinux", "dnf-plugins-core", "runc", "podman", "buildah")
+PREINSTALLED = (
+    *("oraclelinux-release", "container-selinux", "dnf-plugins-core", "nftables"),
+    *("runc", "podman", "buildah"),
+)
 
 
 def _upstream_version(debian: Path, name: str) -> str:
@@ -77,6 +80,9 @@ def packages(debian: Path, os_major: int) -> list[Package]:
         ),
         _stand_in("container-selinux", "2.232.1", os_major, epoch=2),
         _stand_in("dnf-plugins-core", "4.3.0", os_major),
+        # the program is the userland's; a host without SELinux has no use for the other
+        _stand_in("nftables", {8: "1.0.4", 9: "1.0.9"}[os_major], os_major, epoch=1),
+        _stand_in("policycoreutils-python-utils", {8: "2.9", 9: "3.6"}[os_major], os_major),
         _stand_in("python3-dnf-plugin-versionlock", "4.3.0", os_major),
         _stand_in(
             "runc",

@@ -25,6 +25,9 @@ DEBIAN_PACKAGES = (
     "iproute2",
     "iptables",
     "nftables",
+    # installed as on an OCI image; that it does not run is the lab's own
+    "firewalld",
+    "python3-nftables",
     "curl",
     "procps",
     "kmod",

@@ -1,0 +1,98 @@
+"""Who may reach the server and whom it may reach: a table of nftables that is ours, and firewalld's doors for a front."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator
+
+from pyinfra import host, logger
+from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.deploy import deploy
+from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
+from pyinfra.api.state import State
+from pyinfra.facts.files import Sha256File
+from pyinfra.facts.systemd import SystemdEnabled, SystemdStatus
+
+from operations import etc_files, host_files
+from operations.facts.firewall import FirewallState, LoadedGuard
+from operations.plan import firewall
+from operations.plan.release import Release
+from operations.scripts import host_script
+from operations.systemd_units import reloaded
+
+
+@deploy("Network")
+def guard(release: Release) -> None:
+    """The server's guard is loaded, at boot too, and firewalld lets in who may come; neither interrupts the server."""
+    settings = release.settings
+    path = host_files.guard_unit_path(settings)
+    etc_files.written(name="Install the guard's unit", path=path, text=host_files.rendered(release)[path])
+    reloaded(name="Let systemd read the guard's unit", unit=release.guard.unit)
+    loaded(name="Load the guard", release=release)
+    opened(name="Open firewalld for the front", release=release)
+
+
+@operation()
+def loaded(release: Release) -> Generator[StringCommand, None, None]:
+    """
+    The kernel has the guard's rules, and its unit loads them at boot, before docker and the server.
+
+    + release: whose server is guarded
+
+    They are checked before they are put in place, and replaced at once: a packet finds the old rules or the new ones. A
+    server of an earlier release, on docker's own bridge, is not touched by what is about the new network.
+    """
+    settings = release.settings
+    path, unit = host_files.guard_path(settings), release.guard.unit
+    text = host_files.rendered(release)[path]
+    wanted = host_files.digests({path: text})[path]
+    found = host.get_fact(LoadedGuard, service=settings.service_name)
+    enabled = host.get_fact(SystemdEnabled, services=[unit]).get(unit)
+    active = host.get_fact(SystemdStatus, services=[unit]).get(unit)
+    written = host.get_fact(Sha256File, path=path)
+    if found == written == wanted and enabled and active:
+        host.noop("the guard's rules are loaded")
+        return
+    yield StringCommand(host_script("load_guard.sh", {"FILE": path, "UNIT": unit}), _stdin=text)
+
+
+@operation()
+def opened(release: Release) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """
+    firewalld lets the declared sources in to the front's ports, now and after a reload or a boot, and nobody else by us.
+
+    + release: whose ports
+
+    Our rules alone are added and removed; firewalld is neither reloaded nor started. Where it does not run, none are.
+    """
+    settings = release.settings
+    wanted_at_all = firewall.needed(settings)
+    found = host.get_fact(FirewallState, mark=firewall.mark(settings.service_name), ask=wanted_at_all)
+    if not found.running:
+        if wanted_at_all:
+            yield FunctionCommand(_warn, (), {})
+        else:
+            host.noop("firewalld does not run")
+        return
+    ours, wanted = firewall.ours(settings, found), firewall.wanted(settings, release.ports, found)
+    if ours == wanted:
+        host.noop("firewalld's rules are as they should be")
+        return
+    # first who may come, then who may not any more: nobody who may is shut out in between
+    for change, rules in (("add", wanted - ours), ("remove", ours - wanted)):
+        for scope, zone, rule in sorted(rules):
+            permanent = ["--permanent"] if scope == "permanent" else []
+            yield StringCommand(
+                shlex.join(
+                    ["firewall-cmd", "--quiet", *permanent, f"--zone={zone}", f"--{change}-rich-rule={rule}"]
+                )
+            )
+
+
+def _warn(state: State, host: Host) -> bool:
+    logger.warning(
+        f"{host.print_prefix}firewalld does not run: the guard alone says who may reach the front's ports, and any other "
+        "port of the host is as open as the network around it"
+    )
+    return True

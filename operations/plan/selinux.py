@@ -1,0 +1,60 @@
+"""SELinux stays as it is, enforcing: what docker's containers mount is labelled for them, and booleans allow what they need.
+
+With docker's SELinux support on, a container is container_t and reads what is container_file_t. The label is a rule for the
+whole data root, given once: `:z` would relabel hundreds of GB at each start.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+from operations.plan.settings import Settings
+
+TYPE = "container_file_t"
+# what a container may do with a GPU's device files; newer container-selinux has one for exactly that
+# (https://github.com/containers/container-selinux/issues/306). The first of them that the policy has.
+GPU_BOOLEANS = ("container_use_xserver_devices", "container_use_devices")
+# haproxy may otherwise listen and connect on a few well-known ports only (selinux-policy, haproxy.te)
+FRONT_BOOLEAN = "haproxy_connect_any"
+BOOLEANS = (*GPU_BOOLEANS, FRONT_BOOLEAN)
+# the transient units' own files, which their containers mount; the policy knows /run by its older name alone
+UNIT_FILES = "/run/tritonhost"
+
+
+def patterns(settings: Settings) -> list[str]:
+    """The patterns of semanage-fcontext(8) for what containers mount, and all below."""
+    escaped = settings.data_root.replace(".", "\\.")
+    return [f"{escaped}(/.*)?", f"/var{UNIT_FILES}(/.*)?"]
+
+
+def level(service: str) -> str:
+    """
+    One MCS level for the server and its database, which talk over a socket.
+
+    docker would choose another one for each container, and SELinux then lets neither connect to the other.
+    """
+    first, second = divmod(zlib.crc32(service.encode()) % (512 * 511), 511)
+    return f"s0:c{first},c{513 + second}"
+
+
+def booleans(settings: Settings, found: Mapping[str, str]) -> list[str]:
+    """Those that have to be on, of those that the host's policy has."""
+    gpu = [name for name in GPU_BOOLEANS if f"boolean:{name}" in found][:1]
+    front = [FRONT_BOOLEAN] if settings.front != "none" and f"boolean:{FRONT_BOOLEAN}" in found else []
+    return gpu + front
+
+
+def enabled(found: Mapping[str, str]) -> bool:
+    """Whether the kernel has SELinux, enforcing or permissive."""
+    return "enforce" in found
+
+
+def type_of(context: str) -> str:
+    """container_file_t of system_u:object_r:container_file_t:s0."""
+    return context.split(":")[2] if context.count(":") >= 2 else ""
+
+
+def missing_booleans(settings: Settings, found: Mapping[str, str]) -> list[str]:
+    """The booleans that are off and have to be on."""
+    return [name for name in booleans(settings, found) if found[f"boolean:{name}"] != "1"]

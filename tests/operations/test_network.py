@@ -1,0 +1,140 @@
+"""The guard and firewalld's rules: the commands that are run on a host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyinfra.api.command import FunctionCommand
+from pyinfra.facts.files import Sha256File
+from pyinfra.facts.selinux import FileContext
+from pyinfra.facts.systemd import SystemdEnabled, SystemdStatus
+
+from operations import host_files
+from operations.facts.firewall import FirewallState, LoadedGuard
+from operations.facts.selinux import Booleans
+from operations.network import loaded, opened
+from operations.plan import firewall
+from operations.plan.firewall import Firewall
+from operations.plan.release import Release
+from operations.selinux import labelled, switched_on
+from tests.operations.harness import Host, commands_of, text_of
+from tests.unit.builders import release, settings
+
+WANTED = release()
+PATH = "/etc/triton-guard.nft"
+RULES = host_files.rendered(WANTED)[PATH]
+DIGEST = host_files.digests({PATH: RULES})[PATH]
+FRONTED = release({"bind_address": "10.0.0.11", "allowed_sources": ["10.0.0.0/16"], "front": "haproxy"})
+
+
+def guarded(**changed: Any) -> Host:
+    """A host whose guard is as it should be, but for what is changed."""
+    facts = {"loaded": DIGEST, "enabled": True, "active": True, "written": DIGEST, **changed}
+    unit = "triton-guard.service"
+    return Host(
+        {
+            LoadedGuard: facts["loaded"],
+            SystemdEnabled: {unit: facts["enabled"]},
+            SystemdStatus: {unit: facts["active"]},
+            Sha256File: facts["written"],
+        }
+    )
+
+
+def test_a_guard_that_is_loaded_is_left() -> None:
+    host = guarded()
+    assert commands_of(loaded, host, release=WANTED) == []
+    assert host.noop_description
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"loaded": ""},
+        {"loaded": "changed"},
+        {"loaded": "0" * 64},
+        {"written": None},
+        {"written": "0" * 64},
+        {"enabled": False},
+        {"active": False},
+    ],
+    ids=str,
+)
+def test_any_other_is_written_and_loaded(changed: dict[str, Any]) -> None:
+    [command] = commands_of(loaded, guarded(**changed), release=WANTED)
+    assert text_of(command).startswith(f"FILE={PATH}\nUNIT=triton-guard.service\n")
+    assert command.connector_arguments == {"_stdin": RULES}
+
+
+# --- firewalld
+
+
+def on(found: Firewall, wanted: Release = FRONTED) -> list[str]:
+    return [text_of(c) for c in commands_of(opened, Host({FirewallState: found}), release=wanted)]
+
+
+def test_missing_rules_are_added_now_and_for_good_and_nothing_is_reloaded() -> None:
+    commands = on(Firewall(True, "public"))
+    assert len(commands) == 6
+    assert commands[0].startswith(
+        "firewall-cmd --quiet --permanent --zone=public '--add-rich-rule=rule priority="
+    )
+    assert commands[3].startswith("firewall-cmd --quiet --zone=public '--add-rich-rule=rule priority=")
+    assert not [command for command in commands if "reload" in command]
+
+
+def test_who_may_come_is_let_in_before_who_may_not_is_shut_out() -> None:
+    complete = firewall.wanted(FRONTED.settings, FRONTED.ports, Firewall(True, "public"))
+    old = frozenset(
+        (scope, zone, rule.replace("10.0.0.0/16", "10.4.0.0/16")) for scope, zone, rule in complete
+    )
+    changes = [command.split("--")[-1].split("-")[0] for command in on(Firewall(True, "public", {}, old))]
+    assert changes == ["add"] * 6 + ["remove"] * 6
+
+
+def test_rules_of_a_front_that_is_gone_are_removed_and_nobody_else_s() -> None:
+    complete = firewall.wanted(FRONTED.settings, FRONTED.ports, Firewall(True, "public"))
+    foreign = (
+        "permanent",
+        "public",
+        'rule family="ipv4" source address="10.0.0.0/8" service name="ssh" accept',
+    )
+    commands = on(Firewall(True, "public", {}, complete | {foreign}), WANTED)
+    assert len(commands) == 6
+    assert not [command for command in commands if "--remove-rich-rule" not in command or "ssh" in command]
+
+
+def test_rules_that_are_as_they_should_be_are_left() -> None:
+    complete = firewall.wanted(FRONTED.settings, FRONTED.ports, Firewall(True, "public"))
+    assert on(Firewall(True, "public", {}, complete)) == []
+
+
+def test_firewalld_that_does_not_run_is_not_started_but_said() -> None:
+    [warning] = commands_of(opened, Host({FirewallState: Firewall()}), release=FRONTED)
+    assert isinstance(warning, FunctionCommand)
+    host = Host({FirewallState: Firewall()})
+    assert commands_of(opened, host, release=WANTED) == []
+    assert host.noop_description == "firewalld does not run"
+
+
+# --- SELinux
+
+
+def test_a_labelled_data_root_is_left_and_another_is_relabelled_once() -> None:
+    host = Host({FileContext: {"type": "container_file_t"}})
+    assert commands_of(labelled, host, path="/var/lib/tritonhost") == []
+    for found in (None, {"type": "var_lib_t"}):
+        [command] = commands_of(labelled, Host({FileContext: found}), path="/var/lib/tritonhost")
+        assert text_of(command) == "mkdir -p /var/lib/tritonhost && restorecon -R /var/lib/tritonhost"
+
+
+def test_booleans_that_are_off_are_switched_on_together_and_for_good() -> None:
+    found = {
+        "boolean:container_use_xserver_devices": "0",
+        "boolean:container_use_devices": "0",
+        "boolean:haproxy_connect_any": "0",
+    }
+    [command] = commands_of(switched_on, Host({Booleans: found}), settings=settings(front="haproxy"))
+    assert text_of(command) == "setsebool -P container_use_xserver_devices=on haproxy_connect_any=on"
+    assert commands_of(switched_on, Host({Booleans: {}}), settings=settings()) == []
