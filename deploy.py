@@ -27,7 +27,8 @@ from operations import (
     weights,
 )
 
-# One round trip: what the host should be, and whether it is that already. Then nothing below is run on it.
+# One round trip: what the host should be, and whether it is that already. Then nothing below is run on it. Where it is
+# not, the preflight: a host that does not fit is left out here, with everything that is wrong with it at once.
 wanted = convergence.look()
 
 if wanted:
