@@ -162,5 +162,7 @@ def everything(site: OneHost) -> list[str]:
     return site.root(
         f"find /etc /var/lib /usr /root /run/tritonhost /home /tmp \\( {pruned} \\) -prune -o "
         "-printf '%p %s %T@ %m %u\\n' 2>/dev/null | sort; rpm -qa | sort; "
-        "systemctl list-unit-files --no-legend; iptables-save 2>/dev/null | sed '/^#/d'"
+        # a login's scope goes a little after its connection
+        "systemctl list-unit-files --no-legend | grep -v -e '^session-' -e '^user'; "
+        "iptables-save 2>/dev/null | sed '/^#/d'"
     ).splitlines()
