@@ -62,6 +62,7 @@ if wanted:
             front.install,
             swap.serve,
             front.lead,
+            network.close,
         ],
     )
     release.collect(release=wanted)

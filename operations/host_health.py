@@ -71,6 +71,7 @@ def asked(settings: Settings, profile: Profile, os_major: str, as_root: bool = T
     health: Health | None = host.get_fact(
         HostHealth,
         data_root=settings.data_root,
+        docker_root=str(settings.docker_daemon_settings.get("data-root", "")),
         names=preflight.names(urls),
         urls=urls,
         _timeout=ASK_SECONDS,

@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from types import FrameType
@@ -28,8 +29,7 @@ from pyinfra.context import ctx_state
 from operations import rollout
 from operations.plan import ssh_key
 from operations.plan.errors import PlanError, suggestion
-from operations.plan.inventory import checked_hosts, checked_source, refusing
-from operations.plan.profiles import load_profile
+from operations.plan.inventory import check_deployable, checked_hosts, checked_source, refusing
 from operations.plan.settings import from_host_data
 
 INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
@@ -92,7 +92,8 @@ def check(inventory: Inventory, given: Mapping[str, Any]) -> None:
             continue
         data = _data(host)
         settings = from_host_data(data, host.name)
-        load_profile(settings.model, settings.profile_overrides)
+        if _deploys(given, ".py"):
+            check_deployable(host.name, settings, datetime.now(UTC).date())
         if host.name.startswith("@"):
             continue
         if "ssh_strict_host_key_checking" not in data:
@@ -111,9 +112,14 @@ def _data(host: Host) -> dict[str, Any]:
     return data
 
 
-def _deploys(given: Mapping[str, Any]) -> bool:
-    words: Sequence[str] = given.get("operations") or ()
-    return any(str(word).endswith(".py") or str(word).startswith("operations.") for word in words)
+def _deploys(given: Mapping[str, Any], *kinds: str) -> bool:
+    """Whether a deploy file, or an operation of ours, is to be run; `kinds`: of these alone."""
+    words = [str(word) for word in given.get("operations") or ()]
+    return any(
+        word.endswith(".py") if kind == ".py" else word.startswith(kind)
+        for word in words
+        for kind in kinds or (".py", "operations.")
+    )
 
 
 # The inventory's file, and those beside it

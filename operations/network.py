@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 from pyinfra import host, logger
 from pyinfra.api.command import FunctionCommand, StringCommand
@@ -17,6 +17,7 @@ from pyinfra.facts.systemd import SystemdEnabled, SystemdStatus
 from operations import etc_files, host_files
 from operations.facts.firewall import FirewallState, LoadedGuard
 from operations.plan import firewall
+from operations.plan.firewall import Firewall, Rule
 from operations.plan.release import Release
 from operations.scripts import host_script
 from operations.systemd_units import reloaded
@@ -31,6 +32,12 @@ def guard(release: Release) -> None:
     reloaded(name="Let systemd read the guard's unit", unit=release.guard.unit)
     loaded(name="Load the guard", release=release)
     opened(name="Open firewalld for the front", release=release)
+
+
+@deploy("Network")
+def close(release: Release) -> None:
+    """Last of all: firewalld lets nobody in any more to the ports of a front that was led elsewhere, or is gone."""
+    closed(name="Close what the front does not use", release=release)
 
 
 @operation()
@@ -60,34 +67,56 @@ def loaded(release: Release) -> Generator[StringCommand, None, None]:
 @operation()
 def opened(release: Release) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
-    firewalld lets the declared sources in to the front's ports, now and after a reload or a boot, and nobody else by us.
+    firewalld lets the declared sources in to the front's ports, now and after a reload or a boot.
 
     + release: whose ports
 
-    Our rules alone are added and removed; firewalld is neither reloaded nor started. Where it does not run, none are.
+    firewalld is neither reloaded nor started; where it does not run, there are no rules. Nobody is shut out: the release
+    that serves may be the one that goes on serving.
     """
+    found = _firewall(release)
+    if not found.running and firewall.needed(release.settings):
+        yield FunctionCommand(_warn, (), {})
+        return
+    missing = _wanted(release, found) - firewall.ours(release.settings, found)
+    if not missing:
+        host.noop("firewalld has the front's rules" if found.running else "firewalld does not run")
+        return
+    yield from _changes("add", missing)
+
+
+@operation()
+def closed(release: Release) -> Generator[StringCommand, None, None]:
+    """
+    Of our rules, firewalld has those of the release that serves alone; everybody else's stay.
+
+    + release: which has been proven
+    """
+    found = _firewall(release)
+    superfluous = firewall.ours(release.settings, found) - _wanted(release, found)
+    if not superfluous:
+        host.noop("firewalld has no other rules of ours")
+        return
+    yield from _changes("remove", superfluous)
+
+
+def _firewall(release: Release) -> Firewall:
     settings = release.settings
-    wanted_at_all = firewall.needed(settings)
-    found = host.get_fact(FirewallState, mark=firewall.mark(settings.service_name), ask=wanted_at_all)
-    if not found.running:
-        if wanted_at_all:
-            yield FunctionCommand(_warn, (), {})
-        else:
-            host.noop("firewalld does not run")
-        return
-    ours, wanted = firewall.ours(settings, found), firewall.wanted(settings, release.ports, found)
-    if ours == wanted:
-        host.noop("firewalld's rules are as they should be")
-        return
-    # first who may come, then who may not any more: nobody who may is shut out in between
-    for change, rules in (("add", wanted - ours), ("remove", ours - wanted)):
-        for scope, zone, rule in sorted(rules):
-            permanent = ["--permanent"] if scope == "permanent" else []
-            yield StringCommand(
-                shlex.join(
-                    ["firewall-cmd", "--quiet", *permanent, f"--zone={zone}", f"--{change}-rich-rule={rule}"]
-                )
-            )
+    found: Firewall = host.get_fact(
+        FirewallState, mark=firewall.mark(settings.service_name), ask=firewall.needed(settings)
+    )
+    return found
+
+
+def _wanted(release: Release, found: Firewall) -> frozenset[Rule]:
+    return firewall.wanted(release.settings, release.ports, found)
+
+
+def _changes(change: str, rules: frozenset[Rule]) -> Iterator[StringCommand]:
+    for scope, zone, rule in sorted(rules):
+        permanent = ["--permanent"] if scope == "permanent" else []
+        words = ["firewall-cmd", "--quiet", *permanent, f"--zone={zone}", f"--{change}-rich-rule={rule}"]
+        yield StringCommand(shlex.join(words))
 
 
 def _warn(state: State, host: Host) -> bool:

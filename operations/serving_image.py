@@ -56,8 +56,10 @@ def own(image: ServingImage, record: str) -> Generator[str, None, None]:
     elif tagged:
         # its layers stay where a container runs from it, of which docker complains
         yield f"docker rmi --force --no-prune {image.tag} || ! docker image inspect {image.tag} >/dev/null 2>&1"
+        yield f"rm -f {shlex.quote(record)}"
     else:
-        host.noop(f"{image.tag} is not here")
+        # both are gone: whoever finds the tag the next time finds what was made since, and must not take it away again
+        yield f"rm -f {shlex.quote(record)}"
 
 
 @operation()

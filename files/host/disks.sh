@@ -42,6 +42,13 @@ data_root() {
     [ ! -e "$DATA_ROOT/.tritonhost-data" ] || printf 'marked\tyes\n'
 }
 
+# wipefs says nothing, and succeeds, where it may open a device and cannot read it: both ends have to be read first.
+readable() {
+    size=$(blockdev --getsize64 "$1" 2>/dev/null) && [ "${size:-0}" -ge 1048576 ] &&
+        dd if="$1" of=/dev/null bs=1M count=1 iflag=direct 2>/dev/null &&
+        dd if="$1" of=/dev/null bs=1M count=1 skip=$((size / 1048576 - 1)) iflag=direct 2>/dev/null
+}
+
 # Every block device, then what is written on those that may be local disks or arrays of them.
 local_disks() {
     # without NAME, lsblk makes no tree
@@ -53,10 +60,12 @@ local_disks() {
                 *) continue ;;
             esac
             # a device that cannot be read has no line "read", and counts for no empty one
-            found=$(wipefs --parsable "/dev/$name" 2>/dev/null) && printf 'read\t%s\n' "$name"
+            readable "/dev/$name" && found=$(wipefs --parsable "/dev/$name" 2>/dev/null) && printf 'read\t%s\n' "$name"
             printf '%s\n' "$found" | sed -n "s/^0x/signature\t$name\t0x/p"
         done
-    systemctl show --property=LoadState,What,UnitFileState,ActiveState,NeedDaemonReload "$MOUNT_UNIT" 2>/dev/null |
+    # what the unit's own text names: of a mount that is there, systemctl shows the kernel's name of the device
+    sed -n 's/^What=/unit\tWhat=/p' "/etc/systemd/system/$MOUNT_UNIT" 2>/dev/null
+    systemctl show --property=LoadState,UnitFileState,ActiveState,NeedDaemonReload "$MOUNT_UNIT" 2>/dev/null |
         sed 's/^/unit\t/'
     sed 's/^/array\t/' /etc/mdadm.conf.d/tritonhost.conf 2>/dev/null
     return 0

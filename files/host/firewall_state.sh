@@ -6,12 +6,12 @@ if systemctl is-active --quiet firewalld.service; then
     part running
     if [ -n "$ASK" ] || grep -qs -e "$MARK" /etc/firewalld/zones/*.xml; then
         part default
-        firewall-cmd --get-default-zone
+        timeout 10 firewall-cmd --get-default-zone
         part addresses
         ip -oneline -4 address show
         part runtime
-        firewall-cmd --list-all-zones
+        timeout 10 firewall-cmd --list-all-zones
         part permanent
-        firewall-cmd --permanent --list-all-zones
+        timeout 10 firewall-cmd --permanent --list-all-zones
     fi
 fi

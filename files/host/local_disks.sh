@@ -11,7 +11,14 @@ refuse() {
     echo "local disks: $1" >&2
     exit 65
 }
+# wipefs says nothing, and succeeds, where it may open a device and cannot read it: both ends have to be read first.
+readable() {
+    size=$(blockdev --getsize64 "$1" 2>/dev/null) && [ "${size:-0}" -ge 1048576 ] &&
+        dd if="$1" of=/dev/null bs=1M count=1 iflag=direct 2>/dev/null &&
+        dd if="$1" of=/dev/null bs=1M count=1 skip=$((size / 1048576 - 1)) iflag=direct 2>/dev/null
+}
 blank() {
+    readable "$1" || refuse "found $1 that cannot be read, expected a disk without faults; see: dmesg"
     found=$(wipefs --parsable "$1") || refuse "found nothing that wipefs could read on $1, expected its signatures"
     [ -z "$found" ]
 }

@@ -19,7 +19,7 @@ set -f
 # Each answer is one short line, which no other one is written into.
 resolve() { printf 'name\t%s\t%s\n' "$1" "$(timeout 4 getent ahosts "$1" | sed -n '1s/ .*//p')"; }
 reach() {
-    said=$(curl --head --silent --show-error --connect-timeout 4 --max-time 5 --output /dev/null \
+    said=$(curl --globoff --head --silent --show-error --connect-timeout 4 --max-time 5 --output /dev/null \
         --write-out 'HTTP %{http_code}' "$1" 2>&1)
     printf 'source\t%s\t%s\t%s\n' "$1" "$?" "$(one_line "$said")"
 }
@@ -101,7 +101,7 @@ local_sections() {
     section units
     systemctl show --property=Id,LoadState,ActiveState,UnitFileState nvidia-fabricmanager.service firewalld.service
     section disks
-    docker_root=$(sed -n 's/.*"data-root": *"\(\/[^"]*\)".*/\1/p' /etc/docker/daemon.json | sed -n 1p)
+    docker_root=${DOCKER_ROOT:-$(sed -n 's/.*"data-root": *"\(\/[^"]*\)".*/\1/p' /etc/docker/daemon.json | sed -n 1p)}
     printf 'docker\t%s\n' "${docker_root:-/var/lib/docker}"
     for path in "$DATA_ROOT" "${docker_root:-/var/lib/docker}" /tmp /; do space_of "$path"; done
     section memory

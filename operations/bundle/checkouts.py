@@ -171,7 +171,9 @@ def _pointers(repository: Path, commit: str) -> list[tuple[str, int]]:
 def _environment() -> dict[str, str]:
     # nothing of the user's own: an insteadOf of theirs would fetch from elsewhere, silently
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return {**kept, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
+    own = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
+    # a server that stalls ends it after two minutes
+    return {**kept, **own, "GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "120"}
 
 
 def _try_git(*words: str) -> str:

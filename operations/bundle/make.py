@@ -17,7 +17,7 @@ from operations.plan.errors import PlanError
 from operations.plan.explain import gpus_from
 from operations.plan.inventory import checked_hosts, settings_of
 from operations.plan.openpgp import fingerprints
-from operations.plan.packages import for_os, wanted_packages
+from operations.plan.packages import for_os, toolkit_url, wanted_packages
 from operations.plan.profiles import PlanProfile, load_profile
 from operations.plan.release import Release, plan_release
 from operations.plan.settings import Settings
@@ -35,6 +35,7 @@ _SOURCES = (
     "docker_gpg_key_url",
     "docker_gpg_fingerprint",
     "nvidia_container_toolkit_repository_url",
+    "nvidia_container_toolkit_channel",
     "nvidia_container_toolkit_gpg_key_url",
     "nvidia_container_toolkit_gpg_fingerprint",
     "hub_endpoint",
@@ -163,7 +164,7 @@ def _packages(bundle: Path, releases: Sequence[Release], system: Mapping[str, st
     for major in sorted({release.os_major for release in releases}):
         repositories = {
             "docker-ce": settings.docker_repository_url,
-            "nvidia-container-toolkit": settings.nvidia_container_toolkit_repository_url,
+            "nvidia-container-toolkit": toolkit_url(settings, major),
             **_system(settings, system),
         }
         urls = {name: for_os(url, major).replace("$basearch", "x86_64") for name, url in repositories.items()}
@@ -279,6 +280,7 @@ def group_data(releases: Sequence[Release], url: str, system: Sequence[str], git
         "docker_repository_url": f"{base}/rpm/el{{os_major}}/docker-ce/",
         "docker_gpg_key_url": f"{base}/keys/docker-ce",
         "nvidia_container_toolkit_repository_url": f"{base}/rpm/el{{os_major}}/nvidia-container-toolkit/",
+        "nvidia_container_toolkit_channel": "stable",
         "nvidia_container_toolkit_gpg_key_url": f"{base}/keys/nvidia-container-toolkit",
         "system_repositories": {name: f"{base}/rpm/el{{os_major}}/{name}/" for name in system},
         "hub_endpoint": f"{base}/hub",

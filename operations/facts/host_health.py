@@ -25,17 +25,21 @@ class HostHealth(FactBase[Health]):
     The host as `operations.plan.health.Health`.
 
     + data_root: where the artifacts are, or will be
+    + docker_root: docker's own directory, as the inventory has it; empty: what daemon.json says, or docker's default
     + names: host names to resolve
     + urls: sources to reach; a HEAD without any token
     """
 
     default = Health
 
-    def command(self, data_root: str, names: Sequence[str], urls: Sequence[str]) -> str:
+    def command(
+        self, data_root: str, names: Sequence[str], urls: Sequence[str], docker_root: str = ""
+    ) -> str:
         return host_script(
             "preflight.sh",
             {
                 "DATA_ROOT": data_root,
+                "DOCKER_ROOT": docker_root,
                 "METADATA": METADATA,
                 "NAMES": "\n".join(names),
                 "URLS": "\n".join(urls),

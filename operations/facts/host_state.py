@@ -205,6 +205,12 @@ def _container(lines: list[str]) -> Container | None:
         labels=value["Config"]["Labels"] or {},
         sources=frozenset(bind.split(":")[0] for bind in value.get("HostConfig", {}).get("Binds") or ()),
         networks=frozenset(value.get("NetworkSettings", {}).get("Networks") or ()),
+        ports=frozenset(
+            int(place["HostPort"])
+            for places in (value.get("HostConfig", {}).get("PortBindings") or {}).values()
+            for place in places or ()
+            if place.get("HostPort", "").isdecimal()
+        ),
     )
 
 

@@ -8,7 +8,7 @@ import runpy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
@@ -119,22 +119,19 @@ def settings_of(
     group: str,
     directory: Path,
     groups: Mapping[str, Sequence[str]] | None = None,
-    today: date | None = None,
 ) -> dict[str, Settings]:
     """
-    Each host's validated settings, with its model profile loaded, from the same files pyinfra will read.
+    Each host's validated settings, from the same files pyinfra will read.
 
     + hosts: as given by `checked_hosts`
     + group: the inventory's own group, whose data wins over all.py
     + directory: the group_data directory
     + groups: further groups in the order of their definition, each with its hosts; pyinfra lets a later one win, and
       the inventory's own over them all
-    + today: the day that waivers are compared with; None: the day it is
 
     pyinfra merges group data after the inventory file has run and connects right after, so this is the only
     place where a bad key can still be refused before a connection is made.
     """
-    today = today or datetime.now(UTC).date()
     everyone, own = (read_group_data(directory / f"{name}.py") for name in ("all", group))
     of_groups = {name: read_group_data(directory / f"{name}.py") for name in groups or {}}
     result = {}
@@ -143,11 +140,22 @@ def settings_of(
         for other, members in (groups or {}).items():
             if name in members:
                 shared.update(of_groups[other])
-        settings = from_host_data({**shared, **own, **data}, name)
-        profile = load_profile(settings.model, settings.profile_overrides)
-        check_floors(name, components(settings, profile), settings.waivers, today)
-        result[name] = settings
+        result[name] = from_host_data({**shared, **own, **data}, name)
     return result
+
+
+def check_deployable(name: str, settings: Settings, today: date) -> None:
+    """
+    Refuse what a deploy would refuse of a host before it has seen it: the profile, and versions below their floors.
+
+    + name: the host's, for the error
+    + today: the day that waivers are compared with
+
+    Asked of deploys alone: a person who goes back to the previous release is not held up by a waiver that has ended.
+    Raises PlanError.
+    """
+    profile = load_profile(settings.model, settings.profile_overrides)
+    check_floors(name, components(settings, profile), settings.waivers, today)
 
 
 def read_group_data(path: Path) -> dict[str, Any]:

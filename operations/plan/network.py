@@ -53,7 +53,7 @@ def guard(settings: Settings, ports: tuple[int, int, int]) -> Guard:
         service=settings.service_name,
         ports=ports if published(settings) else (),
         fronted=settings.front != "none",
-        sources=without_overlaps(settings.allowed_sources),
+        sources=without_overlaps(settings.allowed_sources) if published(settings) else (),
         egress=without_overlaps(settings.egress),
     )
 

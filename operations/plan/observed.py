@@ -30,6 +30,7 @@ class Container:
     labels: Mapping[str, str]
     sources: frozenset[str] = frozenset()  # the host's paths that are mounted into it
     networks: frozenset[str] = frozenset()  # docker's, by name
+    ports: frozenset[int] = frozenset()  # of the host, which docker forwards to it
 
 
 @dataclass(frozen=True)

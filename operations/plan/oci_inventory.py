@@ -329,7 +329,7 @@ def _host_names(instances: Sequence[Instance]) -> dict[str, str]:
     """OCID -> the name that is printed: a display name may hold anything and may stand twice."""
     plain = {instance.ocid: _NOT_IN_A_NAME.sub("-", instance.name) for instance in instances}
     names = {ocid: ".".join(part.strip("-") for part in name.split(".")) for ocid, name in plain.items()}
-    names = {ocid: re.sub(r"\.{2,}", ".", name).strip(".")[:200] for ocid, name in names.items()}
+    names = {ocid: re.sub(r"\.{2,}", ".", name).strip(".")[:200].rstrip(".-") for ocid, name in names.items()}
     # a name of digits would be taken for an address that is none
     names = {o: n if re.search(r"[A-Za-z]", n) or _is_ipv4(n) else f"i-{n}" for o, n in names.items()}
     times = Counter(names.values())

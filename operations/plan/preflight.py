@@ -14,6 +14,7 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
+from operations.plan.disks import root_growth
 from operations.plan.driver import check_driver, driver_warnings
 from operations.plan.errors import PlanError, one_line
 from operations.plan.forecast import gib
@@ -25,10 +26,11 @@ from operations.plan.packages import (
     for_os,
     runtime_packages,
     same_version,
+    toolkit_url,
 )
 from operations.plan.profile_tables import Weights
 from operations.plan.profiles import PlanProfile, Profile
-from operations.plan.release import Release
+from operations.plan.release import BEHIND_FRONT, Release
 from operations.plan.settings import Settings
 from operations.plan.shapes import SHAPES, Shape
 from operations.plan.shortages import needed, on_local_disks_to_come
@@ -50,8 +52,6 @@ INODES_FAILED, INODES_WARNING = 10_000, 200_000
 FATAL_XIDS = frozenset({48, 64, 74, 79, 95, 119, 120, 140, 143})
 # May pass by itself, and the deploy's own steps ask again or wait for it
 PASSING = frozenset(name for name in CHECKS if name.startswith("source ")) | {"name resolution"}
-# ss's names of what listens for us
-_OURS = ("docker-proxy", "haproxy")
 
 
 @dataclass(frozen=True)
@@ -164,10 +164,9 @@ def table(found: Sequence[Check], verdicts: Sequence[Verdict] = ()) -> list[str]
 
 def sources(settings: Settings, profile: Profile, os_major: str) -> dict[str, str]:
     """Check name -> the URL that the host is asked to reach; only what a release of this profile comes from."""
-    base = (settings.docker_repository_url, settings.nvidia_container_toolkit_repository_url)
+    base = (for_os(settings.docker_repository_url, os_major), toolkit_url(settings, os_major))
     docker, toolkit = (
-        f"{for_os(url, os_major).replace('$basearch', 'x86_64').rstrip('/')}/repodata/repomd.xml"
-        for url in base
+        f"{url.replace('$basearch', 'x86_64').rstrip('/')}/repodata/repomd.xml" for url in base
     )
     found = {"source docker": docker, "source toolkit": toolkit}
     if not isinstance(profile, PlanProfile):
@@ -537,7 +536,7 @@ def _disk(
     subject: Subject, observed: Observed, free: dict[str, int], places: Mapping[str, Mapping[str, int]]
 ) -> Check:
     grown = 0
-    if subject.settings.grow_root_file_system and observed.root.disk_size:
+    if subject.settings.grow_root_file_system and observed.root.disk_size and root_growth(observed.root):
         # the run grows it before it needs it
         grown = max(0, int(observed.root.disk_size * GROWN_SHARE) - observed.root.size)
         if "/" in free:
@@ -692,12 +691,15 @@ def _ports(subject: Subject) -> Check:
     if subject.release:
         ports += subject.release.servers[0].ports
     front = observed.units.get(f"{given.service_name}-front.service", {}) if observed else {}
-    running = bool(observed and observed.container and observed.container.running)
-    ours = running or front.get("ActiveState") == "active"
+    container = observed.container if observed else None
+    published = container.ports if container and container.running else frozenset()
+    # behind a front, the server's are that much higher than those that people use
+    behind = {port - BEHIND_FRONT for port in published} if front.get("ActiveState") == "active" else set()
+    ours = {"docker-proxy": published, "haproxy": behind}
     taken = {
         port: listening[port] or "a program"
         for port in dict.fromkeys(ports)
-        if port in listening and not (ours and listening[port] in _OURS)
+        if port in listening and port not in ours.get(listening[port], ())
     }
     if taken:
         found = ", ".join(f"{port} by {program}" for port, program in taken.items())

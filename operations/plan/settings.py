@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
 
@@ -266,9 +267,14 @@ class Settings(BaseModel):
     @field_validator("extra_packages")
     @classmethod
     def _packages_of_its_own(cls, value: dict[str, str | None]) -> dict[str, str | None]:
+        # imported here: that module needs this one
+        from operations.plan.packages import UNTOUCHED
+
         for name in value:
             if name in ("podman", "buildah", "runc"):
                 raise ValueError(f"packages that can be installed beside docker-ce, and so not {name}")
+            if any(fnmatchcase(name, pattern) for pattern in UNTOUCHED):
+                raise ValueError(f"packages that a deploy may touch, and so not {name}: install it by hand")
         return value
 
     @field_validator("data_root")

@@ -57,6 +57,8 @@ def _not_beside(release: Release, observed: Observed, running: str) -> str:
     front = f"{release.settings.service_name}-front.service"
     if observed.units.get(front, {}).get("ActiveState") != "active":
         return "the front does not run yet"
+    if release.servers[0].ports[0] not in observed.listening:
+        return "the one that serves has other ports, on which the front would have to leave it"
     beside = release.servers[1]
     left = observed.units.get(f"{beside.service}.service", {}).get("ActiveState") == "active"
     if not left and (taken := sorted(set(beside.ports) & observed.listening)):

@@ -125,6 +125,7 @@ def test_the_host_is_asked_once_with_a_limit_and_a_failure_of_it_is_no_failure_o
     assert name == "HostHealth"
     assert given == {
         "data_root": "/var/lib/tritonhost",
+        "docker_root": "",
         "names": preflight.names(urls),
         "urls": urls,
         "_timeout": host_health.ASK_SECONDS,

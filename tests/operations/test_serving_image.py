@@ -36,7 +36,6 @@ class Engine(Host):
         Engine("", MADE, tagged=MADE),
         # neither: there is nothing to take back
         Engine(""),
-        Engine(MADE),
     ],
 )
 def test_a_tag_that_is_right_or_not_there_is_left(host: Engine) -> None:
@@ -51,8 +50,13 @@ def test_a_tag_comes_back_to_the_image_that_is_still_here(tagged: str) -> None:
 
 
 def test_an_image_that_nobody_made_is_not_used_in_its_place() -> None:
-    [command] = commands_of(own, Engine(MADE, OTHER, tagged=OTHER), image=IMAGE, record=RECORD)
-    assert command.startswith(f"docker rmi --force --no-prune {IMAGE.tag} ")
+    taken, forgotten = commands_of(own, Engine(MADE, OTHER, tagged=OTHER), image=IMAGE, record=RECORD)
+    assert taken.startswith(f"docker rmi --force --no-prune {IMAGE.tag} ")
+    assert forgotten == f"rm -f {RECORD}"
+
+
+def test_the_id_of_a_lost_image_is_forgotten_so_that_what_is_made_next_is_not_taken_away() -> None:
+    assert commands_of(own, Engine(MADE), image=IMAGE, record=RECORD) == [f"rm -f {RECORD}"]
 
 
 def test_the_id_is_recorded_once_and_by_one_rename() -> None:

@@ -274,8 +274,10 @@ def test_a_tool_that_hangs_costs_its_own_limit_and_the_rest_is_read(stubs: Stubs
 
 
 def test_the_fact_s_command_carries_what_is_asked() -> None:
-    text = HostHealth().command(data_root="/var/lib/x", names=["a.b"], urls=["https://a.b/c", "http://d"])
+    text = HostHealth().command(
+        data_root="/var/lib/x", names=["a.b"], urls=["https://a.b/c", "http://d"], docker_root="/d"
+    )
     assert text.startswith(
-        f"DATA_ROOT=/var/lib/x\nMETADATA={METADATA}\nNAMES=a.b\nURLS='https://a.b/c\nhttp://d'\n"
+        f"DATA_ROOT=/var/lib/x\nDOCKER_ROOT=/d\nMETADATA={METADATA}\nNAMES=a.b\nURLS='https://a.b/c\nhttp://d'\n"
     )
     assert "HF_TOKEN" not in text

@@ -482,17 +482,23 @@ def test_a_program_that_is_not_there_is_named_before_anything_is_grown(stubs: St
 
 def disks(stubs: Stubs, *steps: str, **changed: str) -> subprocess.CompletedProcess[str]:
     """local_disks.sh for two disks, with tools that only say that they were called."""
-    for name in ("mdadm", "mkfs.xfs", "wipefs", "lsblk", "systemctl"):
+    for name in ("mdadm", "mkfs.xfs", "wipefs", "lsblk", "systemctl", "dd"):
         if not (stubs.directory / name).exists():
             stubs.add(name, "exit 0")
+    stubs.add("blockdev", "echo 8388608")
     variables = {"STEPS": "\n".join(steps), "LEVEL": "raid0", "DISKS": "nvme0n1\nnvme1n1", "DEVICE": ""}
     names = {"LABEL": "tritonhost", "ARRAY": "/dev/md/tritonhost"}
     return stubs.run(host_script("local_disks.sh", {**variables, **names, **changed}))
 
 
+def done_to_disks(stubs: Stubs) -> list[str]:
+    """But for reading their two ends."""
+    return [call for call in stubs.calls if call.split()[0] not in ("blockdev", "dd")]
+
+
 def test_an_array_is_made_of_disks_that_carry_nothing_and_nothing_is_forced(stubs: Stubs) -> None:
     assert disks(stubs, "create", "file system").returncode == 0
-    assert stubs.calls == [
+    assert done_to_disks(stubs) == [
         "wipefs --parsable /dev/nvme0n1",
         "wipefs --parsable /dev/nvme1n1",
         "mdadm --create /dev/md/tritonhost --name=tritonhost --homehost=any --metadata=1.2 --level=0 "
@@ -517,13 +523,23 @@ def test_a_disk_that_carries_something_or_cannot_be_read_is_not_touched(
     done = disks(stubs, "create", "file system")
     assert done.returncode == 65
     assert said in done.stderr
-    assert stubs.calls == ["wipefs --parsable /dev/nvme0n1"]
+    assert done_to_disks(stubs) == ["wipefs --parsable /dev/nvme0n1"]
+
+
+def test_a_disk_whose_ends_cannot_be_read_is_not_taken_for_an_empty_one(stubs: Stubs) -> None:
+    # wipefs says nothing of it, and succeeds
+    for broken in ("exit 1", 'case "$*" in *skip=7*) exit 1 ;; esac'):
+        stubs.add("dd", broken)
+        done = disks(stubs, "create", "file system")
+        assert done.returncode == 65
+        assert "found /dev/nvme0n1 that cannot be read, expected a disk without faults" in done.stderr
+        assert done_to_disks(stubs) == []
 
 
 def test_an_array_that_holds_a_file_system_is_not_formatted(stubs: Stubs) -> None:
     stubs.add("wipefs", "echo 0x0,u,tritonhost,xfs")
     assert disks(stubs, "file system", DEVICE="md127").returncode == 0
-    assert stubs.calls == ["wipefs --parsable /dev/md127"]
+    assert done_to_disks(stubs) == ["wipefs --parsable /dev/md127"]
 
 
 def test_an_array_that_lacks_a_disk_is_not_made_anew(stubs: Stubs) -> None:

@@ -1,3 +1,4 @@
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 
 from operations.plan.errors import PlanError
 from operations.plan.inventory import (
+    check_deployable,
     checked_hosts,
     hosts_from_text,
     hosts_from_toml,
@@ -171,7 +173,8 @@ def test_a_host_s_bad_data_are_refused_before_a_connection(
     tmp_path: Path, data: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(PlanError, match=expected):
-        settings_of([("gpu-1", data)], "oci", group_data(tmp_path))
+        (settings,) = settings_of([("gpu-1", data)], "oci", group_data(tmp_path)).values()
+        check_deployable("gpu-1", settings, date(2026, 11, 21))
 
 
 def test_group_data_are_read_by_pyinfra_s_rules(tmp_path: Path) -> None:

@@ -339,7 +339,10 @@ def test_the_devices_are_read_with_those_that_are_on_them(stubs: Stubs) -> None:
         f"case $2 in */nvme0n1) printf '# offset,uuid,label,type\\n{MEMBER}\\n' ;; */md127) echo '{OURS}' ;; "
         "*) exit 1 ;; esac",
     )
-    stubs.add("systemctl", "echo LoadState=not-found; echo What=")
+    # of nvme1n1, nothing is read: it counts as no empty disk
+    stubs.add("blockdev", "echo 8388608")
+    stubs.add("dd", 'case "$1" in */nvme1n1) exit 1 ;; esac')
+    stubs.add("systemctl", "echo LoadState=not-found")
     # the probe parts words at line breaks alone
     script = f"MOUNT_UNIT=m.mount\nIFS='\n'\nset -f\n{host_functions('disks.sh')}\nlocal_disks"
     found = local_disks(stubs.run(script).stdout.splitlines())
@@ -349,7 +352,7 @@ def test_the_devices_are_read_with_those_that_are_on_them(stubs: Stubs) -> None:
         "nvme0n1": ["linux_raid_member"],
         "md127": ["xfs"],
     }
-    assert found.unit == {"LoadState": "not-found", "What": ""}
+    assert found.unit == {"LoadState": "not-found"}
 
 
 # --- what follows from it

@@ -24,7 +24,7 @@ from operations.plan.__main__ import GROUP_DATA, main
 from operations.plan.architecture import Architecture
 from operations.plan.explain import KNOWN_GPUS, UNKNOWN_DIGEST, gpus_from
 from operations.plan.flags import TRTLLM_BUILD
-from operations.plan.inventory import hosts_from_toml, read_group_data, settings_of
+from operations.plan.inventory import check_deployable, hosts_from_toml, read_group_data, settings_of
 from operations.plan.model_repository import DEFAULTS, text_of
 from operations.plan.own_models import filled
 from operations.plan.profile_tables import Weights
@@ -118,9 +118,9 @@ def test_a_profile_of_the_page_can_be_planned(block: str, gpu: str, models: Path
 def test_an_inventory_of_the_page_is_accepted(block: str, models: Path, tmp_path: Path) -> None:
     file = tmp_path / "oci.toml"
     file.write_text(block, encoding="utf-8")
-    (settings,) = settings_of(hosts_from_toml(file), "oci", GROUP_DATA, today=WRITTEN).values()
+    (settings,) = settings_of(hosts_from_toml(file), "oci", GROUP_DATA).values()
     assert settings.model in profile_names()
-    load_profile(settings.model, settings.profile_overrides)
+    check_deployable("gpu-1", settings, WRITTEN)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

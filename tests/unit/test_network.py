@@ -53,7 +53,7 @@ def test_a_server_on_loopback_is_reached_by_nobody_and_reaches_nobody() -> None:
 def test_published_ports_are_open_to_the_declared_sources_alone() -> None:
     text = rules(**REACHED)
     assert chain(text, "to_server")[2:] == [
-        "ct status dnat tcp dport { 8000, 8001, 8002 } ip saddr { 10.0.0.0/16, 192.168.0.7/32 } accept",
+        "ct status dnat ip saddr { 10.0.0.0/16, 192.168.0.7/32 } accept",
         "counter drop",
     ]
     assert chain(text, "published") == [
@@ -63,10 +63,12 @@ def test_published_ports_are_open_to_the_declared_sources_alone() -> None:
     ]
 
 
-def test_behind_a_front_nobody_is_forwarded_to_the_server() -> None:
+def test_behind_a_front_a_release_that_is_put_back_without_one_is_reached() -> None:
     text = rules(**FRONTED)
-    assert chain(text, "to_server") == [*ANSWERS, "counter drop"]
+    # servers behind a front are published on the loopback, which nobody is forwarded from
+    assert chain(text, "to_server")[2:] == chain(rules(**REACHED), "to_server")[2:]
     assert "tcp dport { 8000, 8001, 8002 } jump published" in text
+    assert chain(rules(allowed_sources=["10.0.0.0/16"]), "to_server") == [*ANSWERS, "counter drop"]
 
 
 def test_egress_is_opened_after_the_metadata_service_was_closed() -> None:

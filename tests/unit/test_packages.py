@@ -1,6 +1,7 @@
 from fnmatch import fnmatch
 
 import pytest
+from pydantic import ValidationError
 
 from operations import host_files
 from operations.plan.errors import PlanError
@@ -145,4 +146,10 @@ def test_every_repository_checks_signatures() -> None:
 @pytest.mark.parametrize("name", ["podman", "runc"])
 def test_what_conflicts_with_docker_is_no_further_package(name: str) -> None:
     with pytest.raises(ValueError, match=f"and so not {name}"):
+        settings(extra_packages={name: None})
+
+
+@pytest.mark.parametrize("name", ["kernel", "kernel-uek-devel", "nvidia-fabricmanager", "nvidia-driver-cuda"])
+def test_what_a_deploy_never_touches_is_no_extra_package(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"and so not {name}: install it by hand"):
         settings(extra_packages={name: None})

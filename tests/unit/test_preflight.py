@@ -434,7 +434,21 @@ def test_the_hub_s_answer_to_the_token_is_a_check_of_its_own() -> None:
 
 def test_our_own_server_may_listen() -> None:
     ours = {"listening": ['LISTEN 0 5 127.0.0.1:8000 0.0.0.0:* users:(("docker-proxy",pid=3,fd=3))']}
-    assert one("ports", judged(ours, observed=converged(release()))).verdict == "ok"
+    host = converged(release())
+    assert host.container is not None
+    serving = replace(host, container=replace(host.container, ports=frozenset({8000, 8001, 8002})))
+    assert one("ports", judged(ours, observed=serving)).verdict == "ok"
+    # docker publishes other containers' ports too
+    elsewhere = replace(host, container=replace(host.container, ports=frozenset({9000, 9001, 9002})))
+    assert one("ports", judged(ours, observed=elsewhere)).verdict == "failed"
+    led = {"listening": ['LISTEN 0 5 127.0.0.1:8000 0.0.0.0:* users:(("haproxy",pid=3,fd=3))']}
+    behind = replace(
+        host,
+        container=replace(host.container, ports=frozenset({18000, 18001, 18002})),
+        units={**host.units, "triton-front.service": {"ActiveState": "active"}},
+    )
+    assert one("ports", judged(led, observed=behind)).verdict == "ok"
+    assert one("ports", judged(led, observed=serving)).verdict == "failed"
     other = {"listening": ['LISTEN 0 5 127.0.0.1:8000 0.0.0.0:* users:(("python3",pid=3,fd=3))']}
     assert one("ports", judged(other, observed=converged(release()))).verdict == "failed"
 
@@ -571,3 +585,12 @@ def test_the_table_shows_the_rows_that_are_asked_for() -> None:
     assert head.split() == ["verdict", "check", "found", "expected;", "what", "to", "do"]
     assert row == "failed   ports  8000 by x  free; end it"
     assert len(preflight.table(found)) == 3
+
+
+def test_the_toolkit_s_channel_is_asked_for_by_its_name() -> None:
+    url = "https://mirror.invalid/{channel}/rpm/$basearch"
+    chosen = settings(
+        nvidia_container_toolkit_repository_url=url, nvidia_container_toolkit_channel="experimental"
+    )
+    asked = preflight.sources(chosen, profile(), "9")["source toolkit"]
+    assert asked == "https://mirror.invalid/experimental/rpm/x86_64/repodata/repomd.xml"

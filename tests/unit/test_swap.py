@@ -97,7 +97,11 @@ def test_a_model_that_nobody_can_forecast_is_brought_in_in_place_until_it_was_me
     ("change", "expected"),
     [
         ({"units": {}}, "the front does not run yet"),
-        ({"listening": frozenset({28001})}, "port 28001 is taken by another program"),
+        ({"listening": frozenset({18000, 28001})}, "port 28001 is taken by another program"),
+        (
+            {"listening": frozenset({9000, 19000})},
+            "the one that serves has other ports, on which the front would have to leave it",
+        ),
     ],
 )
 def test_what_else_keeps_a_release_from_running_beside(change: dict[str, Any], expected: str) -> None:
@@ -110,7 +114,7 @@ def test_a_server_that_was_left_beside_is_taken_up() -> None:
     release = fronted()
     host = other_serves(release, {release.id: {"gpu_mib": "1"}})
     left = {"triton-next.service": {"ActiveState": "active"}}
-    again = replace(host, units={**host.units, **left}, listening=frozenset({28000, 28001, 28002}))
+    again = replace(host, units={**host.units, **left}, listening=frozenset({18000, 28000, 28001, 28002}))
     assert swap(release, again).way == "side by side"
 
 

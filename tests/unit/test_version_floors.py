@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from operations.plan import PlanError
-from operations.plan.inventory import settings_of
+from operations.plan.inventory import check_deployable, settings_of
 from operations.plan.profiles import load_profile
 from operations.plan.support_matrix import RELEASES, stack_release
 from operations.plan.version_floors import (
@@ -180,6 +180,7 @@ def test_everything_a_host_runs_is_looked_at() -> None:
 
 def test_an_inventory_is_refused_before_a_connection(tmp_path: Path) -> None:
     (tmp_path / "all.py").write_text(f"globals().update({DATA!r})\n", encoding="utf-8")
-    assert settings_of([("gpu-1", {})], "oci", tmp_path)
+    (accepted,) = settings_of([("gpu-1", {})], "oci", tmp_path).values()
+    check_deployable("gpu-1", accepted, TODAY)
     with pytest.raises(PlanError, match=r"^gpu-1: triton version: found 24\.09"):
-        settings_of([("gpu-1", {"waivers": []})], "oci", tmp_path)
+        check_deployable("gpu-1", settings(waivers=[]), TODAY)

@@ -53,7 +53,7 @@ value() { sed -n "s/^$1=//p" "$file" 2>/dev/null; }
 case $1 in
     show)
         [ -e "$file" ] && state=loaded || state=not-found
-        printf 'LoadState=%s\\nWhat=%s\\n' "$state" "$(value What)"
+        echo "LoadState=$state"
         [ ! -e "/etc/enabled/$unit" ] || echo UnitFileState=enabled
         ;;
     enable) mkdir -p /etc/enabled && : >"/etc/enabled/$unit" ;;
