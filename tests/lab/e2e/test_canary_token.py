@@ -214,7 +214,7 @@ def test_the_search_finds_what_is_there(site: OneHost, tmp_path: Path) -> None:
     environment = {**os.environ, "A": TOKEN}
     with host_watched(site, watched):
         site.root(
-            f"umask 022; t=$(cat); for f in {planted}; do echo $t >$f; done; export T=$t; sleep 1 & : $t; logger $t; wait",
+            f"umask 022; mkdir -p /run/tritonhost; t=$(cat); for f in {planted}; do echo $t >$f; done; export T=$t; sleep 1 & : $t; logger $t; wait",
             stdin=TOKEN,
         )
         process = subprocess.Popen(["sleep", "1"], env=environment, text=True)
