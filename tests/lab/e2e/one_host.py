@@ -253,7 +253,7 @@ def difference_rows(output: str) -> list[str]:
         return []
     rows = []
     for line in lines[first + 1 :]:
-        if not line or line.startswith("Ready:"):
+        if not line or line.startswith(("Ready:", "preflight:")):
             break
         rows.append(line)
     return rows
