@@ -144,7 +144,7 @@ class OneHost:
         try:
             self.root(
                 f"n=0; until systemctl is-active --quiet {unit}; do "
-                "n=$((n + 1)); [ $n -lt 600 ] || exit 1; sleep 0.05; done"
+                "n=$((n + 1)); [ $n -lt 2400 ] || exit 1; sleep 0.05; done"
             )
             time.sleep(0.3)  # the client follows the unit now
         finally:
