@@ -23,7 +23,7 @@ def project(tmp_path: Path) -> Path:
     """This project with inventories of its own."""
     root = tmp_path / "project"
     root.mkdir()
-    for name in ("operations", "templates", "files", "tests", "deploy.py"):
+    for name in ("operations", "templates", "files", "tests", "deploy.py", "config.py"):
         (root / name).symlink_to(PROJECT / name)
     ignored = shutil.ignore_patterns("__pycache__", "oci.toml", "oci_ssh_config")
     shutil.copytree(PROJECT / "inventories", root / "inventories", ignore=ignored)
