@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,8 @@ class Server(paramiko.ServerInterface):
         return True
 
     def _answer(self, channel: paramiko.Channel) -> None:
+        # paramiko says that the command was begun when the method above has returned; an answer must not come before
+        time.sleep(1)
         channel.sendall(f"{ANSWER}\n".encode())
         channel.send_exit_status(0)
         channel.close()
