@@ -207,26 +207,26 @@ def sudo_logs(site: OneHost) -> Iterator[None]:
     site.root(f"rm -f {place} /var/log/sudo.log")
 
 
-def test_the_search_finds_what_is_there(site: OneHost, tmp_path: Path) -> None:
+def test_the_search_finds_what_is_there(converged: OneHost, tmp_path: Path) -> None:
     # so that the tests below cannot pass by searching nothing
     planted = "/home/opc/.bash_history /var/log/planted /run/tritonhost/planted /tmp/planted"
     watched = Watched(output=f"x {TOKEN}")
     environment = {**os.environ, "A": TOKEN}
-    with host_watched(site, watched):
-        site.root(
-            f"umask 022; mkdir -p /run/tritonhost; t=$(cat); for f in {planted}; do echo $t >$f; done; export T=$t; sleep 1 & : $t; logger $t; wait",
+    with host_watched(converged, watched):
+        converged.root(
+            f"umask 022; t=$(cat); for f in {planted}; do echo $t >$f; done; export T=$t; sleep 1 & : $t; logger $t; wait",
             stdin=TOKEN,
         )
         process = subprocess.Popen(["sleep", "1"], env=environment, text=True)
         watch_client(process, watched)
-    found = leaks(site, watched)
+    found = leaks(converged, watched)
     # the journal is not emptied for a test: what is said above stays in it, so it is vacuumed
-    site.root(f"rm -f {planted}; journalctl --quiet --rotate --vacuum-size=1K; : >/var/log/sudo.log")
+    converged.root(f"rm -f {planted}; journalctl --quiet --rotate --vacuum-size=1K; : >/var/log/sudo.log")
     for place in (*planted.split(), "output", "client: environ of sleep", "journal"):
         assert place in found, found
     assert any(line.startswith("host: /proc/") and line.endswith("environ") for line in found), found
     assert any(line == "host: /tmp/planted" for line in found), found
-    assert leaks(site, Watched()) == []
+    assert leaks(converged, Watched()) == []
 
 
 def test_a_token_is_seen_nowhere_while_everything_succeeds(site: OneHost, token: Path) -> None:
