@@ -14,8 +14,10 @@ def test_client_killed_three_times_nothing_is_made_twice_and_nothing_is_left(con
     units = {kind: f"tritonhost-{kind}-{key}.service" for kind, key in keys.items()}
     units["image"] = f"tritonhost-image-{tag.rpartition(':')[2]}.service"
     directories = " ".join(f"{DATA_ROOT}/{kind.rstrip('s')}s/{key}" for kind, key in keys.items())
+    # without its record: an image that something else on the host still refers to would only get its tag back
+    record = f"{DATA_ROOT}/images/{tag.rpartition(':')[2]}"
     converged.root(
-        f"systemctl stop triton; rm -rf {directories}; docker image rm --force {tag}; "
+        f"systemctl stop triton; rm -rf {directories} {record}; docker image rm --force {tag}; "
         "docker builder prune --all --force"
     )
     since = converged.now()
