@@ -175,7 +175,8 @@ def sources(settings: Settings, profile: Profile, os_major: str) -> dict[str, st
     found["source registry"] = registry_url(settings.image_registry, settings)
     if isinstance(profile, PlanProfile):
         found["source docker hub"] = registry_url(settings.docker_hub_registry, settings)
-        found["source Python index"] = settings.python_index_url or "https://pypi.org/simple/"
+        if settings.python_index_url:  # otherwise pip's own default, which is pip's to know
+            found["source Python index"] = settings.python_index_url
     return found
 
 

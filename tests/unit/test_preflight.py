@@ -412,7 +412,12 @@ def test_a_model_that_searches_needs_other_sources() -> None:
     found = preflight.sources(settings(), load_profile("clip-search"), "9")
     assert "source git" not in found
     assert found["source docker hub"] == "https://registry-1.docker.io/v2/"
-    assert found["source Python index"] == "https://pypi.org/simple/"
+    assert "source Python index" not in found
+    named = settings(python_index_url="https://mirror.invalid/simple/")
+    assert (
+        preflight.sources(named, load_profile("clip-search"), "9")["source Python index"]
+        == named.python_index_url
+    )
 
 
 GATED = {"weights": {"gated": True}}
