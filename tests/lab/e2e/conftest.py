@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.e2e.one_host import OneHost, settings_of_lab
+from tests.lab.e2e.one_host import DATA_ROOT, OneHost, settings_of_lab
 
 # The order is part of the tests: what needs a bare host comes first, and each goes on with the host it finds.
 ORDER = (
@@ -58,6 +58,14 @@ def site() -> Iterator[OneHost]:
     yield ours
     if not KEEP:
         ours.lab("down")
+
+
+@pytest.fixture(scope="module")
+def bare(site: OneHost) -> OneHost:
+    """The host, before any deploy; its module's tests come before those that deploy (ORDER)."""
+    if site.try_root(f"test -e {DATA_ROOT}")[0] == 0:
+        pytest.skip("the lab was kept: its host is not bare")
+    return site
 
 
 @pytest.fixture

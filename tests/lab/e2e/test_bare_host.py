@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from tests.lab.e2e.one_host import DATA_ROOT, INVENTORY, PYINFRA, OneHost, difference_rows
+from tests.lab.e2e.one_host import INVENTORY, PYINFRA, OneHost, difference_rows
 
 # The host's own doing, not the tool's: journal and login records, timers' stamps, the package database's lock files.
 NOISE = (
@@ -15,13 +13,6 @@ NOISE = (
     "/var/lib/dnf",
     "/usr/lib/sysimage/rpm",
 )
-
-
-@pytest.fixture(scope="module")
-def bare(site: OneHost) -> OneHost:
-    if site.try_root(f"test -e {DATA_ROOT}")[0] == 0:
-        pytest.skip("the lab was kept: its host is not bare")
-    return site
 
 
 def test_dry_run_of_a_bare_host_writes_nothing(bare: OneHost) -> None:

@@ -5,16 +5,9 @@ from __future__ import annotations
 import pytest
 
 from operations.plan.disks import COVERED
-from tests.lab.e2e.one_host import DATA_ROOT, INVENTORY, PYINFRA, Done, OneHost, difference_rows
+from tests.lab.e2e.one_host import INVENTORY, PYINFRA, Done, OneHost, difference_rows
 
 PLACE = "/var/lib/elsewhere"
-
-
-@pytest.fixture(scope="module")
-def bare(site: OneHost) -> OneHost:
-    if site.try_root(f"test -e {DATA_ROOT}")[0] == 0:
-        pytest.skip("the lab was kept: its host is not bare")
-    return site
 
 
 def look(site: OneHost, *data: str) -> Done:

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
-from tests.lab.e2e.one_host import DATA_ROOT, DEPLOY, INVENTORY, PYINFRA, Done, OneHost
+from tests.lab.e2e.one_host import DEPLOY, INVENTORY, PYINFRA, Done, OneHost
 from tests.lab.e2e.test_bare_host import NOISE
 
 PREFLIGHT = [sys.executable, "-m", "operations.preflight", INVENTORY]
@@ -20,13 +18,6 @@ NOT_IN_THE_LAB = {"shape", "Xid errors", "kernel"}
 HELD = "/run/preflight-test"
 # rpm's lock, taken as rpm takes it, by a process that calls itself dnf
 LOCK = "import fcntl, time; f = open('/var/lib/rpm/.rpm.lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(600)"
-
-
-@pytest.fixture(scope="module")
-def bare(site: OneHost) -> OneHost:
-    if site.try_root(f"test -e {DATA_ROOT}")[0] == 0:
-        pytest.skip("the lab was kept: its host is not bare")
-    return site
 
 
 def checks(done: Done) -> dict[str, dict[str, str]]:
