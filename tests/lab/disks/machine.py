@@ -21,11 +21,11 @@ PACKAGES = (
 )
 SECONDS = 120
 _LINKS = ("bin", "sbin", "lib", "lib64")
-_FOLDERS = ("usr", "opt", "proc", "sys", "dev", "run", "tmp", "etc", "var", "root", "work")
+_FOLDERS = ("usr", "opt", "proc", "sys", "dev", "run", "tmp", "etc", "var", "root", "jobs")
 # LVM without a udev that would make its device nodes
 _LVM = "activation { udev_sync=0 udev_rules=0 }\ndevices { use_devicesfile=0 }\n"
 _INIT = """#!/bin/sh
-export PATH=/work/bin:/opt/sbin:/opt/usr/sbin:/opt/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH=/jobs/bin:/opt/sbin:/opt/usr/sbin:/opt/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LD_LIBRARY_PATH=/opt/lib/x86_64-linux-gnu:/opt/usr/lib/x86_64-linux-gnu
 export LVM_SYSTEM_DIR=/etc/lvm DM_DISABLE_UDEV=1 LC_ALL=C
 mount -t proc proc /proc
@@ -36,9 +36,9 @@ mount -t tmpfs tmp /tmp
 mkdir -p /run/lock /run/lvm
 for module in dm-mod md-mod raid0 raid10; do insmod $(find /opt/usr/lib/uml/modules -name $module.ko); done
 n=0
-while [ -e /work/$n.sh ]; do
-    sh /work/$n.sh >/work/$n.out 2>/work/$n.err </dev/null
-    echo $? >/work/$n.code
+while [ -e /jobs/$n.sh ]; do
+    sh /jobs/$n.sh >/jobs/$n.out 2>/jobs/$n.err </dev/null
+    echo $? >/jobs/$n.code
     n=$((n + 1))
 done
 sync
@@ -76,7 +76,7 @@ class UserModeMachine:
         for name in _LINKS:
             if (target := Path("/", name)).is_symlink():
                 (self.root / name).symlink_to(target.readlink())
-        for name, text in {"init": _INIT, "work/bin/systemctl": _SYSTEMCTL}.items():
+        for name, text in {"init": _INIT, "jobs/bin/systemctl": _SYSTEMCTL}.items():
             (self.root / name).parent.mkdir(exist_ok=True)
             (self.root / name).write_text(text, "utf-8")
             (self.root / name).chmod(0o755)
@@ -97,11 +97,11 @@ class UserModeMachine:
 
     def boot(self, *scripts: str) -> list[subprocess.CompletedProcess[str]]:
         """Each script under sh, one after the other, in one boot; what became of each."""
-        work = self.root / "work"
-        for old in work.glob("[0-9]*"):
+        jobs = self.root / "jobs"
+        for old in jobs.glob("[0-9]*"):
             old.unlink()
         for number, script in enumerate(scripts):
-            (work / f"{number}.sh").write_text(script, "utf-8")
+            (jobs / f"{number}.sh").write_text(script, "utf-8")
         arguments = [
             *(
                 "mem=256M",
@@ -129,11 +129,11 @@ class UserModeMachine:
         )
         results = []
         for number, script in enumerate(scripts):
-            if not (code := work / f"{number}.code").exists():
+            if not (code := jobs / f"{number}.code").exists():
                 raise LabError(
                     f"the user-mode machine ended early: {done.stdout[-1000:]}{done.stderr[-1000:]}"
                 )
-            texts = [(work / f"{number}.{name}").read_text("utf-8") for name in ("out", "err")]
+            texts = [(jobs / f"{number}.{name}").read_text("utf-8") for name in ("out", "err")]
             results.append(subprocess.CompletedProcess(script, int(code.read_text()), *texts))
         return results
 

@@ -33,13 +33,13 @@ INSIDE = """
 vgchange -q --activate y >/dev/null 2>&1; vgmknodes -q >/dev/null 2>&1
 partx --update /dev/ubda 2>/dev/null
 mkdir -p /tmp/root && mount {device} /tmp/root || exit 9
-cd /tmp/root && mkdir -p usr opt etc proc sys dev run tmp work
+cd /tmp/root && mkdir -p usr opt etc proc sys dev run tmp jobs
 for link in bin sbin lib lib64; do [ -e $link ] || cp -P /$link $link; done
-for folder in usr opt etc proc sys dev run work; do mount --bind /$folder $folder; done
-cat >/work/inside <<'END'
+for folder in usr opt etc proc sys dev run jobs; do mount --bind /$folder $folder; done
+cat >/jobs/inside <<'END'
 {script}
 END
-chroot . sh /work/inside
+chroot . sh /jobs/inside
 code=$?
 cd / && umount -R /tmp/root
 exit $code
