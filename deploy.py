@@ -13,6 +13,7 @@ from operations import (
     database,
     engine,
     front,
+    gateway,
     lock,
     model_repository,
     network,
@@ -60,8 +61,10 @@ if wanted:
             database.run,
             triton_service.install,
             front.install,
+            gateway.install,
             swap.serve,
             front.lead,
+            gateway.lead,
             network.close,
         ],
     )

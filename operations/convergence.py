@@ -8,10 +8,19 @@ from datetime import UTC, datetime
 from pyinfra import host, logger
 from pyinfra.api.exceptions import PyinfraError
 
-from operations import host_files, host_health, rollout
+from operations import gateway_secrets, host_files, host_health, rollout
 from operations.detached import LOST
 from operations.facts.host_state import HostState
-from operations.plan import PlanError, Release, Settings, daemon_json, firewall, plan_release, selinux
+from operations.plan import (
+    PlanError,
+    Release,
+    Settings,
+    daemon_json,
+    firewall,
+    gateway,
+    plan_release,
+    selinux,
+)
 from operations.plan.difference import Difference, difference
 from operations.plan.disks import root_growth
 from operations.plan.local_disks import check_data_root, local_plan
@@ -37,7 +46,8 @@ def look() -> Release | None:
     rollout.watch()
     try:
         release, observed = planned()
-        rows = difference(release, observed, host_files.digests(host_files.rendered(release)))
+        digests, loaded = _digests(release)
+        rows = difference(release, observed, digests, loaded)
     except (PlanError, PyinfraError, *LOST) as error:
         if isinstance(error, PlanError):
             host_health.say_what_else(error)
@@ -79,7 +89,19 @@ def planned() -> tuple[Release, Observed]:
     release = planned_for(settings, profile, observed)
     running = components(settings, profile, release.gpus[0].driver)
     floors = check_floors(host.name, running, settings.waivers, datetime.now(UTC).date())
-    return replace(release, warnings=(*release.warnings, *floors)), observed
+    known = gateway_secrets.load(settings.gateway, host.name).warnings if settings.gateway else ()
+    return replace(release, warnings=(*release.warnings, *floors, *known)), observed
+
+
+def _digests(release: Release) -> tuple[dict[str, str], str]:
+    """Every file that is written beside the release: path -> SHA-256; and what the gateway's nginx has read, if there is one."""
+    files = host_files.rendered(release)
+    if release.gateway is None or release.settings.gateway is None:
+        return host_files.digests(files), ""
+    secrets = gateway_secrets.load(release.settings.gateway, host.name)
+    own = host_files.gateway_files(release.gateway, secrets)
+    placed = {f"{release.gateway.directory}/{name}": text for name, text in own.items()}
+    return host_files.digests({**files, **placed}), host_files.gateway_loaded(release.gateway, own)
 
 
 def planned_for(settings: Settings, profile: Profile, observed: Observed) -> Release:
@@ -108,7 +130,11 @@ def observe(settings: Settings, profile: Profile) -> Observed:
     name = settings.service_name
     units = [
         f"{unit}.service"
-        for unit in ("docker", name, *(f"{name}-{part}" for part in ("front", "next", "database", "guard")))
+        for unit in (
+            "docker",
+            name,
+            *(f"{name}-{part}" for part in ("front", "next", "database", "guard", "gateway")),
+        )
     ]
     state: Observed = host.get_fact(
         HostState,
@@ -126,6 +152,8 @@ def observe(settings: Settings, profile: Profile) -> Observed:
             host_files.front_config_path(settings),
             host_files.guard_path(settings),
             host_files.guard_unit_path(settings),
+            host_files.gateway_unit_path(settings),
+            *host_files.gateway_paths(settings),
             daemon_json.UNREAD,
             *PACKAGE_KEYS,
         ],
@@ -133,6 +161,7 @@ def observe(settings: Settings, profile: Profile) -> Observed:
         database=database,
         local_disks=settings.local_disks != "none",
         urls=list(ready_urls(settings, profile).values()),
+        gateway=gateway.record(gateway.service(name)),
         firewall=(firewall.mark(settings.service_name), firewall.needed(settings)),
         _timeout=LOOK_SECONDS,
     )

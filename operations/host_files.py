@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from operations.plan import commands, network
+from operations.plan import commands, gateway, network, serve
 from operations.plan.local_disks import SENTINEL
 from operations.plan.packages import DOCKER_KEY, TOOLKIT_KEY, for_os, system_repository_id, toolkit_url
 from operations.plan.release import LOOPBACK, Release, Server
 from operations.plan.settings import Settings
+from operations.scripts import host_script
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 DOCKER_REPOSITORY = "/etc/yum.repos.d/docker-ce.repo"
 TOOLKIT_REPOSITORY = "/etc/yum.repos.d/nvidia-container-toolkit.repo"
+GATEWAY_SCRIPT = "gateway.sh"
 SYSTEM_REPOSITORIES = "/etc/yum.repos.d/tritonhost.repo"
 
 
@@ -57,6 +60,16 @@ def front_unit_path(settings: Settings) -> str:
 def next_unit_path(settings: Settings) -> str:
     """Where the unit is that runs a release beside the one that serves."""
     return f"/etc/systemd/system/{settings.service_name}-next.service"
+
+
+def gateway_unit_path(settings: Settings) -> str:
+    """Where the gateway's unit is, for sites that have one."""
+    return f"/etc/systemd/system/{gateway.service(settings.service_name)}.service"
+
+
+def gateway_paths(settings: Settings) -> list[str]:
+    """Where the gateway's own files are, its certificate and keys among them: nothing there without a gateway."""
+    return [f"{gateway.directory(settings.data_root)}/{name}" for name in (*gateway.FILES, GATEWAY_SCRIPT)]
 
 
 def mount_unit_text(settings: Settings) -> str:
@@ -144,7 +157,55 @@ def rendered(release: Release) -> dict[str, str]:
             .get_template("front.service.j2")
             .render(settings=settings, configuration=front_config_path(settings))
         )
+    if release.gateway:
+        files[gateway_unit_path(settings)] = (
+            _environment()
+            .get_template("gateway.service.j2")
+            .render(
+                gateway=release.gateway,
+                guard=_mount_guard(settings),
+                guard_unit=release.guard.unit,
+                script=f"{release.gateway.directory}/{GATEWAY_SCRIPT}",
+            )
+        )
     return files
+
+
+def gateway_files(wanted: gateway.Gateway, secrets: gateway.Secrets) -> dict[str, str]:
+    """The gateway's own files: name -> text. Two of them hold secrets: never printed, and never in `rendered`."""
+    configuration = _environment().get_template("gateway.conf.j2")
+    files = {
+        gateway.CONFIGURATION: configuration.render(
+            gateway=wanted,
+            mount=gateway.MOUNT,
+            tls=gateway.TLS,
+            keys=gateway.KEYS,
+            methods=gateway.GRPC_METHODS,
+        ),
+        gateway.TLS: secrets.tls,
+        gateway.KEYS: secrets.map,
+    }
+    variables = {
+        "NAME": wanted.service,
+        "DIRECTORY": wanted.directory,
+        "FILES": " ".join(gateway.FILES),
+        "IMAGE_RECORD": wanted.image_record,
+        "URL": wanted.local_url,
+        "RECORD": wanted.record,
+    }
+    script = host_script("gateway.sh", variables, shell_function("run_it", wanted.run, "exec "))
+    return {**files, GATEWAY_SCRIPT: script}
+
+
+def shell_function(name: str, argv: Sequence[str], prefix: str = "") -> str:
+    """A shell function of one command, in which the script's own variables keep their meaning."""
+    return f"{name}() {{\n    {prefix}{' '.join(map(serve.shell_word, argv))}\n}}\n"
+
+
+def gateway_loaded(wanted: gateway.Gateway, files: Mapping[str, str]) -> str:
+    """What gateway.sh writes down once nginx runs from the wanted image and has read the files."""
+    read = "".join(files[name] for name in gateway.FILES)
+    return f"{wanted.key} {hashlib.sha256(read.encode()).hexdigest()}"
 
 
 def _remember(settings: Settings) -> str:

@@ -26,7 +26,7 @@ from pyinfra.api.inventory import Inventory
 from pyinfra.connectors.ssh_util import load_key_with_certificate
 from pyinfra.context import ctx_state
 
-from operations import rollout
+from operations import gateway_secrets, rollout
 from operations.plan import ssh_key
 from operations.plan.errors import PlanError, suggestion
 from operations.plan.inventory import check_deployable, checked_hosts, checked_source, refusing
@@ -94,6 +94,8 @@ def check(inventory: Inventory, given: Mapping[str, Any]) -> None:
         settings = from_host_data(data, host.name)
         if _deploys(given, ".py"):
             check_deployable(host.name, settings, datetime.now(UTC).date())
+            if settings.gateway:
+                gateway_secrets.load(settings.gateway, host.name)
         if host.name.startswith("@"):
             continue
         if "ssh_strict_host_key_checking" not in data:

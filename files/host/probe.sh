@@ -1,7 +1,7 @@
 # Reads everything a release cares about, in one round trip, and changes nothing.
 #
 # Input, as shell variables set in front of this text: DATA_ROOT SERVICE GPU_FIELDS DATABASE_STATE (a
-# command, or empty; so are GUARD_STATE and FIREWALL_STATE) MOUNT_UNIT (of the local disks, or empty), the functions of disks.sh, and the lists PACKAGES FILES UNITS URLS BOOLEANS, and SEALED and MEASURED (directories under the data root),
+# command, or empty; so are GUARD_STATE and FIREWALL_STATE) GATEWAY_RECORD (a file) MOUNT_UNIT (of the local disks, or empty), the functions of disks.sh, and the lists PACKAGES FILES UNITS URLS BOOLEANS, and SEALED and MEASURED (directories under the data root),
 # one word each line. Output: sections, each a line of the ASCII record separator and the section's
 # name, then the untouched output of the tool that was asked; operations/facts/host_state.py reads them. Raw tool
 # output rather than JSON made here: a shell cannot quote it safely, and captured output tests the reader.
@@ -112,6 +112,9 @@ section ready
 [ -n "$URLS" ] && has curl && for url in $URLS; do
     printf '%s\t%s\n' "$url" "$(curl --silent --max-time 3 --output /dev/null --write-out '%{http_code}' "$url" 2>/dev/null)"
 done
+
+section gateway
+cat "$GATEWAY_RECORD" 2>/dev/null
 
 section guard
 sh -c "$GUARD_STATE" </dev/null 2>/dev/null

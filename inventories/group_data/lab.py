@@ -55,6 +55,7 @@ if _lab_json.exists():
         *(("docker-ce", "20.10.24"), ("docker-ce", "20.10.25")),
         *(("containerd.io", "1.6.20"), ("containerd.io", "1.6.21")),
         ("nvidia-container-toolkit", "1.17.8"),
+        ("nginx", "1.22.1"),
     ]
     waivers = [
         {"component": _component, "version": _version, "reason": "a lab's stand-in", "until": _next_year}

@@ -204,7 +204,7 @@ def _images(bundle: Path, releases: Sequence[Release]) -> list[Entry]:
                     "an image by digest, for a bundle",
                     "an image that the Dockerfile chooses cannot be known here",
                 )
-            registry = settings.docker_hub_registry if image.name == "database" else settings.image_registry
+            registry = settings.image_registry if image.name == "serving" else settings.docker_hub_registry
             wanted[name] = (digest, registry)
     entries = []
     for name, (digest, registry) in sorted(wanted.items()):

@@ -37,6 +37,7 @@ class HostState(FactBase[Observed]):
     + database: the database's container; empty where the model has none
     + local_disks: whether the host's local disks are looked at
     + packages, files, units, urls: what to ask for, by name
+    + gateway: where its unit writes what it has read
     + firewall: our rules' mark, and whether some are wanted
     """
 
@@ -50,6 +51,7 @@ class HostState(FactBase[Observed]):
         urls: list[str],
         database: str = "",
         local_disks: bool = False,
+        gateway: str = "",
         firewall: tuple[str, bool] = ("", False),
     ) -> str:
         return host_script(
@@ -67,6 +69,7 @@ class HostState(FactBase[Observed]):
                 "URLS": "\n".join(urls),
                 "MOUNT_UNIT": mount_unit(data_root) if local_disks else "",
                 "BOOLEANS": "\n".join(BOOLEANS),
+                "GATEWAY_RECORD": gateway,
                 "GUARD_STATE": guard_command(service),
                 "FIREWALL_STATE": firewall_command(*firewall),
             },
@@ -137,6 +140,7 @@ def observed(output: list[str]) -> Observed:
         ready=_tabbed(part["ready"]),
         measurements={name: measured(line) for name, line in _tabbed(part["measurements"]).items()},
         listening=listening_ports(part["listening"]),
+        gateway="".join(part["gateway"]).strip(),
         guard="".join(part["guard"]).strip(),
         firewall=read_firewall(part["firewall"]),
         selinux=_tabbed(part["selinux"]),

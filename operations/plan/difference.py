@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from operations.plan import daemon_json, firewall, network, selinux
+from operations.plan import daemon_json, firewall, gateway, network, selinux
 from operations.plan.artifacts import Artifact
 from operations.plan.disks import root_growth
 from operations.plan.errors import PlanError
@@ -30,17 +30,21 @@ class Difference:
     wanted: str
 
 
-def difference(release: Release, observed: Observed, file_digests: Mapping[str, str]) -> list[Difference]:
+def difference(
+    release: Release, observed: Observed, file_digests: Mapping[str, str], gateway_loaded: str = ""
+) -> list[Difference]:
     """
     Everything that differs, in the order of the stages.
 
     + release: what the host should be
     + observed: what it is
-    + file_digests: path -> sha256 of the files the tool writes to /etc, as they should be
+    + file_digests: path -> sha256 of the files the tool writes beside the release, as they should be
+    + gateway_loaded: what the gateway's unit should have written down; empty where there is none
 
     An empty list means that the host is converged: nothing is run on it.
     """
-    return [Difference(*row) for stage in _STAGES for row in stage(release, observed, file_digests)]
+    rows = [row for stage in _STAGES for row in stage(release, observed, file_digests)]
+    return [Difference(*row) for row in (*rows, *_gateway(release, observed, file_digests, gateway_loaded))]
 
 
 Rows = Iterator[tuple[str, str, str, str]]
@@ -216,6 +220,38 @@ def _front(release: Release, observed: Observed, digests: Mapping[str, str]) -> 
         yield "front", front, "active", "stopped: the inventory has no front"
     if observed.units.get(beside, {}).get("ActiveState") in ("active", "activating"):
         yield "front", beside, "left by a swap that was interrupted", "stopped"
+
+
+def _gateway(release: Release, observed: Observed, digests: Mapping[str, str], loaded: str) -> Rows:
+    service = gateway.service(release.settings.service_name)
+    directory = gateway.directory(release.settings.data_root)
+    unit = f"{service}.service"
+    if release.gateway is None:
+        found = observed.units.get(unit, {})
+        if found.get("ActiveState") in ("active", "activating") or found.get("UnitFileState") == "enabled":
+            yield (
+                "gateway",
+                unit,
+                found.get("ActiveState", "enabled"),
+                "stopped: the inventory has no gateway",
+            )
+        if left := [path for path in observed.file_digests if path.startswith(f"{directory}/")]:
+            yield "gateway", left[0], "left of a gateway", "absent"
+        return
+    for path, digest in digests.items():
+        if path.startswith(f"{directory}/") and observed.file_digests.get(path) != digest:
+            # what its digest is, is not said: two of the files hold secrets
+            yield (
+                "gateway",
+                path,
+                "another content" if path in observed.file_digests else "absent",
+                "the inventory's",
+            )
+    yield from _unit("gateway", unit, observed)
+    key, _, _ = observed.gateway.partition(" ")
+    if observed.units.get(unit, {}).get("ActiveState") == "active" and observed.gateway != loaded:
+        found_text = "not what its files say" if key == release.gateway.key else "of other options"
+        yield "gateway", f"container {service}", found_text, "run with its files"
 
 
 def running_problems(release: Release, observed: Observed) -> Rows:

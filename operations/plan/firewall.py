@@ -45,8 +45,8 @@ def mark(service: str) -> str:
 
 
 def needed(settings: Settings) -> bool:
-    """Whether people reach a socket of the host over the network, which is a front's."""
-    return settings.front != "none" and network.published(settings)
+    """Whether people reach a socket of the host over the network, which is a front's or a gateway's."""
+    return network.on_the_host(settings) and network.published(settings)
 
 
 def rules(settings: Settings, ports: tuple[int, int, int]) -> list[str]:
@@ -57,7 +57,7 @@ def rules(settings: Settings, ports: tuple[int, int, int]) -> list[str]:
         f'rule {mark(settings.service_name)} family="ipv4" source address="{source}" '
         f'port port="{port}" protocol="tcp" accept'
         for source in network.without_overlaps(settings.allowed_sources)
-        for port in ports
+        for port in network.open_ports(settings, ports)
     ]
 
 

@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from operations.plan import gateway
 from operations.plan.settings import Settings
 
 # IFNAMSIZ of linux/if.h, less the zero at its end
@@ -19,8 +20,10 @@ class Guard:
     What templates/guard.nft.j2 is filled with.
 
     + service: whose server it guards
-    + ports: those that people reach over the network; none where the server answers on the host's loopback alone
+    + ports: those that people reach over the network, and those behind them; none where the server answers on the host's
+      loopback alone
     + fronted: people reach a socket of the host, and not docker's forwarding
+    + gateway_user: who runs the gateway, and may begin nothing but connections to the host's loopback; 0: nobody does
     + sources: who may reach them; networks that do not overlap
     + egress: what the server may connect to
     """
@@ -30,6 +33,7 @@ class Guard:
     fronted: bool
     sources: tuple[str, ...]
     egress: tuple[str, ...]
+    gateway_user: int = 0
 
     @property
     def bridge(self) -> str:
@@ -51,11 +55,27 @@ def guard(settings: Settings, ports: tuple[int, int, int]) -> Guard:
     """The guard of a host. `ports`: those that people use."""
     return Guard(
         service=settings.service_name,
-        ports=ports if published(settings) else (),
-        fronted=settings.front != "none",
+        # also those behind a gateway: before a swap, a front may still listen on them for the network
+        ports=(*ports, *open_ports(settings, ())) if published(settings) else (),
+        fronted=on_the_host(settings),
         sources=without_overlaps(settings.allowed_sources) if published(settings) else (),
         egress=without_overlaps(settings.egress),
+        gateway_user=gateway.USER if settings.gateway else 0,
     )
+
+
+def on_the_host(settings: Settings) -> bool:
+    """Whether people reach a socket of the host, a gateway's or a front's, and not docker's forwarding."""
+    return settings.gateway is not None or settings.front != "none"
+
+
+def open_ports(settings: Settings, ports: tuple[int, ...]) -> tuple[int, ...]:
+    """
+    The ports that people use.
+
+    + ports: the server's, or a front's, which are theirs where there is no gateway
+    """
+    return (settings.gateway.port,) if settings.gateway else ports
 
 
 def published(settings: Settings) -> bool:

@@ -14,6 +14,7 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
+from operations.plan import gateway
 from operations.plan.disks import root_growth
 from operations.plan.driver import check_driver, driver_warnings
 from operations.plan.errors import PlanError, one_line
@@ -692,12 +693,17 @@ def _ports(subject: Subject) -> Check:
     ports.append(given.metrics_port or server.metrics_port)
     if subject.release:
         ports += subject.release.servers[0].ports
+    if given.gateway:
+        ports.append(given.gateway.port)
     front = observed.units.get(f"{given.service_name}-front.service", {}) if observed else {}
+    before = observed.units.get(f"{gateway.service(given.service_name)}.service", {}) if observed else {}
     container = observed.container if observed else None
     published = container.ports if container and container.running else frozenset()
     # behind a front, the server's are that much higher than those that people use
     behind = {port - BEHIND_FRONT for port in published} if front.get("ActiveState") == "active" else set()
-    ours = {"docker-proxy": published, "haproxy": behind}
+    # whichever port it has now
+    before_us = set(listening) if before.get("ActiveState") == "active" else set()
+    ours = {"docker-proxy": published, "haproxy": behind, "nginx": before_us}
     taken = {
         port: listening[port] or "a program"
         for port in dict.fromkeys(ports)

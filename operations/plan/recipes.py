@@ -253,12 +253,20 @@ def pinned(settings: Settings, registry: str, image: str) -> str:
 
 def database_image(settings: Settings, profile: PlanProfile) -> ServingImage:
     """PostgreSQL with pgvector, as its makers publish it."""
-    image = profile.documents.image
+    return _from_docker_hub(settings, profile.documents.image, "database")
+
+
+def gateway_image(settings: Settings, image: str) -> ServingImage:
+    """nginx, as Docker publishes it."""
+    return _from_docker_hub(settings, image, "gateway")
+
+
+def _from_docker_hub(settings: Settings, image: str, name: str) -> ServingImage:
     reference = pinned(settings, settings.docker_hub_registry, image)
     inputs: Inputs = {"source": "pull", "image": image, "digest": settings.image_digests[image]}
-    draft = ServingImage(inputs, (), name="database")
+    draft = ServingImage(inputs, (), name=name)
     steps = [["docker", "pull", reference], ["docker", "tag", reference, draft.tag]]
-    return ServingImage(inputs, frozen(steps), name="database")
+    return ServingImage(inputs, frozen(steps), name=name)
 
 
 def weights(settings: Settings, wanted: Weights | Dataset, image: ServingImage) -> Artifact:

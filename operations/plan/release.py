@@ -13,6 +13,9 @@ from operations.plan.capacity import check_capacity
 from operations.plan.documents import check_seed
 from operations.plan.driver import driver_warnings
 from operations.plan.errors import PlanError
+from operations.plan.gateway import Gateway
+from operations.plan.gateway import directory as gateway_directory
+from operations.plan.gateway import service as gateway_service
 from operations.plan.gpu import Gpu
 from operations.plan.keys import Inputs, key_of
 from operations.plan.model_repository import check_parameters
@@ -102,6 +105,7 @@ class Release:
     parameters: dict[str, Value]
     warnings: tuple[str, ...] = ()
     selinux: bool = False  # the host has it, and the inventory lets docker use it
+    gateway: Gateway | None = None
 
     @property
     def source(self) -> Artifact | None:
@@ -145,7 +149,8 @@ class Release:
     @property
     def images(self) -> tuple[ServingImage, ...]:
         """Every container image the host needs."""
-        return (self.image, self.database.image) if self.database else (self.image,)
+        beside = (part.image for part in (self.database, self.gateway) if part)
+        return (self.image, *beside)
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -321,7 +326,7 @@ class Release:
     def _container_options(self, place: Server) -> list[str]:
         server = self.profile.server
         # Published on one address of the host, from a network of the container's own: no other port can be reached.
-        bound = LOOPBACK if self.fronted else self.settings.bind_address
+        bound = LOOPBACK if self.fronted else self.settings.server_bind_address
         published = [
             f"--publish={bound}:{outside}:{inside}"
             for outside, inside in zip(place.ports, self.ports, strict=True)
@@ -366,7 +371,7 @@ class Release:
 
 def local_address(settings: Settings) -> str:
     """The address on which a host reaches its own server."""
-    return "127.0.0.1" if settings.bind_address == "0.0.0.0" else settings.bind_address
+    return LOOPBACK if settings.server_bind_address == "0.0.0.0" else settings.server_bind_address
 
 
 def servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[Server, ...]:
@@ -428,6 +433,7 @@ def plan_release(
         parameters = {**paths, **profile.repository.parameters}
         check_parameters(profile.models, parameters, profile.model_parameters, stack.version)
 
+    ports = _ports(settings, profile)
     warnings = (*driver_warnings(chosen[0], stack.cuda), *check_capacity(profile, stack, chosen))
     return Release(
         settings=settings,
@@ -437,10 +443,36 @@ def plan_release(
         gpus=chosen,
         recipe=recipes.recipe(settings, profile, stack, chosen),
         database=_database(settings, profile, selinux and settings.selinux == "auto"),
-        ports=_ports(settings, profile),
+        ports=ports,
         parameters=parameters,
         warnings=warnings,
         selinux=selinux and settings.selinux == "auto",
+        gateway=_gateway(settings, profile, ports),
+    )
+
+
+def _gateway(settings: Settings, profile: Profile, ports: tuple[int, int, int]) -> Gateway | None:
+    if settings.gateway is None:
+        return None
+    taken = {port for server in servers(settings, ports) for port in server.ports} | set(ports)
+    if settings.gateway.port in taken:
+        raise PlanError(
+            "gateway.port",
+            settings.gateway.port,
+            "a port that no server has",
+            "move it, or http_port and its like",
+        )
+    image = recipes.gateway_image(settings, settings.gateway.image)
+    return Gateway(
+        service=gateway_service(settings.service_name),
+        image=image,
+        image_record=image.record(settings.data_root),
+        directory=gateway_directory(settings.data_root),
+        address=settings.bind_address,
+        port=settings.gateway.port,
+        behind=ports,
+        max_request_mib=profile.server.max_request_mib,
+        drain_s=settings.drain_s,
     )
 
 

@@ -19,11 +19,11 @@ IMAGE = "$image"
 # The release's files and their SHA-256, for the serve script, which has no reader of JSON.
 SUMS = "SHA256SUMS"
 
-_VARIABLE = re.compile(r"\$(?:release|id|image|key)(?![A-Za-z0-9_])")
+_VARIABLE = re.compile(r"\$(?:release|id|image|key|fresh)(?![A-Za-z0-9_])")
 
 
-def _shell_word(word: str) -> str:
-    """A word quoted for the shell, but for the variables that the script itself sets."""
+def shell_word(word: str) -> str:
+    """A word quoted for the shell, but for the variables that a script itself sets: $release, $id, $image, $key, $fresh."""
     found = _VARIABLE.search(word)
     if found is None:
         return shlex.quote(word)
@@ -92,7 +92,7 @@ def serve_script(
     """
     directories = " ".join(shlex.quote(path) for path in mounted)
     run, rest = list(container[:2]), list(container[2:])
-    words = " \\\n    ".join(_shell_word(word) for word in rest)
+    words = " \\\n    ".join(shell_word(word) for word in rest)
     tag, record = image
     return f"""#!/bin/sh
 # Serves this release in the foreground. Part of the release, made by tritonhost: edit the inventory instead.

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from operations.plan.errors import TOKEN, PlanError, from_validation, suggestion, text_of
+from operations.plan.gateway import GatewaySettings, check_paths
 from operations.plan.health import WAIVABLE
 from operations.plan.known_values import Whole
 from operations.plan.profile_tables import different_ports
@@ -184,6 +185,8 @@ class Settings(BaseModel):
     expose: bool = False
     # who may reach the ports where bind_address is not the host's loopback; 0.0.0.0/0 only with expose
     allowed_sources: list[Network] = []
+    # TLS and API keys in front; Triton's own ports are on the host's loopback then. None: Triton itself is reached.
+    gateway: GatewaySettings | None = None
     # what the server may connect to by itself; nothing, and never the cloud's metadata
     egress: list[Network] = []
     # auto: docker confines containers where the host has SELinux, and what they mount is labelled for it
@@ -335,6 +338,11 @@ class Settings(BaseModel):
         different_ports(self.http_port, self.grpc_port, self.metrics_port)
         return self
 
+    @property
+    def server_bind_address(self) -> str:
+        """Where Triton listens, or haproxy before it: behind a gateway on the host's loopback."""
+        return "127.0.0.1" if self.gateway else self.bind_address
+
 
 def from_host_data(data: Mapping[str, Any], host: str) -> Settings:
     """
@@ -361,6 +369,8 @@ def from_host_data(data: Mapping[str, Any], host: str) -> Settings:
         raise PlanError(f"{host}: ssh_strict_host_key_checking", strict, "yes", then)
     for key in ("profile_overrides", "docker_daemon_settings"):
         check_plain(data.get(key), f"{host}: {key}")
+    if data.get("gateway") is not None:
+        check_paths(data["gateway"], f"{host}: gateway")
     port = data.get("ssh_port", 22)
     if type(port) is not int or not 1 <= port <= 65535:
         raise PlanError(f"{host}: ssh_port", port, "an integer from 1 to 65535")

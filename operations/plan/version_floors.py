@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field
 
+from operations.plan import gateway
 from operations.plan.errors import TOKEN, PlanError
 from operations.plan.support_matrix import stack_release
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from operations.plan.settings import Settings
 
 Component = Literal[
-    "triton", "tensorrt-llm", "docker-ce", "containerd.io", "nvidia-container-toolkit", "driver"
+    "triton", "tensorrt-llm", "docker-ce", "containerd.io", "nvidia-container-toolkit", "nginx", "driver"
 ]
 DAYS_OF_NOTICE = 30  # a waiver that ends within as many days is mentioned at each run
 
@@ -84,6 +85,14 @@ FLOORS = (
         "containerd 1.7.29",
         "2025-11-05",
         "the package carries runc: CVE-2025-31133, -52565 and -52881",
+    ),
+    # of the stable branch, which gateway.image is of; https://nginx.org/en/security_advisories.html names each
+    Floor(
+        "nginx",
+        "1.30.7",
+        "MGASA-2026-0605",
+        "2026-11-20",
+        "CVE-2026-113425 and nine more; before 1.30.4 also CVE-2026-42533, in maps with patterns as the gateway has",
     ),
     *(
         Floor(
@@ -148,6 +157,8 @@ def components(settings: Settings, profile: Profile, driver: str = "") -> list[t
     found: list[tuple[Component, str]] = [("triton", stack.release)]
     if profile.kind != "plan":  # whose encoders run on TensorRT alone
         found.append(("tensorrt-llm", stack.tensorrt_llm))
+    if settings.gateway:
+        found.append(("nginx", gateway.version(settings.gateway.image)))
     found += package_components({**settings.docker_packages, **settings.nvidia_container_toolkit_packages})
     return [*found, ("driver", driver)] if driver else found
 

@@ -37,6 +37,7 @@ NAMES = (
     "gpus",
     "database",
     "ready",
+    "gateway",
     "guard",
     "firewall",
     "selinux",
@@ -148,6 +149,7 @@ def converged(wanted: Release, host: Observed) -> list[str]:
             "gpus": [GPU],
             "verdicts": [f"{name}\t{verdict}" for name, verdict in host.verdicts.items()],
             "ready": [f"{url}\t{status}" for url, status in host.ready.items()],
+            "gateway": [host.gateway],
             "guard": [host.guard],
         }
     )

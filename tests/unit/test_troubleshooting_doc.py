@@ -201,7 +201,9 @@ def test_what_people_search_for_is_found(words: str) -> None:
 def test_links_lead_somewhere() -> None:
     documents = {
         PROJECT / "docs" / name
-        for name in ("models.md", "network.md", "operations.md", "storage.md", "troubleshooting.md")
+        for name in (
+            *("gateway.md", "models.md", "network.md", "operations.md", "storage.md", "troubleshooting.md"),
+        )
     }
     anchors = {}
     for document in documents:

@@ -173,7 +173,11 @@ def test_a_waiver_says_what_until_when_and_why(changed: dict[str, str]) -> None:
 def test_everything_a_host_runs_is_looked_at() -> None:
     chosen = settings()
     found = components(chosen, load_profile("gpt2-medium"), "580.159.04")
-    assert {component for component, _ in found} == {floor.component for floor in FLOORS}
+    everything = {floor.component for floor in FLOORS}
+    assert {component for component, _ in found} == everything - {"nginx"}
+    gateway = {"certificate": "a", "private_key": "b", "api_keys": "c"}
+    behind_one = components(settings(gateway=gateway), load_profile("gpt2-medium"), "580.159.04")
+    assert {component for component, _ in behind_one} == everything
     assert "tensorrt-llm" not in dict(components(chosen, load_profile("clip-search")))
     assert not check_floors("gpu-1", [pair for pair in found if pair[0] != "tensorrt-llm"], [], TODAY)
 

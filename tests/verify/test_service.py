@@ -81,12 +81,12 @@ def test_ports_are_bound_to_the_bind_address_only(host: Any, release: Release) -
         address, _, port = line.split()[3].rpartition(":")
         if int(port) in bound:
             bound[int(port)].add(address)
-    assert bound == {port: {release.settings.bind_address} for port in release.ports}
+    assert bound == {port: {release.settings.server_bind_address} for port in release.ports}
 
 
 def test_network_does_not_reach_a_loopback_bind(target: Target, release: Release) -> None:
-    if not ipaddress.ip_address(release.settings.bind_address).is_loopback:
-        pytest.skip(f"served to the network on {release.settings.bind_address}")
+    if not ipaddress.ip_address(release.settings.server_bind_address).is_loopback:
+        pytest.skip(f"served to the network on {release.settings.server_bind_address}")
     if ipaddress.ip_address(socket.gethostbyname(target.address)).is_loopback:
         pytest.skip("the tests run on the host itself")
     for port in release.ports:

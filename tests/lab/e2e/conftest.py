@@ -30,6 +30,7 @@ ORDER = (
     "test_gated_model",
     "test_canary_token",
     "test_network",
+    "test_gateway",
     "test_reboot",
     "test_bundle",
     "test_oracle_linux_8",

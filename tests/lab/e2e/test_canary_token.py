@@ -11,7 +11,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,9 +86,9 @@ def tree_of(root: int) -> list[int]:
     return found
 
 
-def watch_client(process: subprocess.Popen[str], watched: Watched) -> None:
+def watch_client(process: subprocess.Popen[str], watched: Watched, secrets: Sequence[str] = (TOKEN,)) -> None:
     """Command lines and environments of the run's own processes, 50 times a second; its tree anew each tenth time."""
-    secret, tree = TOKEN.encode(), [process.pid]
+    tree = [process.pid]
     while process.poll() is None:
         if watched.rounds % 10 == 0:
             tree = tree_of(process.pid)
@@ -96,7 +96,8 @@ def watch_client(process: subprocess.Popen[str], watched: Watched) -> None:
         for pid in tree:
             for name in ("cmdline", "environ"):
                 try:
-                    if secret in Path(f"/proc/{pid}/{name}").read_bytes():
+                    content = Path(f"/proc/{pid}/{name}").read_bytes()
+                    if any(secret.encode() in content for secret in secrets):
                         watched.seen.add(f"client: {name} of {Path(f'/proc/{pid}/comm').read_text().strip()}")
                 except OSError:
                     continue
@@ -104,9 +105,10 @@ def watch_client(process: subprocess.Popen[str], watched: Watched) -> None:
 
 
 @contextmanager
-def host_watched(site: OneHost, watched: Watched) -> Iterator[None]:
+def host_watched(site: OneHost, watched: Watched, secrets: Sequence[str] = (TOKEN,)) -> Iterator[None]:
     """The host is watched while the block runs."""
-    thread = threading.Thread(target=lambda: site.try_root(WATCH, stdin=f"{TOKEN}\n"))
+    lines = "".join(f"{secret}\n" for secret in secrets)
+    thread = threading.Thread(target=lambda: site.try_root(WATCH, stdin=lines))
     site.root("rm -f /run/tokens /run/seen /run/rounds")
     thread.start()
     until(lambda: site.try_root("test -s /run/rounds")[0] == 0)
@@ -134,19 +136,30 @@ def deploy(
     meanwhile: Callable[[subprocess.Popen[str]], None] = lambda process: None,
 ) -> Watched:
     """A deploy of the gated model with both ends watched; `meanwhile` is what goes wrong while it runs."""
+    data = ["--data", f"profile_overrides={json.dumps(GATED)}"]
+    return watched_deploy(site, [*data, *options], {"HF_TOKEN_PATH": str(token)}, meanwhile)
+
+
+def watched_deploy(
+    site: OneHost,
+    options: Sequence[str],
+    environment: Mapping[str, str],
+    meanwhile: Callable[[subprocess.Popen[str]], None] = lambda process: None,
+    secrets: Sequence[str] = (TOKEN,),
+) -> Watched:
+    """A deploy with both ends watched for some secrets; `meanwhile` is what goes wrong while it runs."""
     watched = Watched()
-    environment = {**site.environment, "HF_TOKEN_PATH": str(token)}
-    with host_watched(site, watched):
+    with host_watched(site, watched, secrets):
         process = subprocess.Popen(
-            [*DEPLOY, "--data", f"profile_overrides={json.dumps(GATED)}", *options],
-            env=environment,
+            [*DEPLOY, *options],
+            env={**site.environment, **environment},
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        watching = threading.Thread(target=watch_client, args=(process, watched))
+        watching = threading.Thread(target=watch_client, args=(process, watched, secrets))
         watching.start()
         wrong = threading.Thread(target=meanwhile, args=(process,))
         wrong.start()
@@ -157,17 +170,18 @@ def deploy(
     return watched
 
 
-def leaks(site: OneHost, watched: Watched) -> list[str]:
-    """Where the token was seen: while the run lasted, in what it said, and in what it left."""
+def leaks(site: OneHost, watched: Watched, secrets: Sequence[str] = (TOKEN,)) -> list[str]:
+    """Where a secret was seen: while the run lasted, in what it said, and in what it left."""
     found = sorted(watched.seen)
     log = REPOSITORY / "pyinfra-debug.log"
     for name, text in (
         ("output", watched.output),
         ("pyinfra-debug.log", log.read_text() if log.exists() else ""),
     ):
-        found += [name] if TOKEN in text else []
+        found += [name] if any(secret in text for secret in secrets) else []
         found += [f"{name}: the archive that carries it, which anybody can unpack"] if "H4sI" in text else []
-    return found + site.try_root(AFTERWARDS, stdin=f"{TOKEN}\n")[1].splitlines()
+    lines = "".join(f"{secret}\n" for secret in secrets)
+    return found + site.try_root(AFTERWARDS, stdin=lines)[1].splitlines()
 
 
 def without_weights(site: OneHost) -> None:

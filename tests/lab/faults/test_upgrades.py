@@ -40,7 +40,7 @@ class Bad:
     said: str
     options: tuple[str, ...] = ()
     on_host: str = ""
-    left_alone: bool = False  # refused before anything is stopped
+    refused: bool = False  # before a connection is made
 
 
 # the new release's container, once there is one
@@ -66,8 +66,11 @@ BAD = {
         },
         "golden request to ensemble: found",
     ),
-    "config.pbtxt that Triton cannot read": Bad(
-        {"repository": {"parameters": {"decoupled_mode": "perhaps"}}}, "decoupled", left_alone=True
+    "config.pbtxt that Triton could not read": Bad(
+        {"repository": {"parameters": {"decoupled_mode": "perhaps"}}}, "decoupled_mode: found", refused=True
+    ),
+    "config.pbtxt that no model loads with": Bad(
+        {"repository": {"parameters": {"gpu_device_ids": "7"}}}, "invalid device ordinal"
     ),
     "several times slower": Bad(
         {"server": {"environment": {"LAB_TOKEN_SECONDS": "0.1"}}}, "expected at most 3 times the"
@@ -92,11 +95,11 @@ def test_a_bad_upgrade_is_taken_back_by_itself(name: str, converged: OneHost, ta
     with converged.http() as url, load([url.removeprefix("http://")]) as people:
         done = converged.deploy("--data", "retry_failed=true", *bad.options, overrides=bad.overrides)
         time.sleep(1)
-    assert done.code == 1, done.output
+    assert done.code == (2 if bad.refused else 1), done.output
     assert bad.said in done.output, done.output
     assert "Traceback" not in done.output
     assert converged.running_release() == before
-    if bad.left_alone:
+    if bad.refused:
         assert converged.container()["Id"] == container
         assert people.lost == []
     else:

@@ -1,7 +1,8 @@
-"""Programs of the hosts' packages come from Debian: downloaded once, unpacked once."""
+"""Programs of the hosts' packages, and of an image, come from Debian: downloaded once, unpacked once."""
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.lab.shell import attempt, digest, run
@@ -20,18 +21,18 @@ NAMES = (
 )
 
 
-def unpacked(cache: Path, work: Path) -> Path:
-    """A folder holding the files of all of NAMES, with a file `versions` naming what was unpacked."""
-    target = cache / "debs" / digest(NAMES)
+def unpacked(cache: Path, work: Path, names: Sequence[str] = NAMES) -> Path:
+    """A folder holding the files of all of these packages, with a file `versions` naming what was unpacked."""
+    target = cache / "debs" / digest(tuple(names))
     if target.is_dir():
         return target
     downloads, tree = work / "debs", work / "unpacked"
     downloads.mkdir(parents=True)
     tree.mkdir()
     # A package list that is out of date names versions that the archive no longer has.
-    if attempt("apt-get", "-qq", "download", *NAMES, cwd=downloads).returncode != 0:
+    if attempt("apt-get", "-qq", "download", *names, cwd=downloads).returncode != 0:
         run("apt-get", "-qq", "update")
-        run("apt-get", "-qq", "download", *NAMES, cwd=downloads)
+        run("apt-get", "-qq", "download", *names, cwd=downloads)
     archives = sorted(downloads.glob("*.deb"))
     for archive in archives:
         run("dpkg-deb", "--extract", archive, tree)

@@ -1,0 +1,35 @@
+# Puts the gateway's files in place, or (TEST=yes) only tries them out: nginx reads them in a container like the one that
+# serves. Input: TEST, DIRECTORY, USER_ID, NGINX_FILES, IMAGE_RECORD, the function `test_it`, which runs `nginx -t` of the
+# image $image over $fresh; on standard input a base64 tar archive with all files.
+#
+# Whole at every instant, and none is readable by anybody else on the way.
+
+set -u
+umask 077
+fresh=$DIRECTORY/.new
+mkdir -p "$DIRECTORY" || exit 1
+# root's, and open to the container's user alone
+chown "0:$USER_ID" "$DIRECTORY" && chmod 750 "$DIRECTORY" || exit 1
+rm -rf "$fresh"
+mkdir "$fresh" && base64 -d | tar -xzf - -C "$fresh" || {
+    echo "gateway: its files could not be written to $fresh; see the disk and the lines above" >&2
+    exit 1
+}
+for name in $NGINX_FILES; do
+    chown "$USER_ID:$USER_ID" "$fresh/$name" && chmod 400 "$fresh/$name" || exit 1
+done
+chown "0:$USER_ID" "$fresh" && chmod 750 "$fresh" || exit 1
+image=$(cat "$IMAGE_RECORD") || exit 1
+said=$(test_it 2>&1) || {
+    rm -rf "$fresh"
+    # not a line of the keys' own file: nginx shows what it cannot read
+    why=$(printf '%s\n' "$said" | grep -v keys.map | grep -m 1 emerg)
+    echo "gateway: nginx refuses its configuration: ${why:-no word of nginx}; what runs was left as it is" >&2
+    exit 1
+}
+if [ "$TEST" != yes ]; then
+    for file in "$fresh"/*; do
+        mv -T "$file" "$DIRECTORY/${file##*/}" || exit 1
+    done
+fi
+rm -rf "$fresh"
