@@ -15,10 +15,12 @@ from pyinfra.facts.files import Sha256File
 from pyinfra.facts.systemd import SystemdEnabled, SystemdStatus
 
 from operations import etc_files, host_files
+from operations.facts.docker import NetworkOwner
 from operations.facts.firewall import FirewallState, LoadedGuard
-from operations.plan import firewall
+from operations.plan import firewall, network
 from operations.plan.firewall import Firewall, Rule
 from operations.plan.release import Release
+from operations.refusal import refuse
 from operations.scripts import host_script
 from operations.systemd_units import reloaded
 
@@ -27,6 +29,7 @@ from operations.systemd_units import reloaded
 def guard(release: Release) -> None:
     """The server's guard is loaded, at boot too, and firewalld lets in who may come; neither interrupts the server."""
     settings = release.settings
+    own(name="Check that the server's network is ours", service=settings.service_name)
     path = host_files.guard_unit_path(settings)
     etc_files.written(name="Install the guard's unit", path=path, text=host_files.rendered(release)[path])
     reloaded(name="Let systemd read the guard's unit", unit=release.guard.unit)
@@ -38,6 +41,26 @@ def guard(release: Release) -> None:
 def close(release: Release) -> None:
     """Last of all: firewalld lets nobody in any more to the ports of a front that was led elsewhere, or is gone."""
     closed(name="Close what the front does not use", release=release)
+
+
+@operation()
+def own(service: str) -> Generator[FunctionCommand, None, None]:
+    """
+    The docker network that the server is put on is ours, or there is none of its name yet.
+
+    + service: whose network
+
+    The server would refuse to start on somebody else's, when the one before it was stopped already.
+    """
+    name = network.network(service)
+    found: str = host.get_fact(NetworkOwner, network=name)
+    if not found or found == f"{network.bridge(service)} {name}":
+        host.noop(f"{name} is ours" if found else f"{name} is made when the server starts")
+        return
+    yield refuse(
+        f"docker network {name}: found one that is not ours, expected none of that name; remove it (docker network rm "
+        f"{name}), or choose another service_name; nothing was stopped"
+    )
 
 
 @operation()

@@ -10,9 +10,8 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 from pyinfra.facts.selinux import FileContext
-from pyinfra.operations import selinux as pyinfra_selinux
 
-from operations.facts.selinux import Booleans
+from operations.facts.selinux import Booleans, LocalRule
 from operations.plan.release import Release
 from operations.plan.selinux import TYPE, missing_booleans, patterns
 from operations.plan.settings import Settings
@@ -26,11 +25,26 @@ def allow(release: Release) -> None:
     if not release.selinux:
         return
     for pattern in patterns(release.settings):
-        pyinfra_selinux.file_context_mapping(
-            name=f"Label {pattern} for containers", target=pattern, se_type=TYPE
-        )
+        mapped(name=f"Label {pattern} for containers", target=pattern)
     labelled(name="Label the data root", path=release.data_root)
     switched_on(name="Switch booleans on that containers need", settings=release.settings)
+
+
+@operation()
+def mapped(target: str) -> Generator[StringCommand, None, None]:
+    """
+    The host's policy has a rule of its own that gives what containers mount their label.
+
+    + target: a pattern of semanage-fcontext(8)
+
+    Not `selinux.file_context_mapping`: pyinfra 3.10 does not find the rule of a path with a dot, and adding it again fails.
+    """
+    found: str = host.get_fact(LocalRule, target=target)
+    if found == TYPE:
+        host.noop(f"{target} is {TYPE}")
+        return
+    change = "--modify" if found else "--add"
+    yield StringCommand(shlex.join(["semanage", "fcontext", change, "--type", TYPE, target]))
 
 
 @operation()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from pyinfra.api.facts import FactBase
@@ -18,6 +19,24 @@ class Daemon:
     text: str = ""
     engine_knows_nvidia: bool = True
     unread: bool = False  # it was replaced by a run that ended before docker was restarted
+
+
+class NetworkOwner(FactBase[str]):
+    """
+    The bridge and the label of a docker network, parted by a space; empty where there is none, or no docker.
+
+    + network: its name
+    """
+
+    default = str
+
+    def command(self, network: str) -> str:
+        bridge, label = '.Options "com.docker.network.bridge.name"', '.Labels "tritonhost.network"'
+        asked = shlex.quote(f"{{{{index {bridge}}}}} {{{{index {label}}}}}")
+        return f"docker network inspect --format {asked} {shlex.quote(network)} 2>/dev/null || :"
+
+    def process(self, output: list[str]) -> str:
+        return " ".join(output).strip()
 
 
 class DaemonConfiguration(FactBase[Daemon]):

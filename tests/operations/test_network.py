@@ -11,14 +11,15 @@ from pyinfra.facts.selinux import FileContext
 from pyinfra.facts.systemd import SystemdEnabled, SystemdStatus
 
 from operations import host_files
+from operations.facts.docker import NetworkOwner
 from operations.facts.firewall import FirewallState, LoadedGuard
-from operations.facts.selinux import Booleans
-from operations.network import closed, loaded, opened
+from operations.facts.selinux import Booleans, LocalRule
+from operations.network import closed, loaded, opened, own
 from operations.plan import firewall
 from operations.plan.firewall import Firewall
 from operations.plan.release import Release
-from operations.selinux import labelled, switched_on
-from tests.operations.harness import Host, commands_of, text_of
+from operations.selinux import labelled, mapped, switched_on
+from tests.operations.harness import Host, commands_of, refusal_of, text_of
 from tests.unit.builders import release, settings
 
 WANTED = release()
@@ -151,3 +152,34 @@ def test_booleans_that_are_off_are_switched_on_together_and_for_good() -> None:
     [command] = commands_of(switched_on, Host({Booleans: found}), settings=settings(front="haproxy"))
     assert text_of(command) == "setsebool -P container_use_xserver_devices=on haproxy_connect_any=on"
     assert commands_of(switched_on, Host({Booleans: {}}), settings=settings()) == []
+
+
+@pytest.mark.parametrize("found", ["", "triton0 triton-network"])
+def test_a_network_of_ours_or_none_is_left(found: str) -> None:
+    assert commands_of(own, Host({NetworkOwner: found}), service="triton") == []
+
+
+@pytest.mark.parametrize("found", ["br0 triton-network", "<no value> <no value>", "triton0 <no value>"])
+def test_somebody_else_s_network_is_refused_before_anything_is_stopped(found: str) -> None:
+    message = refusal_of(commands_of(own, Host({NetworkOwner: found}), service="triton"))
+    assert message.startswith("docker network triton-network: found one that is not ours, expected none")
+    assert message.endswith("nothing was stopped")
+
+
+@pytest.mark.parametrize(
+    ("found", "change"), [("", "--add"), ("container_file_t", ""), ("default_t", "--modify")]
+)
+def test_a_rule_for_a_path_with_a_dot_is_added_once(found: str, change: str) -> None:
+    target = "/data/v1\\.2(/.*)?"
+    commands = [text_of(c) for c in commands_of(mapped, Host({LocalRule: found}), target=target)]
+    wanted = f"semanage fcontext {change} --type container_file_t '{target}'"
+    assert commands == ([wanted] if change else [])
+
+
+def test_a_rule_is_found_by_its_own_text() -> None:
+    target = "/data/v1\\.2(/.*)?"
+    fact = LocalRule()
+    assert fact.command(target).endswith(f"| grep -F -- '{target}' || :")
+    line = f"{target}                 all files          system_u:object_r:container_file_t:s0 "
+    assert fact.process([line]) == "container_file_t"
+    assert fact.process([]) == ""
