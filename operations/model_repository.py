@@ -61,7 +61,7 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
         return
     made_of = host.get_fact(
         Provenance,
-        tags=[image.tag for image in release.images],
+        tags=[image.tag for image in release.own_images],
         directories=[made.path for made in release.artifacts],
         tree=f"{release.source.path}/tree" if release.source else "",
     )

@@ -28,7 +28,8 @@ from operations.plan import bill_of_materials as plan_bill_of_materials
 from operations.plan.artifacts import DIRECTORIES
 from operations.plan.garbage import garbage, unread
 from operations.plan.profile_tables import Golden
-from operations.plan.provenance import packages
+from operations.plan.provenance import images, packages
+from operations.plan.recipes import gateway_image
 from operations.plan.release import Release, Server
 from operations.plan.settings import Settings, from_host_data
 from operations.refusal import refuse
@@ -158,9 +159,15 @@ def bill_of_materials() -> Generator[FunctionCommand, None, None]:
             "expected one that this version laid out; deploy, and ask again"
         )
         return
-    # the rpms as they are now: the distribution's may have been updated since the release was laid out
-    found = host.get_fact(Provenance, tags=[], directories=[])
-    bill = plan_bill_of_materials.bill_of_materials(*documents, packages(found), found.os_version)
+    release, provenance = documents
+    if settings.gateway:
+        before = gateway_image(settings, settings.gateway.image)
+        release = {**release, "images": {**release["images"], before.tag: dict(before.inputs)}}
+    # rpms and images as they are now: since the release was laid out the distribution's may have been updated, and an
+    # image that was lost built again
+    found = host.get_fact(Provenance, tags=sorted(release["images"]), directories=[])
+    provenance = {**provenance, "images": {**provenance["images"], **images(found)}}
+    bill = plan_bill_of_materials.bill_of_materials(release, provenance, packages(found), found.os_version)
     yield FunctionCommand(_write_bill, (json.dumps(bill, indent=2, sort_keys=True) + "\n",), {})
 
 

@@ -67,6 +67,13 @@ def packages(found: Found) -> list[dict[str, str]]:
     ]
 
 
+def images(found: Found) -> dict[str, dict[str, Any]]:
+    """The container images, by tag."""
+    return {
+        tag: {"id": image.id, "digests": list(image.digests)} for tag, image in sorted(found.images.items())
+    }
+
+
 def provenance(release: Release, found: Found) -> dict[str, Any]:
     """provenance.json of a release; of artifacts only those that are kept: a checkpoint may be gone after its engine."""
     artifacts = {
@@ -88,10 +95,7 @@ def provenance(release: Release, found: Found) -> dict[str, Any]:
     return {
         "release": release.id,
         "packages": packages(found),
-        "images": {
-            tag: {"id": image.id, "digests": list(image.digests)}
-            for tag, image in sorted(found.images.items())
-        },
+        "images": images(found),
         "artifacts": artifacts,
         "source": source if found.commit else None,
     }

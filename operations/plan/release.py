@@ -149,8 +149,12 @@ class Release:
     @property
     def images(self) -> tuple[ServingImage, ...]:
         """Every container image the host needs."""
-        beside = (part.image for part in (self.database, self.gateway) if part)
-        return (self.image, *beside)
+        return (*self.own_images, self.gateway.image) if self.gateway else self.own_images
+
+    @property
+    def own_images(self) -> tuple[ServingImage, ...]:
+        """Those that the release itself is run from: a gateway stands before any."""
+        return (self.image, self.database.image) if self.database else (self.image,)
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -317,7 +321,7 @@ class Release:
                 "cuda": self.stack.cuda,
             },
             "image": {"tag": self.image.tag, "inputs": dict(self.image.inputs)},
-            "images": {image.tag: dict(image.inputs) for image in self.images},
+            "images": {image.tag: dict(image.inputs) for image in self.own_images},
             "artifacts": artifacts,
             "parameters": dict(self.parameters),
             "packages": packages.wanted_packages(self.settings, self.os_major),

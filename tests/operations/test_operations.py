@@ -27,7 +27,7 @@ from operations.model_repository import laid_out
 from operations.packages import absent, pinned, trusted_key
 from operations.plan.observed import BlockDevice, DataRoot, LocalDisks, RootFileSystem, Signature
 from operations.plan.packages import INSTALL, install
-from operations.plan.provenance import Found
+from operations.plan.provenance import Found, Image
 from operations.plan.version_locks import with_locks
 from operations.refusal import _refuse
 from operations.release import bill_of_materials, switch_script
@@ -489,21 +489,25 @@ def test_the_bill_of_materials_is_written_here_and_nothing_is_changed(
     found: dict[str, Any] = {
         "release": WANTED.id,
         "packages": [],
-        "images": {},
+        "images": {WANTED.image.tag: {"id": f"sha256:{'1' * 64}", "digests": []}},
         "artifacts": {},
         "source": None,
     }
     links = {"current": WANTED.id}
+    # built again since the release was laid out
+    now = f"sha256:{'2' * 64}"
     facts: dict[type, object] = {
         ReleaseLinks: links,
         ReleaseDocuments: (document, found),
-        Provenance: Found(),
+        Provenance: Found(images={WANTED.image.tag: Image(now, ())}),
     }
     [command] = commands_of(bill_of_materials, Inventoried(facts))
     assert isinstance(command, FunctionCommand)
     assert command.function(None, Inventoried({}), *command.args)
     written = json.loads((tmp_path / "build" / "sbom-gpu-1.json").read_text())
     assert written["metadata"]["component"]["version"] == WANTED.id
+    assert now in json.dumps(written)
+    assert "1" * 64 not in json.dumps(written)
 
 
 def test_without_provenance_there_is_no_bill_of_materials() -> None:
