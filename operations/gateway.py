@@ -133,6 +133,7 @@ def _found(release: Release) -> Found:
     found: Found = host.get_fact(
         GatewayState,
         service=service,
+        directory=plan.directory(release.settings.data_root),
         paths=host_files.gateway_paths(release.settings),
         record=plan.record(service),
     )
@@ -142,7 +143,8 @@ def _found(release: Release) -> Found:
 def _differing(release: Release, gateway: Gateway, secrets: Secrets) -> bool:
     files = host_files.gateway_files(gateway, secrets)
     wanted = host_files.digests({f"{gateway.directory}/{name}": text for name, text in files.items()})
-    return wanted != _found(release).digests
+    found = _found(release)
+    return wanted != found.digests or plan.modes(gateway.directory) != found.modes
 
 
 def _put(state: State, host: Host, gateway: Gateway, files: dict[str, str], only_test: bool) -> bool:

@@ -21,7 +21,6 @@ TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 DOCKER_REPOSITORY = "/etc/yum.repos.d/docker-ce.repo"
 TOOLKIT_REPOSITORY = "/etc/yum.repos.d/nvidia-container-toolkit.repo"
-GATEWAY_SCRIPT = "gateway.sh"
 SYSTEM_REPOSITORIES = "/etc/yum.repos.d/tritonhost.repo"
 
 
@@ -69,7 +68,7 @@ def gateway_unit_path(settings: Settings) -> str:
 
 def gateway_paths(settings: Settings) -> list[str]:
     """Where the gateway's own files are, its certificate and keys among them: nothing there without a gateway."""
-    return [f"{gateway.directory(settings.data_root)}/{name}" for name in (*gateway.FILES, GATEWAY_SCRIPT)]
+    return [f"{gateway.directory(settings.data_root)}/{name}" for name in (*gateway.FILES, gateway.SCRIPT)]
 
 
 def mount_unit_text(settings: Settings) -> str:
@@ -165,7 +164,7 @@ def rendered(release: Release) -> dict[str, str]:
                 gateway=release.gateway,
                 guard=_mount_guard(settings),
                 guard_unit=release.guard.unit,
-                script=f"{release.gateway.directory}/{GATEWAY_SCRIPT}",
+                script=f"{release.gateway.directory}/{gateway.SCRIPT}",
             )
         )
     return files
@@ -194,7 +193,7 @@ def gateway_files(wanted: gateway.Gateway, secrets: gateway.Secrets) -> dict[str
         "RECORD": wanted.record,
     }
     script = host_script("gateway.sh", variables, shell_function("run_it", wanted.run, "exec "))
-    return {**files, GATEWAY_SCRIPT: script}
+    return {**files, gateway.SCRIPT: script}
 
 
 def shell_function(name: str, argv: Sequence[str], prefix: str = "") -> str:

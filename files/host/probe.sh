@@ -114,7 +114,9 @@ section ready
 done
 
 section gateway
-cat "$GATEWAY_RECORD" 2>/dev/null
+[ ! -e "$GATEWAY_RECORD" ] || { cat "$GATEWAY_RECORD" && echo; } 2>/dev/null
+section gateway-modes
+find "$DATA_ROOT/gateway" -maxdepth 1 -printf '%p\t%m:%U:%G\n' 2>/dev/null
 
 section guard
 sh -c "$GUARD_STATE" </dev/null 2>/dev/null

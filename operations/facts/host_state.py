@@ -141,6 +141,7 @@ def observed(output: list[str]) -> Observed:
         measurements={name: measured(line) for name, line in _tabbed(part["measurements"]).items()},
         listening=listening_ports(part["listening"]),
         gateway="".join(part["gateway"]).strip(),
+        gateway_modes=_tabbed(part["gateway-modes"]),
         guard="".join(part["guard"]).strip(),
         firewall=read_firewall(part["firewall"]),
         selinux=_tabbed(part["selinux"]),

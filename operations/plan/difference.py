@@ -247,6 +247,10 @@ def _gateway(release: Release, observed: Observed, digests: Mapping[str, str], l
                 "another content" if path in observed.file_digests else "absent",
                 "the inventory's",
             )
+    for path, mode in gateway.modes(directory).items():
+        found_mode = observed.gateway_modes.get(path)
+        if found_mode and found_mode != mode:
+            yield "gateway", path, f"mode:user:group {found_mode}", mode
     yield from _unit("gateway", unit, observed)
     key, _, _ = observed.gateway.partition(" ")
     if observed.units.get(unit, {}).get("ActiveState") == "active" and observed.gateway != loaded:

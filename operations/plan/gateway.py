@@ -31,6 +31,9 @@ USER = 60601
 MOUNT = "/etc/tritonhost"
 CONFIGURATION, TLS, KEYS = "nginx.conf", "tls.pem", "keys.map"
 FILES = (CONFIGURATION, TLS, KEYS)
+SCRIPT = "gateway.sh"  # what its unit runs
+# of find: path, tab, mode:user:group
+MODES = "%p\\t%m:%U:%G\\n"
 # gRPC's methods that ask and change nothing: https://github.com/triton-inference-server/common, grpc_service.proto
 GRPC_METHODS = (
     *("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata"),
@@ -187,6 +190,12 @@ def service(server: str) -> str:
 def directory(data_root: str) -> str:
     """Where its files are on the host."""
     return f"{data_root}/gateway"
+
+
+def modes(directory: str) -> dict[str, str]:
+    """path -> mode, user and group of everything in its directory, as `MODES` prints them: nobody else may read."""
+    own = {f"{directory}/{name}": f"400:{USER}:{USER}" for name in FILES}
+    return {directory: f"750:0:{USER}", f"{directory}/{SCRIPT}": "600:0:0", **own}
 
 
 def record(service: str) -> str:

@@ -144,6 +144,7 @@ class Observed:
     database: Mapping[str, str] = field(default_factory=dict)  # version -> number, vectors:<encoder> -> count
     ready: Mapping[str, str] = field(default_factory=dict)  # url -> HTTP status
     gateway: str = ""  # key of its container and digest of what nginx has read
+    gateway_modes: Mapping[str, str] = field(default_factory=dict)  # path -> mode:user:group
     guard: str = ""  # digest of the nftables rules that are loaded; `changed` where others are
     firewall: Firewall = field(default_factory=Firewall)
     # enforce -> 0 or 1, boolean:<name> -> 0 or 1, and the data root's context: rule (the policy's), label (its own)

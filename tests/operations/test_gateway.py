@@ -12,6 +12,7 @@ from pyinfra.api.command import FunctionCommand
 from operations import gateway_secrets, host_files
 from operations.facts.gateway import Gateway, GatewayState
 from operations.gateway import gone, running, tried, written
+from operations.plan import gateway as plan
 from operations.plan.release import Release
 from tests.operations.harness import Host, commands_of
 from tests.unit.builders import release as plain_release
@@ -28,7 +29,10 @@ def as_wanted(release: Release) -> Gateway:
     assert release.gateway and release.settings.gateway
     files = host_files.gateway_files(release.gateway, gateway_secrets.load(release.settings.gateway, "h1"))
     digests = host_files.digests({f"{release.gateway.directory}/{n}": t for n, t in files.items()})
-    return Gateway(digests, host_files.gateway_loaded(release.gateway, files), active=True, enabled=True)
+    modes = plan.modes(release.gateway.directory)
+    return Gateway(
+        digests, modes, host_files.gateway_loaded(release.gateway, files), active=True, enabled=True
+    )
 
 
 def ran(operation: Any, found: Gateway, release: Release) -> list[str]:
@@ -51,6 +55,13 @@ def test_files_are_tried_out_before_anything_is_stopped(release: Release) -> Non
     assert set(files) == {"nginx.conf", "tls.pem", "keys.map", "gateway.sh"}
     [command] = commands_of(written, Host({GatewayState: found}), release=release)
     assert not command.args[2]
+
+
+def test_files_with_other_modes_are_written_again(release: Release) -> None:
+    wanted = as_wanted(release)
+    found = replace(wanted, modes={**wanted.modes, next(iter(wanted.digests)): "444:0:0"})
+    assert ran(written, found, release) == ["_put"]
+    assert ran(running, found, release) == []
 
 
 def test_other_files_are_read_without_a_restart(release: Release) -> None:
@@ -84,14 +95,18 @@ def test_nothing_is_left_of_a_gateway_that_nobody_wants(release: Release) -> Non
 def test_its_state_is_read_as_it_is() -> None:
     digest = "a" * 64
     fact = GatewayState()
-    output = ["active", "enabled", f"key {digest}", f"{digest}  /x/tls.pem"]
-    assert fact.process(output) == Gateway({"/x/tls.pem": digest}, f"key {digest}", True, True)
+    output = ["active", "enabled", f"key {digest}", f"{digest}  /x/tls.pem", "/x\t750:0:60601"]
+    assert fact.process(output) == Gateway(
+        {"/x/tls.pem": digest}, {"/x": "750:0:60601"}, f"key {digest}", True, True
+    )
     # what a unit wrote that does not run any more says nothing
-    assert fact.process(["failed", "disabled", f"key {digest}"]) == Gateway({}, "", False, False)
+    assert fact.process(["failed", "disabled", f"key {digest}"]) == Gateway()
     assert fact.process(["inactive", "", ""]) == Gateway()
 
 
 def test_its_state_is_asked_for_with_words_a_shell_can_read(tmp_path: Path) -> None:
-    command = GatewayState().command("triton-gateway", ["/var/lib/a b/tls.pem"], "/run/triton-gateway")
+    command = GatewayState().command(
+        "triton-gateway", "/var/lib/a b", ["/var/lib/a b/tls.pem"], "/run/triton-gateway"
+    )
     assert "'/var/lib/a b/tls.pem'" in command
     assert "systemctl is-active triton-gateway.service" in command

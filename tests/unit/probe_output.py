@@ -38,6 +38,7 @@ NAMES = (
     "database",
     "ready",
     "gateway",
+    "gateway-modes",
     "guard",
     "firewall",
     "selinux",
@@ -150,6 +151,7 @@ def converged(wanted: Release, host: Observed) -> list[str]:
             "verdicts": [f"{name}\t{verdict}" for name, verdict in host.verdicts.items()],
             "ready": [f"{url}\t{status}" for url, status in host.ready.items()],
             "gateway": [host.gateway],
+            "gateway-modes": [f"{path}\t{mode}" for path, mode in host.gateway_modes.items()],
             "guard": [host.guard],
         }
     )

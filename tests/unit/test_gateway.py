@@ -404,6 +404,7 @@ def seen(release: Release, **changed: Any) -> tuple[Observed, dict[str, str], st
         images={**base.images, release.gateway.image.tag: DIGEST},
         image_records={**base.image_records, release.gateway.image.key: DIGEST},
         gateway=loaded,
+        gateway_modes=gateway.modes(release.gateway.directory),
     )
     return replace(observed, **changed), digests, loaded
 
@@ -439,6 +440,13 @@ def test_a_changed_secret_is_a_difference_without_a_word_of_it(files: dict[str, 
         ("/var/lib/tritonhost/gateway/keys.map", "another content"),
         ("/var/lib/tritonhost/gateway/tls.pem", "absent"),
     ]
+
+
+def test_a_file_that_others_may_read_is_a_difference(files: dict[str, str]) -> None:
+    release = release_of(files)
+    path = "/var/lib/tritonhost/gateway/tls.pem"
+    modes = {**gateway.modes("/var/lib/tritonhost/gateway"), path: "444:60601:60601"}
+    assert gateway_rows(release, gateway_modes=modes) == [(path, "mode:user:group 444:60601:60601")]
 
 
 def test_a_gateway_nobody_wants_any_more_is_a_difference(files: dict[str, str]) -> None:
