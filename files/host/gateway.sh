@@ -1,5 +1,5 @@
 # Runs the gateway's container for its unit, waits for it, and writes down what nginx has read. Its one argument: serve,
-# answers, loaded.
+# answers, reload, loaded.
 #
 # Input, as shell variables set in front of this text: NAME (its unit and container), DIRECTORY, FILES (those that nginx
 # reads, in order), IMAGE_RECORD (a file that holds the image's id), URL, RECORD; and the function `run_it`, which runs the
@@ -30,6 +30,28 @@ case $1 in
             kill -0 "$MAINPID" 2>/dev/null || exit 1
             sleep 0.2
         done
+        ;;
+    reload)
+        # ends when no process takes connections any more that knows the old files; what is begun is finished all the same
+        init=$(docker inspect --format '{{.State.Pid}}' "$NAME") || exit 1
+        read -r master _ <"/proc/$init/task/$init/children" || exit 1
+        before=$(cat "/proc/$master/task/$master/children")
+        docker kill --signal HUP "$NAME" >/dev/null || exit 1
+        attempt=0
+        while [ "$attempt" -lt 100 ]; do
+            sleep 0.1
+            attempt=$((attempt + 1))
+            old=
+            for process in $before; do
+                case $(tr '\0' ' ' 2>/dev/null <"/proc/$process/cmdline") in
+                    '' | *'shutting down'*) ;;
+                    *) old=$process ;;
+                esac
+            done
+            [ -n "$old" ] || exit 0
+        done
+        echo "tritonhost: process $old of $NAME still takes connections with its old files 10 s after it was told" >&2
+        exit 1
         ;;
     loaded)
         cd "$DIRECTORY" || exit 1
