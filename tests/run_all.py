@@ -1,4 +1,4 @@
-"""`make test`: everything, in two lanes, and at the end what was stood in for and what was not run."""
+"""`make test`: everything, in three lanes, and at the end what was stood in for and what was not run."""
 
 from __future__ import annotations
 
@@ -38,15 +38,18 @@ class Part:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def _e2e(apart: bool) -> list[str]:
-    found = sorted(path for path in E2E.glob("test_*.py") if (path.stem in APART) == apart)
-    return [*PYTEST, *(str(path.relative_to(REPOSITORY)) for path in found)]
+GATEWAY = ("test_gateway",)
 
 
-# Two lanes beside each other: whatever boots a host mostly waits for it. Networks differ from lane to lane.
+def _e2e(modules: Sequence[str]) -> list[str]:
+    return [*PYTEST, *(f"tests/lab/e2e/{name}.py" for name in modules)]
+
+
+_COMMON = sorted({path.stem for path in E2E.glob("test_*.py")} - {*APART, *GATEWAY})
+# Lanes beside each other: whatever boots a host mostly waits for it. Networks differ from lane to lane.
 LANES: tuple[tuple[Part, ...], ...] = (
     (
-        Part("lab: bare host to verified", _e2e(apart=False)),
+        Part("lab: bare host to verified", _e2e(_COMMON)),
         Part("lab: its own commands", [*PYTEST, "tests/lab/test_lab.py"]),
     ),
     (
@@ -55,9 +58,12 @@ LANES: tuple[tuple[Part, ...], ...] = (
         Part("types", [PYTHON, "-m", "mypy", "."]),
         Part("unit, operations, deploy, oci", PYTEST),
         Part("mirror and stand-ins", [*PYTEST, "tests/lab/mirror", "tests/lab/standins"]),
-        Part("lab: hosts of their own kind", _e2e(apart=True), {"LAB_E2E_NET": "10.98.2"}),
-        Part("lab: every profile", [*PYTEST, "-s", "tests/lab/guides"]),
+        Part("lab: hosts of their own kind", _e2e(APART), {"LAB_E2E_NET": "10.98.2"}),
         Part("lab: disks, on a kernel with LVM and md", [*PYTEST, "tests/lab/disks"]),
+    ),
+    (
+        Part("lab: every profile", [*PYTEST, "-s", "tests/lab/guides"]),
+        Part("lab: behind a gateway", _e2e(GATEWAY), {"LAB_E2E_NET": "10.98.4"}),
     ),
 )
 HARDWARE = "gpu or oracle_linux"

@@ -24,6 +24,6 @@ STAND_INS = (
 )
 
 REAL = (
-    "systemd, sshd, sudo, nftables, firewalld, dnf, rpm, docker, haproxy, tritonserver, PostgreSQL with pgvector, git,"
+    "systemd, sshd, sudo, nftables, firewalld, dnf, rpm, docker, haproxy, nginx, tritonserver, PostgreSQL with pgvector, git,"
     " git-lfs, pip, huggingface_hub, pyinfra, tritonclient"
 )
