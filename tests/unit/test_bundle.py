@@ -433,7 +433,10 @@ def test_files_are_served_whole_or_in_part_and_nothing_else_is(tmp_path: Path) -
             ({"Range": "bytes=4-"}, (206, b"456789")),
             ({"Range": "bytes=4-5", "If_Range": etag}, (206, b"45")),
             ({"Range": "bytes=4-5", "If_Range": '"other"'}, (200, b"0123456789")),
+            ({"Range": "bytes=-3"}, (206, b"789")),
             ({"Range": "bytes=10-"}, (416, b"")),
+            ({"If_None_Match": etag}, (304, b"")),
+            ({"If_None_Match": '"other"'}, (200, b"0123456789")),
         ):
             status, _, content = ask(address, "/keys/docker-ce", **headers)
             assert (status, content) == expected
