@@ -147,6 +147,59 @@ PRIMARY = """<?xml version="1.0"?>
 <package type="rpm"><name>git</name><arch>src</arch></package></metadata>"""
 
 
+def described(
+    name: str, source: str, requires: str = "", version: str = "4.3.0", release: str = "5.el9"
+) -> str:
+    """A package of a primary.xml. + source: the name of what it was built from; + requires: rpm:entry elements"""
+    at = f'epoch="0" ver="{version}" rel="{release}"'
+    return (
+        f'<package type="rpm"><name>{name}</name><arch>noarch</arch><version {at}/>'
+        f'<checksum type="sha256" pkgid="YES">0</checksum><location href="{name}-{version}-{release}.rpm"/>'
+        f"<format><rpm:sourcerpm>{source}-{version}-{release}.src.rpm</rpm:sourcerpm>"
+        f'<rpm:provides><rpm:entry name="{name}" flags="EQ" {at}/></rpm:provides>'
+        f"<rpm:requires>{requires}</rpm:requires></format></package>"
+    )
+
+
+def entry(name: str, flags: str = "EQ", version: str = "4.3.0", release: str = "5.el9") -> str:
+    return f'<rpm:entry name="{name}" flags="{flags}" epoch="0" ver="{version}" rel="{release}"/>'
+
+
+def described_packages(*packages: str) -> list[Rpm]:
+    opened = PRIMARY.partition("<package ")[0]
+    return rpms.parse_primary(f"{opened}{''.join(packages)}</metadata>".encode(), "baseos")
+
+
+def test_what_a_host_may_have_and_must_move_with_a_package_comes_with_it() -> None:
+    # dnf-plugins-core is on a host as it is installed, and holds python3-dnf-plugins-core at its own version
+    plugins, older = "dnf-plugins-core", {"version": "4.3.0", "release": "4.el9"}
+    there = described_packages(
+        described("python3-dnf-plugin-versionlock", plugins, entry("python3-dnf-plugins-core")),
+        described("python3-dnf-plugins-core", plugins),
+        described("python3-dnf-plugins-core", plugins, **older),
+        described(
+            "dnf-plugins-core", plugins, entry("python3-dnf-plugins-core") + entry("needed", "GE", "1")
+        ),
+        described("dnf-plugins-core", plugins, entry("python3-dnf-plugins-core", **older), **older),
+        described("dnf-utils", plugins, entry("dnf-plugins-core")),
+        described("needed", "needed"),
+        # built from the same source, and content with any version, or with one that is not chosen
+        described("dnf-plugin-loose", plugins, entry("python3-dnf-plugins-core", "GE")),
+        described("dnf-plugin-other", plugins, entry("python3-dnf-plugins-core", release="4.el9")),
+        # of somebody else: whether a host has it is not known
+        described("foreign", "foreign", entry("python3-dnf-plugins-core")),
+        # what our dnf leaves alone, whatever else it moves
+        described("kernel", plugins, entry("python3-dnf-plugins-core")),
+    )
+    assert chosen(there, **{"python3-dnf-plugin-versionlock": None}) == [
+        "dnf-plugins-core-4.3.0-5.el9",
+        "dnf-utils-4.3.0-5.el9",
+        "needed-4.3.0-5.el9",
+        "python3-dnf-plugin-versionlock-4.3.0-5.el9",
+        "python3-dnf-plugins-core-4.3.0-5.el9",
+    ]
+
+
 def repository(bundle: Path, name: str, content: bytes = b"an rpm") -> Path:
     """A dnf repository of one package in a bundle."""
     place = bundle / "rpm" / "el9" / name
