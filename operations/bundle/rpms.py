@@ -168,11 +168,14 @@ def _needs(details: ElementTree.Element, kind: str) -> Iterable[Need]:
             yield Need(name, entry.get("flags", ""), entry.get("ver", ""), entry.get("rel", ""))
 
 
-def closure(rpms: Sequence[Rpm], wanted: Iterable[tuple[str, str | None]]) -> list[Rpm]:
+def closure(
+    rpms: Sequence[Rpm], wanted: Iterable[tuple[str, str | None]], welcome: Iterable[str] = ()
+) -> list[Rpm]:
     """
     The wanted packages, all that they may need, and what must move with any of these, by repository and location.
 
     + wanted: names, each with its epoch:version-release, or None for the newest
+    + welcome: names of further ones, taken at their newest where they are in one of the repositories
 
     Raises BundleError where a wanted package is in none of the repositories. A requirement that nothing here meets is
     left: a host that has what dnf needs for it has it already, or dnf would refuse it online as well.
@@ -189,7 +192,7 @@ def closure(rpms: Sequence[Rpm], wanted: Iterable[tuple[str, str | None]]) -> li
         for path in rpm.files:
             providers.setdefault(path, []).append((rpm, Need(path)))
     chosen: dict[tuple[str, str], Rpm] = {}
-    waiting: list[Rpm] = []
+    waiting = newest(rpm for name in welcome for rpm in by_name.get(name, ()))
     for name, version in wanted:
         there = by_name.get(name, [])
         fitting = [rpm for rpm in there if version is None or same_version(version, str(rpm.version))]

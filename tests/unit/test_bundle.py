@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import http.client
 import json
+import re
 import subprocess
 import threading
 import zipfile
@@ -24,10 +25,10 @@ from operations import host_files
 from operations.bundle import checkouts, images, models, rpms, sums, wheels
 from operations.bundle.__main__ import main
 from operations.bundle.fetch import BundleError, download
-from operations.bundle.make import _begin, group_data, releases_of
+from operations.bundle.make import _begin, group_data, needed_packages, releases_of
 from operations.bundle.rpms import Need, Rpm, Version, closure
 from operations.bundle.server import BundleServer
-from operations.plan.packages import install, only_repositories
+from operations.plan.packages import BY_HAND, install, only_repositories, runtime_packages, tool_packages
 from operations.plan.profiles import load_profile
 from tests.unit.builders import DATA, DIGEST, release, settings
 
@@ -92,10 +93,13 @@ def test_versions_are_ordered_as_rpm_orders_them(older: str, newer: str) -> None
 
 
 def rpm(name: str, version: str = "1-1", **changed: Any) -> Rpm:
-    number, _, made = version.partition("-")
+    epoch, _, plain = version.rpartition(":")
+    number, _, made = plain.partition("-")
     provides = (*changed.pop("provides", ()), Need(name, "EQ", number, made))
     fields = {"repository": "base", "location": f"{name}-{version}.rpm", "checksum": ("sha256", "0")}
-    return Rpm(name=name, version=Version(0, number, made), provides=provides, **{**fields, **changed})
+    return Rpm(
+        name=name, version=Version(int(epoch or 0), number, made), provides=provides, **{**fields, **changed}
+    )
 
 
 def chosen(there: list[Rpm], **wanted: str | None) -> list[str]:
@@ -198,6 +202,40 @@ def test_what_a_host_may_have_and_must_move_with_a_package_comes_with_it() -> No
         "python3-dnf-plugin-versionlock-4.3.0-5.el9",
         "python3-dnf-plugins-core-4.3.0-5.el9",
     ]
+
+
+def test_what_dnf_is_asked_for_on_a_host_is_in_its_bundle() -> None:
+    chosen_for = settings(front="haproxy", local_disks="raid0", extra_packages={"tmux": None})
+    pinned = {**runtime_packages(chosen_for, "9"), **tool_packages(chosen_for, "9")}
+    assert {"container-selinux", "git-lfs", "haproxy", "mdadm", "nftables", "tmux"} <= pinned.keys()
+    assert {"policycoreutils-python-utils", "python3-dnf-plugin-versionlock"} <= pinned.keys()
+    there = [rpm(name, version or "1-1") for name, version in pinned.items()]
+    advised = [rpm("cloud-utils-growpart", "0.33-1"), rpm("firewalld"), rpm("unwanted")]
+    planned = release({**chosen_for.model_dump()})
+    found = {package.name for package in needed_packages([planned], "9", [*there, *advised])}
+    assert found == {*pinned, "cloud-utils-growpart", "firewalld"}
+
+
+def test_every_call_of_dnf_in_the_code_is_for_a_package_that_the_bundle_knows() -> None:
+    root = Path(__file__).resolve().parents[2]
+    texts = {
+        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
+        for folder in ("operations", "files", "templates")
+        for path in sorted((root / folder).rglob("*"))
+        if path.suffix in (".py", ".sh", ".j2")
+    }
+    # what a run installs: one call of dnf, in one operation, of sets that wanted_packages is made of
+    assert [name for name, text in texts.items() if re.search(r'"dnf", "install"', text)] == [
+        "operations/plan/packages.py"
+    ]
+    sets = re.findall(r"^ +versions=(\w+)\(", texts["operations/packages.py"], re.MULTILINE)
+    assert len(sets) == texts["operations/packages.py"].count("    pinned(") == 2
+    assert set(sets) == {"runtime_packages", "tool_packages"}
+    # what people are told to install: `dnf install NAME`, and the names that grow_root.sh puts there
+    told = {name for text in texts.values() for name in re.findall(r"dnf install ([a-z][\w.-]*)", text)}
+    told |= set(re.findall(r"package=([\w.-]+)", texts["files/host/grow_root.sh"]))
+    # another repository, which is of no use without a network
+    assert told - {"oracle-epel-release-el9"} == set(BY_HAND)
 
 
 def repository(bundle: Path, name: str, content: bytes = b"an rpm") -> Path:
