@@ -17,7 +17,7 @@ from operations.plan.errors import PlanError
 from operations.plan.explain import gpus_from
 from operations.plan.inventory import checked_hosts, settings_of
 from operations.plan.openpgp import fingerprints
-from operations.plan.packages import for_os, toolkit_url, wanted_packages
+from operations.plan.packages import BY_HAND, for_os, toolkit_url, wanted_packages
 from operations.plan.profiles import PlanProfile, load_profile
 from operations.plan.release import Release, plan_release
 from operations.plan.settings import Settings
@@ -168,13 +168,12 @@ def _packages(bundle: Path, releases: Sequence[Release], system: Mapping[str, st
             **_system(settings, system),
         }
         urls = {name: for_os(url, major).replace("$basearch", "x86_64") for name, url in repositories.items()}
-        wanted = {pin for release in releases for pin in wanted_packages(release.settings, major).items()}
         directory = bundle / "rpm" / f"el{major}"
         there: list[rpms.Rpm] = []
         for name, url in urls.items():
             _say(f"metadata of {url}")
             there += rpms.mirror_metadata(url, directory / name, name)
-        needed = rpms.closure(there, sorted(wanted, key=str))
+        needed = needed_packages(releases, major, there)
         _say(f"{len(needed)} packages for Oracle Linux {major}")
         for rpm in needed:
             rpms.fetch(rpm, urls[rpm.repository], directory / rpm.repository)
@@ -188,6 +187,17 @@ def _packages(bundle: Path, releases: Sequence[Release], system: Mapping[str, st
             for rpm in needed
         ]
     return entries
+
+
+def needed_packages(releases: Sequence[Release], major: str, there: Sequence[rpms.Rpm]) -> list[rpms.Rpm]:
+    """
+    Of the packages that there are, every one that dnf may be asked for on a host of this version, by a run or by people.
+
+    Whatever a run installs, it installs out of `wanted_packages`: what the settings of one release leave out, such as
+    haproxy or mdadm, is left out here as well, and those who change them make the bundle again.
+    """
+    wanted = {pin for release in releases for pin in wanted_packages(release.settings, major).items()}
+    return rpms.closure(there, sorted(wanted, key=str), BY_HAND)
 
 
 def _images(bundle: Path, releases: Sequence[Release]) -> list[Entry]:

@@ -1,8 +1,10 @@
 """Packages: each repository's metadata as it is published, signatures and all, and of its rpms those that are needed.
 
 What a host needs depends on what it holds already. So the bundle has everything the wanted packages need down to the
-C library: of each requirement, every package that meets it, at its newest version, as dnf would choose among them. The
-metadata names more rpms than there are: dnf asks for none of those.
+C library: of each requirement, every package that meets it, at its newest version, as dnf would choose among them. And
+with each of them what would not let it move alone: packages built from the same source that require it at exactly its
+version. A host that has such a package at an older version needs the new one, or dnf finds a conflict. The metadata
+names more rpms than there are: dnf asks for none of those.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property, total_ordering
 from itertools import zip_longest
 from pathlib import Path
 from urllib.parse import quote
 
 from operations.bundle.fetch import BundleError, download, read
-from operations.plan.packages import same_version
+from operations.plan.packages import UNTOUCHED, same_version
 
 _REPO = "{http://linux.duke.edu/metadata/repo}"
 _COMMON = "{http://linux.duke.edu/metadata/common}"
@@ -99,6 +102,7 @@ class Rpm:
     version: Version
     location: str
     checksum: tuple[str, str]  # kind, hexadecimal
+    source: str = ""  # the file name of the source package that it was built from, version and all
     provides: tuple[Need, ...] = ()
     requires: tuple[Need, ...] = ()
     files: tuple[str, ...] = field(default=(), repr=False)
@@ -130,6 +134,7 @@ def parse_primary(text: bytes, repository: str) -> list[Rpm]:
                 ),
                 location=location.get("href", ""),
                 checksum=(_hash_name(checksum), (checksum.text or "").strip()),
+                source=details.findtext(f"{_RPM}sourcerpm", "").strip(),
                 provides=tuple(_needs(details, "provides")),
                 # what is recommended is installed too, unless dnf is told otherwise
                 requires=(*_needs(details, "requires"), *_needs(details, "recommends")),
@@ -163,25 +168,31 @@ def _needs(details: ElementTree.Element, kind: str) -> Iterable[Need]:
             yield Need(name, entry.get("flags", ""), entry.get("ver", ""), entry.get("rel", ""))
 
 
-def closure(rpms: Sequence[Rpm], wanted: Iterable[tuple[str, str | None]]) -> list[Rpm]:
+def closure(
+    rpms: Sequence[Rpm], wanted: Iterable[tuple[str, str | None]], welcome: Iterable[str] = ()
+) -> list[Rpm]:
     """
-    The wanted packages and all that they may need, by repository and location.
+    The wanted packages, all that they may need, and what must move with any of these, by repository and location.
 
     + wanted: names, each with its epoch:version-release, or None for the newest
+    + welcome: names of further ones, taken at their newest where they are in one of the repositories
 
     Raises BundleError where a wanted package is in none of the repositories. A requirement that nothing here meets is
     left: a host that has what dnf needs for it has it already, or dnf would refuse it online as well.
     """
     by_name: dict[str, list[Rpm]] = {}
+    by_source: dict[str, list[Rpm]] = {}
     providers: dict[str, list[tuple[Rpm, Need]]] = {}
     for rpm in rpms:
         by_name.setdefault(rpm.name, []).append(rpm)
+        if rpm.source:
+            by_source.setdefault(rpm.source, []).append(rpm)
         for need in rpm.provides:
             providers.setdefault(need.name, []).append((rpm, need))
         for path in rpm.files:
             providers.setdefault(path, []).append((rpm, Need(path)))
     chosen: dict[tuple[str, str], Rpm] = {}
-    waiting: list[Rpm] = []
+    waiting = newest(rpm for name in welcome for rpm in by_name.get(name, ()))
     for name, version in wanted:
         there = by_name.get(name, [])
         fitting = [rpm for rpm in there if version is None or same_version(version, str(rpm.version))]
@@ -201,6 +212,7 @@ def closure(rpms: Sequence[Rpm], wanted: Iterable[tuple[str, str | None]]) -> li
         for need in rpm.requires:
             for simple in simple_needs(need):
                 waiting += newest(_meeting(simple, providers))
+        waiting += newest(_bound_to(rpm, by_source.get(rpm.source, ())))
     return [chosen[key] for key in sorted(chosen)]
 
 
@@ -214,14 +226,35 @@ def simple_needs(need: Need) -> list[Need]:
 def _meeting(need: Need, providers: Mapping[str, Sequence[tuple[Rpm, Need]]]) -> list[Rpm]:
     there = providers.get(need.name, ())
     if need.flags == "EQ":
-        exact = [
-            rpm
-            for rpm, has in there
-            if has.version == need.version and (not need.release or has.release == need.release)
-        ]
+        exact = [rpm for rpm, has in there if _is_exactly(has, need)]
         if exact:
             return exact
     return [rpm for rpm, _ in there]
+
+
+def _is_exactly(has: Need, need: Need) -> bool:
+    return has.version == need.version and (not need.release or has.release == need.release)
+
+
+def _bound_to(rpm: Rpm, siblings: Iterable[Rpm]) -> list[Rpm]:
+    """
+    Of the packages of its source, those that require this one at exactly its version.
+
+    Which of them a host has is not known here, so that all are taken. Across sources such a requirement is rare, because
+    every update of the one would wait for the other: it is not looked for. What our dnf never touches is left out.
+    """
+    provided: dict[str, list[Need]] = {}
+    for has in rpm.provides:
+        provided.setdefault(has.name, []).append(has)
+    return [
+        sibling
+        for sibling in siblings
+        if not any(fnmatchcase(sibling.name, pattern) for pattern in UNTOUCHED)
+        and any(
+            need.flags == "EQ" and any(_is_exactly(has, need) for has in provided.get(need.name, ()))
+            for need in sibling.requires
+        )
+    ]
 
 
 def newest(rpms: Iterable[Rpm]) -> list[Rpm]:

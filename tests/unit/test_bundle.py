@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import http.client
 import json
+import re
 import subprocess
 import threading
 import zipfile
@@ -24,10 +25,10 @@ from operations import host_files
 from operations.bundle import checkouts, images, models, rpms, sums, wheels
 from operations.bundle.__main__ import main
 from operations.bundle.fetch import BundleError, download
-from operations.bundle.make import _begin, group_data, releases_of
+from operations.bundle.make import _begin, group_data, needed_packages, releases_of
 from operations.bundle.rpms import Need, Rpm, Version, closure
 from operations.bundle.server import BundleServer
-from operations.plan.packages import install, only_repositories
+from operations.plan.packages import BY_HAND, install, only_repositories, runtime_packages, tool_packages
 from operations.plan.profiles import load_profile
 from tests.unit.builders import DATA, DIGEST, release, settings
 
@@ -92,10 +93,13 @@ def test_versions_are_ordered_as_rpm_orders_them(older: str, newer: str) -> None
 
 
 def rpm(name: str, version: str = "1-1", **changed: Any) -> Rpm:
-    number, _, made = version.partition("-")
+    epoch, _, plain = version.rpartition(":")
+    number, _, made = plain.partition("-")
     provides = (*changed.pop("provides", ()), Need(name, "EQ", number, made))
     fields = {"repository": "base", "location": f"{name}-{version}.rpm", "checksum": ("sha256", "0")}
-    return Rpm(name=name, version=Version(0, number, made), provides=provides, **{**fields, **changed})
+    return Rpm(
+        name=name, version=Version(int(epoch or 0), number, made), provides=provides, **{**fields, **changed}
+    )
 
 
 def chosen(there: list[Rpm], **wanted: str | None) -> list[str]:
@@ -145,6 +149,93 @@ PRIMARY = """<?xml version="1.0"?>
 <rpm:requires><rpm:entry name="rpmlib(X)"/><rpm:entry name="/bin/sh"/></rpm:requires>
 <rpm:recommends><rpm:entry name="less"/></rpm:recommends><file>/usr/bin/git</file></format></package>
 <package type="rpm"><name>git</name><arch>src</arch></package></metadata>"""
+
+
+def described(
+    name: str, source: str, requires: str = "", version: str = "4.3.0", release: str = "5.el9"
+) -> str:
+    """A package of a primary.xml. + source: the name of what it was built from; + requires: rpm:entry elements"""
+    at = f'epoch="0" ver="{version}" rel="{release}"'
+    return (
+        f'<package type="rpm"><name>{name}</name><arch>noarch</arch><version {at}/>'
+        f'<checksum type="sha256" pkgid="YES">0</checksum><location href="{name}-{version}-{release}.rpm"/>'
+        f"<format><rpm:sourcerpm>{source}-{version}-{release}.src.rpm</rpm:sourcerpm>"
+        f'<rpm:provides><rpm:entry name="{name}" flags="EQ" {at}/></rpm:provides>'
+        f"<rpm:requires>{requires}</rpm:requires></format></package>"
+    )
+
+
+def entry(name: str, flags: str = "EQ", version: str = "4.3.0", release: str = "5.el9") -> str:
+    return f'<rpm:entry name="{name}" flags="{flags}" epoch="0" ver="{version}" rel="{release}"/>'
+
+
+def described_packages(*packages: str) -> list[Rpm]:
+    opened = PRIMARY.partition("<package ")[0]
+    return rpms.parse_primary(f"{opened}{''.join(packages)}</metadata>".encode(), "baseos")
+
+
+def test_what_a_host_may_have_and_must_move_with_a_package_comes_with_it() -> None:
+    # dnf-plugins-core is on a host as it is installed, and holds python3-dnf-plugins-core at its own version
+    plugins, older = "dnf-plugins-core", {"version": "4.3.0", "release": "4.el9"}
+    there = described_packages(
+        described("python3-dnf-plugin-versionlock", plugins, entry("python3-dnf-plugins-core")),
+        described("python3-dnf-plugins-core", plugins),
+        described("python3-dnf-plugins-core", plugins, **older),
+        described(
+            "dnf-plugins-core", plugins, entry("python3-dnf-plugins-core") + entry("needed", "GE", "1")
+        ),
+        described("dnf-plugins-core", plugins, entry("python3-dnf-plugins-core", **older), **older),
+        described("dnf-utils", plugins, entry("dnf-plugins-core")),
+        described("needed", "needed"),
+        # built from the same source, and content with any version, or with one that is not chosen
+        described("dnf-plugin-loose", plugins, entry("python3-dnf-plugins-core", "GE")),
+        described("dnf-plugin-other", plugins, entry("python3-dnf-plugins-core", release="4.el9")),
+        # of somebody else: whether a host has it is not known
+        described("foreign", "foreign", entry("python3-dnf-plugins-core")),
+        # what our dnf leaves alone, whatever else it moves
+        described("kernel", plugins, entry("python3-dnf-plugins-core")),
+    )
+    assert chosen(there, **{"python3-dnf-plugin-versionlock": None}) == [
+        "dnf-plugins-core-4.3.0-5.el9",
+        "dnf-utils-4.3.0-5.el9",
+        "needed-4.3.0-5.el9",
+        "python3-dnf-plugin-versionlock-4.3.0-5.el9",
+        "python3-dnf-plugins-core-4.3.0-5.el9",
+    ]
+
+
+def test_what_dnf_is_asked_for_on_a_host_is_in_its_bundle() -> None:
+    chosen_for = settings(front="haproxy", local_disks="raid0", extra_packages={"tmux": None})
+    pinned = {**runtime_packages(chosen_for, "9"), **tool_packages(chosen_for, "9")}
+    assert {"container-selinux", "git-lfs", "haproxy", "mdadm", "nftables", "tmux"} <= pinned.keys()
+    assert {"policycoreutils-python-utils", "python3-dnf-plugin-versionlock"} <= pinned.keys()
+    there = [rpm(name, version or "1-1") for name, version in pinned.items()]
+    advised = [rpm("cloud-utils-growpart", "0.33-1"), rpm("firewalld"), rpm("unwanted")]
+    planned = release({**chosen_for.model_dump()})
+    found = {package.name for package in needed_packages([planned], "9", [*there, *advised])}
+    assert found == {*pinned, "cloud-utils-growpart", "firewalld"}
+
+
+def test_every_call_of_dnf_in_the_code_is_for_a_package_that_the_bundle_knows() -> None:
+    root = Path(__file__).resolve().parents[2]
+    texts = {
+        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
+        for folder in ("operations", "files", "templates")
+        for path in sorted((root / folder).rglob("*"))
+        if path.suffix in (".py", ".sh", ".j2")
+    }
+    # what a run installs: one call of dnf, in one operation, of sets that wanted_packages is made of
+    assert [name for name, text in texts.items() if re.search(r'"dnf", "install"', text)] == [
+        "operations/plan/packages.py"
+    ]
+    sets = re.findall(r"^ +versions=(\w+)\(", texts["operations/packages.py"], re.MULTILINE)
+    assert len(sets) == texts["operations/packages.py"].count("    pinned(") == 2
+    assert set(sets) == {"runtime_packages", "tool_packages"}
+    # what people are told to install: `dnf install NAME`, and the names that grow_root.sh puts there
+    told = {name for text in texts.values() for name in re.findall(r"dnf install ([a-z][\w.-]*)", text)}
+    told |= set(re.findall(r"package=([\w.-]+)", texts["files/host/grow_root.sh"]))
+    # another repository, which is of no use without a network
+    assert told - {"oracle-epel-release-el9"} == set(BY_HAND)
 
 
 def repository(bundle: Path, name: str, content: bytes = b"an rpm") -> Path:
@@ -433,7 +524,10 @@ def test_files_are_served_whole_or_in_part_and_nothing_else_is(tmp_path: Path) -
             ({"Range": "bytes=4-"}, (206, b"456789")),
             ({"Range": "bytes=4-5", "If_Range": etag}, (206, b"45")),
             ({"Range": "bytes=4-5", "If_Range": '"other"'}, (200, b"0123456789")),
+            ({"Range": "bytes=-3"}, (206, b"789")),
             ({"Range": "bytes=10-"}, (416, b"")),
+            ({"If_None_Match": etag}, (304, b"")),
+            ({"If_None_Match": '"other"'}, (200, b"0123456789")),
         ):
             status, _, content = ask(address, "/keys/docker-ce", **headers)
             assert (status, content) == expected
