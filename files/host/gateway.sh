@@ -34,7 +34,8 @@ case $1 in
     reload)
         # ends when no process takes connections any more that knows the old files; what is begun is finished all the same
         init=$(docker inspect --format '{{.State.Pid}}' "$NAME") || exit 1
-        read -r master _ <"/proc/$init/task/$init/children" || exit 1
+        # docker's init, and nginx's own first process below it; no line break ends the kernel's list
+        master=$(cut -d ' ' -f 1 "/proc/$init/task/$init/children") || exit 1
         before=$(cat "/proc/$master/task/$master/children")
         docker kill --signal HUP "$NAME" >/dev/null || exit 1
         attempt=0

@@ -151,8 +151,8 @@ def test_gateway_speaks_no_old_tls(host: Any, gateway: Gateway) -> None:
 
 def test_nobody_is_let_in_without_a_key(connection: Connection, gateway: Gateway, secrets: Secrets) -> None:
     asked = ("/v2", "/metrics", "/v2/models/ensemble", *CLOSED)
-    key = secrets.keys[0][1]
-    for wrong in ("", WRONG_KEY, key.swapcase(), key[:-1], f"{key}0"):
+    key, known = secrets.keys[0][1], {key for _, key in secrets.keys}
+    for wrong in {"", WRONG_KEY, key.swapcase(), key[:-1], f"{key}0"} - known:
         found = statuses(connection, gateway, Key(wrong), asked)
         assert set(found.values()) == {401}
     found = statuses(connection, gateway, Key(""), ("/v2/health/ready",))
