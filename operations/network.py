@@ -76,7 +76,7 @@ def opened(release: Release) -> Generator[StringCommand | FunctionCommand, None,
     """
     found = _firewall(release)
     if not found.running and firewall.needed(release.settings):
-        yield FunctionCommand(_warn, (), {})
+        yield FunctionCommand(_warn, ("a gateway" if release.settings.gateway else "a front",), {})
         return
     missing = _wanted(release, found) - firewall.ours(release.settings, found)
     if not missing:
@@ -119,9 +119,11 @@ def _changes(change: str, rules: frozenset[Rule]) -> Iterator[StringCommand]:
         yield StringCommand(shlex.join(words))
 
 
-def _warn(state: State, host: Host) -> bool:
+def _warn(state: State, host: Host, server: str) -> bool:
+    # how it is started without shutting people out depends on who serves them now: the preflight has looked
     logger.warning(
-        f"{host.print_prefix}firewalld does not run: the guard alone says who may reach the front's ports, and any other "
-        "port of the host is as open as the network around it"
+        f"{host.print_prefix}firewalld: found it not running, expected it active where {server} serves people; the "
+        "guard alone says who may reach it, and any other port of the host is as open as the network around it; "
+        "start it as python -m operations.preflight says"
     )
     return True
