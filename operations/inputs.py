@@ -30,8 +30,10 @@ from operations import gateway_secrets, rollout
 from operations.plan import ssh_key
 from operations.plan.errors import PlanError, suggestion
 from operations.plan.inventory import check_deployable, checked_hosts, checked_source, refusing
+from operations.plan.profiles import load_profile
 from operations.plan.settings import from_host_data
 
+PREFLIGHT = "operations.preflight"  # by pyinfra, and as a program of its own
 INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
 
 
@@ -42,12 +44,11 @@ def watch() -> None:
     The inventory's path and text are checked now, its hosts when pyinfra has read it: right before it connects.
     """
     signal.signal(signal.SIGINT, _interrupted)
-    # pyinfra says in one line why it could not connect; paramiko prints a traceback as well, from a thread of its own
-    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    quieten()
     context = click.get_current_context(silent=True)
     given: Mapping[str, Any] = context.params if context is not None else {}
     with refusing():
-        _check_files(given)
+        check_files(given)
     state = ctx_state.get()  # type: ignore[no-untyped-call]
     begin = state.init
 
@@ -63,14 +64,19 @@ def watch() -> None:
     state.init = checked
 
 
-def check(inventory: Inventory, given: Mapping[str, Any]) -> None:
+def quieten() -> None:
+    """A connection that fails is one line, pyinfra's own: paramiko prints a traceback as well, from another thread."""
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+
+def check(inventory: Inventory, given: Mapping[str, Any]) -> list[Host]:
     """
     The hosts a run is for, as pyinfra has put them together from every file and option.
 
     + given: the options of the command line, by pyinfra's own names
 
-    Raises PlanError for no hosts, patterns that match none, and whatever a host's name, address, settings, profile or
-    key cannot be.
+    Returns the hosts that are selected; one whose key is encrypted is reached through ssh-agent. Raises PlanError for no
+    hosts, patterns that match none, and whatever a host's name, address, settings, profile, key or gateway cannot be.
     """
     hosts = list(inventory)
     where = str(given.get("inventory", "inventory"))
@@ -80,22 +86,24 @@ def check(inventory: Inventory, given: Mapping[str, Any]) -> None:
         if host.name in inventory.groups:
             then = "a group holds hosts, no other groups"
             raise PlanError(f"{where}: host {host.name}", "the name of a group", "a host", then)
-    selected = set(_selected(inventory, given))
+    names = set(_selected(inventory, given))
+    selected = [host for host in hosts if host.name in names]
     over_ssh = [(host.name, _data(host)) for host in hosts if not host.name.startswith("@")]
     if over_ssh:
         checked_hosts(over_ssh, where)
     if not (Path(where).is_file() or _deploys(given)):
-        return  # pyinfra's own uses, such as `pyinfra some-host exec -- uptime`
+        return selected  # pyinfra's own uses, such as `pyinfra some-host exec -- uptime`
     agent: list[bytes] | None = None
-    for host in hosts:
-        if host.name not in selected:
-            continue
+    for host in selected:
         data = _data(host)
         settings = from_host_data(data, host.name)
         if _deploys(given, ".py"):
             check_deployable(host.name, settings, datetime.now(UTC).date())
-            if settings.gateway:
-                gateway_secrets.load(settings.gateway, host.name)
+        elif _deploys(given, PREFLIGHT):
+            # a version below its floor is left to the preflight's own rows, which name every one
+            load_profile(settings.model, settings.profile_overrides)
+        if settings.gateway and _deploys(given, ".py", PREFLIGHT):
+            gateway_secrets.load(settings.gateway, host.name)
         if host.name.startswith("@"):
             continue
         if "ssh_strict_host_key_checking" not in data:
@@ -107,6 +115,7 @@ def check(inventory: Inventory, given: Mapping[str, Any]) -> None:
             if is_encrypted(path, f"{host.name}: ssh_key {key}"):
                 agent = keys_of_agent() if agent is None else agent
                 _use_agent(host, path, agent)
+    return selected
 
 
 def _data(host: Host) -> dict[str, Any]:
@@ -127,7 +136,19 @@ def _deploys(given: Mapping[str, Any], *kinds: str) -> bool:
 # The inventory's file, and those beside it
 
 
-def _check_files(given: Mapping[str, Any]) -> None:
+def check_files(given: Mapping[str, Any]) -> None:
+    """
+    The inventory's file and its group data, before pyinfra reads them.
+
+    + given: the options of the command line, by pyinfra's own names
+
+    Raises PlanError for an inventory or a --group-data that is not there, and for a file that is no Python.
+    """
+    further = [Path(folder) for folder in given.get("group_data") or ()]
+    for folder in further:
+        if not folder.exists():
+            then = "correct the path: pyinfra would go on without its data"
+            raise PlanError(f"--group-data {folder}", "no such folder", "one with group data", then)
     text = str(given.get("inventory", ""))
     path = Path(text)
     if not path.exists() and "," not in text and ("/" in text or text.endswith(".py")):
@@ -144,9 +165,9 @@ def _check_files(given: Mapping[str, Any]) -> None:
     if any(name.id == "all" and isinstance(name.ctx, ast.Store) for name in names):
         then = "pyinfra leaves out what a group names and `all` does not, without a word"
         raise PlanError(f"{text}: all", "a list of that name", "none: all hosts of all lists are meant", then)
-    folders = [path.parent / "group_data", *(Path(folder) for folder in given.get("group_data") or ())]
-    for folder in folders:
-        for file in sorted(folder.glob("*.py")):
+    for place in (path.parent / "group_data", *further):
+        # pyinfra takes a single file as well
+        for file in [place] if place.is_file() else sorted(place.glob("*.py")):
             checked_source(file, str(file))
 
 

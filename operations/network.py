@@ -34,13 +34,13 @@ def guard(release: Release) -> None:
     etc_files.written(name="Install the guard's unit", path=path, text=host_files.rendered(release)[path])
     reloaded(name="Let systemd read the guard's unit", unit=release.guard.unit)
     loaded(name="Load the guard", release=release)
-    opened(name="Open firewalld for the front", release=release)
+    opened(name="Open firewalld for people", release=release)
 
 
 @deploy("Network")
 def close(release: Release) -> None:
     """Last of all: firewalld lets nobody in any more to the ports of a front that was led elsewhere, or is gone."""
-    closed(name="Close what the front does not use", release=release)
+    closed(name="Close what nobody uses any more", release=release)
 
 
 @operation()
@@ -99,7 +99,7 @@ def opened(release: Release) -> Generator[StringCommand | FunctionCommand, None,
     """
     found = _firewall(release)
     if not found.running and firewall.needed(release.settings):
-        yield FunctionCommand(_warn, (), {})
+        yield FunctionCommand(_warn, ("a gateway" if release.settings.gateway else "a front",), {})
         return
     missing = _wanted(release, found) - firewall.ours(release.settings, found)
     if not missing:
@@ -142,9 +142,11 @@ def _changes(change: str, rules: frozenset[Rule]) -> Iterator[StringCommand]:
         yield StringCommand(shlex.join(words))
 
 
-def _warn(state: State, host: Host) -> bool:
+def _warn(state: State, host: Host, server: str) -> bool:
+    # how it is started without shutting people out depends on who serves them now: the preflight has looked
     logger.warning(
-        f"{host.print_prefix}firewalld does not run: the guard alone says who may reach the front's ports, and any other "
-        "port of the host is as open as the network around it"
+        f"{host.print_prefix}firewalld: found it not running, expected it active where {server} serves people; the "
+        "guard alone says who may reach it, and any other port of the host is as open as the network around it; "
+        "start it as python -m operations.preflight says"
     )
     return True

@@ -3,8 +3,9 @@
 pyinfra -y inventories/oci.py operations.preflight.report                       # a table for each host
 python -m operations.preflight inventories/oci.py [--json] [--limit gpu-1]      # the same, with exit codes
 
-Exit codes of the second: 0 nothing to mend (warnings among it), 2 bad input, 3 a check failed, 4 a check could not be made
-and none failed, 5 a host was not reached and no check failed. A deploy makes the same checks before it changes anything.
+What a deploy refuses before it connects is refused here in the same words. Exit codes of the second: 0 nothing to mend
+(warnings among it), 2 bad input, 3 a check failed, 4 a check could not be made and none failed, 5 a host was not reached
+and no check failed. A deploy makes the same checks before it changes anything.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 from pyinfra.context import ctx_host, ctx_state
 
-from operations import convergence, host_health
+from operations import convergence, host_health, host_key, inputs
 from operations.detached import LOST
 from operations.plan import PlanError, preflight
 from operations.plan.errors import one_line
@@ -116,19 +117,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("inventory", help="such as inventories/oci.py")
     parser.add_argument(
-        "--limit", action="append", default=[], help="only this host or group; may be repeated"
+        "--limit", action="append", default=[], help="only these hosts or this group; may be repeated"
+    )
+    parser.add_argument(
+        "--group-data",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="as pyinfra's: further data that wins; may be repeated",
     )
     parser.add_argument(
         "--data", action="append", default=[], metavar="KEY=VALUE", help="as pyinfra's --data"
     )
     parser.add_argument("--json", action="store_true", help="for a program, on standard output")
     given = parser.parse_args(arguments)
+    inputs.quieten()
     with refusing():
-        state = _state(given.inventory, given.data)
-        chosen = _chosen(state, given.limit)
-        for each in chosen:
-            settings = from_host_data(each.data.dict(), each.name)  # type: ignore[no-untyped-call]
-            load_profile(settings.model, settings.profile_overrides)
+        state, chosen = _state_and_hosts(given)
     hosts = _judge_all(state, chosen)
     if given.json:
         print(json.dumps(preflight.as_json(hosts), indent=2))
@@ -143,38 +148,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return preflight.exit_code([judged.status for judged in hosts.values()])
 
 
-def _state(path: str, data: Sequence[str]) -> State:
+def _state_and_hosts(given: argparse.Namespace) -> tuple[State, list[Host]]:
+    """What pyinfra would make of the options, and the hosts they are for, checked as before a deploy."""
     # pyinfra's own reading of inventory and group data, so that both see the same hosts
     from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped]
     from pyinfra_cli.util import parse_cli_arg  # type: ignore[import-untyped]
 
-    if not Path(path).is_file():
-        raise PlanError("inventory", path, "an inventory file such as inventories/oci.py")
-    if wrong := [pair for pair in data if "=" not in pair]:
+    if wrong := [pair for pair in given.data if "=" not in pair]:
         raise PlanError("--data", wrong[0], "KEY=VALUE")
-    given: dict[str, Any] = {
-        key: parse_cli_arg(text) for key, _, text in (pair.partition("=") for pair in data)
+    data: dict[str, Any] = {
+        key: parse_cli_arg(text) for key, _, text in (pair.partition("=") for pair in given.data)
     }
+    options = {
+        "inventory": given.inventory,
+        "operations": [f"{inputs.PREFLIGHT}.report"],
+        "group_data": given.group_data,
+        "limit": [word for part in given.limit for word in part.split(",") if word],
+    }
+    inputs.check_files(options)
     state = State()
     # an inventory file is run as pyinfra runs it
     with ctx_state.use(state):
-        inventory: Inventory = make_inventory(path, override_data=given, cwd=str(Path.cwd()))
-    if not len(inventory):
-        raise PlanError(path, "no hosts", "at least one host", "name a host in the inventory")
+        inventory: Inventory = make_inventory(
+            given.inventory,
+            override_data=data,
+            cwd=str(Path.cwd()),
+            group_data_directories=given.group_data,
+        )
+    chosen = inputs.check(inventory, options)
     config = Config()  # type: ignore[no-untyped-call]
     config.CONNECT_TIMEOUT = CONNECT_SECONDS
     state.init(inventory, config)
-    return state
-
-
-def _chosen(state: State, limit: Sequence[str]) -> list[Host]:
-    every = list(state.inventory)
-    wanted = [word for part in limit for word in part.split(",") if word]
-    for word in wanted:
-        if not any(word in (each.name, *each.groups) for each in every):
-            known = ", ".join(each.name for each in every)
-            raise PlanError("--limit", word, "a host or group of the inventory", f"hosts: {known}")
-    return [each for each in every if not wanted or any(word in (each.name, *each.groups) for word in wanted)]
+    return state, chosen
 
 
 def _judge_all(state: State, hosts: Sequence[Host]) -> dict[str, Judged]:
@@ -198,7 +203,7 @@ def _judge(each: Host) -> Judged:
             each.state.activate_host(each)
             found = current_checks(_sudo_problem(each))
     except ConnectError as error:
-        return Judged("unreachable", [], since(), one_line(str(error)))
+        return Judged("unreachable", [], since(), host_key.problem(each, error) or one_line(str(error)))
     except (PlanError, PyinfraError, *LOST) as error:
         said = one_line(str(error)) or type(error).__name__
         return Judged("unreachable", [], since(), f"the host was not looked at to the end: {said}")

@@ -146,10 +146,12 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
         return False
     while not may_begin(list(_run.places.values()), host.name, release.settings.max_unavailable):
         if other := held_by(list(_run.places.values()), host.name):
-            failed(host, f"untouched: {other} failed before it")
+            unreached = _run.places[other].stage == "unreached"
+            failed(host, f"untouched: {other} {'was not reached' if unreached else 'failed before it'}")
             logger.error(
-                f"{host.print_prefix}not changed, because {other} failed; what serves was left as it is; "
-                f"mend {other}, or leave it out with --exclude {other}, and run again"
+                f"{host.print_prefix}rollout: found {other} {'not reached' if unreached else 'failed'}, expected no "
+                f"failure before this host's turn; what serves was left as it is; mend {other}, or leave it out with "
+                f"--exclude {other}, and run again"
             )
             return False
         gevent.sleep(POLL_SECONDS)

@@ -13,7 +13,8 @@ case $1 in
         case $owner in
             nobody) ;;
             '' | '<no value>')
-                echo "tritonhost: a container called $NAME exists that is not ours; remove or rename it" >&2
+                echo "tritonhost: container $NAME: found one that is not ours, expected none of that name; remove or" \
+                    "rename it, or change service_name" >&2
                 exit 64
                 ;;
             *) docker rm --force "$NAME" >/dev/null ;;

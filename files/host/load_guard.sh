@@ -6,7 +6,9 @@ fresh=${FILE%/*}/.${FILE##*/}.new
 cat >"$fresh" || exit 1
 said=$(nft --check --file "$fresh" 2>&1) || {
     rm -f "$fresh"
-    echo "guard: nft refuses $FILE: $(printf '%s\n' "$said" | head -n 1); what was loaded was left as it is" >&2
+    said=$(printf '%s\n' "$said" | head -n 1)
+    echo "guard: $FILE: found $said, expected rules that nft accepts; update nftables, or correct allowed_sources and" \
+        "egress, and run again; what was loaded was left as it is" >&2
     exit 1
 }
 mv -T "$fresh" "$FILE" || exit 1

@@ -14,7 +14,7 @@ from datetime import date
 from typing import Any
 from urllib.parse import urlsplit
 
-from operations.plan import gateway
+from operations.plan import gateway, network
 from operations.plan.disks import root_growth
 from operations.plan.driver import check_driver, driver_warnings
 from operations.plan.errors import PlanError, one_line
@@ -685,12 +685,11 @@ def _settings_of_host(subject: Subject) -> Checks:
 
 def _ports(subject: Subject) -> Check:
     """What listens on a port that people are to use, and is not our own server or front."""
-    listening, observed, server = subject.health.listening, subject.observed, subject.profile.server
+    listening, observed = subject.health.listening, subject.observed
     if listening is None:
         return Check("ports", "not checked", "ss was not run on the host")
     given = subject.settings
-    ports = [given.http_port or server.http_port, given.grpc_port or server.grpc_port]
-    ports.append(given.metrics_port or server.metrics_port)
+    ports = [*_ports_of_people(subject)]
     if subject.release:
         ports += subject.release.servers[0].ports
     if given.gateway:
@@ -714,6 +713,16 @@ def _ports(subject: Subject) -> Check:
         then = "end it, or move http_port, grpc_port, metrics_port"
         return Check("ports", "failed", found, "ports that nothing else listens on", then)
     return Check("ports", "ok", ", ".join(map(str, dict.fromkeys(ports))))
+
+
+def _ports_of_people(subject: Subject) -> tuple[int, int, int]:
+    """The server's, or those of a front before it."""
+    given, server = subject.settings, subject.profile.server
+    return (
+        given.http_port or server.http_port,
+        given.grpc_port or server.grpc_port,
+        given.metrics_port or server.metrics_port,
+    )
 
 
 def _locks(subject: Subject) -> Check:
@@ -754,8 +763,37 @@ def _firewalld(subject: Subject) -> Check:
     if state == "active":
         return Check("firewalld", "ok", "active")
     found = "not installed" if unit.get("LoadState") == "not-found" else state or "not known"
-    then = "dnf install firewalld; systemctl enable --now firewalld; or rely on security lists and say so"
+    steps = ["dnf install firewalld"]
+    if serving := _served_on_the_host(subject):
+        ports = network.open_ports(subject.settings, _ports_of_people(subject))
+        options = " ".join(f"--add-port={port}/tcp" for port in ports)
+        steps += [
+            f"in a maintenance window, or it shuts out whom {serving} serves: firewall-offline-cmd {options}",
+            "systemctl enable --now firewalld",
+            "at once the deploy, which adds its own rules",
+        ]
+    else:
+        steps.append("systemctl enable --now firewalld")
+    then = "; ".join((*steps, "or rely on security lists and say so"))
     return Check("firewalld", "warning", found, "active", then)
+
+
+def _served_on_the_host(subject: Subject) -> str:
+    """
+    The unit through which people reach a socket of the host over the network now; empty: none.
+
+    A deploy adds firewalld's rules for them while firewalld runs, and only then.
+    """
+    given = subject.settings
+    if not network.published(given):
+        return ""
+    before, front = f"{gateway.service(given.service_name)}.service", f"{given.service_name}-front.service"
+    if subject.observed is None:
+        # it was not looked at, and what the inventory wants may serve already
+        wanted = before if given.gateway else front
+        return wanted if network.on_the_host(given) else ""
+    units = subject.observed.units
+    return next((unit for unit in (before, front) if units.get(unit, {}).get("ActiveState") == "active"), "")
 
 
 def _selinux(subject: Subject) -> Check:

@@ -113,7 +113,8 @@ owner=$(docker inspect --format '{{{{index .Config.Labels "tritonhost.release"}}
 if docker inspect {service} >/dev/null 2>&1; then
     # After a crash of the docker client the old container may still be there; one that is not ours is not touched.
     if [ -z "$owner" ] || [ "$owner" = "<no value>" ]; then
-        echo "tritonhost: a container called {service} exists that is not ours; remove or rename it" >&2
+        echo "tritonhost: container {service}: found one that is not ours, expected none of that name; remove or" \\
+            "rename it, or change service_name" >&2
         exit 64
     fi
     docker rm --force {service} >/dev/null
@@ -125,7 +126,8 @@ if [ -z "$made" ]; then
     docker network create --driver bridge --opt com.docker.network.bridge.name={bridge} \\
         --label tritonhost.network={network} {network} >/dev/null
 elif [ "$made" != "{bridge} {network}" ]; then
-    echo "tritonhost: a docker network called {network} exists that is not ours; remove or rename it" >&2
+    echo "tritonhost: docker network {network}: found one that is not ours, expected ours or none; remove it, or" \\
+        "change service_name" >&2
     exit 64
 fi
 # docker would make a directory that is gone, and serve it empty: stat fails first.

@@ -361,14 +361,14 @@ def test_a_host_that_cannot_be_planned_for_is_told_what_else_does_not_fit(tmp_pa
     assert "operating system: found ubuntu 22.04, expected Oracle Linux 8 or 9" in run.output
 
 
-def preflight(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def preflight(*arguments: str, cwd: Path = PROJECT, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OCI_", "LAB_", "HF_"))}
     return subprocess.run(
         [sys.executable, "-m", "operations.preflight", *arguments],
         capture_output=True,
         text=True,
         timeout=60,
-        cwd=PROJECT,
+        cwd=cwd,
         env={**kept, **QUICK, **environment},
     )
 
@@ -376,8 +376,11 @@ def preflight(*arguments: str, **environment: str) -> subprocess.CompletedProces
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["inventories/none.py"], "inventory: found inventories/none.py, expected an inventory file"),
-        (["inventories/oci.py", "--limit", "gpu-9"], "--limit: found gpu-9, expected a host or group"),
+        (["inventories/none.py"], "inventory not found: inventories/none.py: found no such file"),
+        (
+            ["inventories/oci.py", "--limit", "gpu-9"],
+            "--limit gpu-9: found no hosts selected, expected a host",
+        ),
         (["inventories/oci.py", "--data", "shape"], "--data: found shape, expected KEY=VALUE"),
         (["inventories/oci.py", "--data", "shape=BM.GPU4.9"], "expected an OCI shape with NVIDIA GPUs"),
     ],

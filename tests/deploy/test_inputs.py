@@ -6,6 +6,7 @@ counts who connects; the last test of a kind shows that it would have counted.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from typing import Any
 import paramiko
 import pytest
 
-from tests.deploy.test_deploy import PROJECT, PYINFRA, QUICK, pyinfra
+from tests.deploy.test_deploy import PROJECT, PYINFRA, QUICK, preflight, pyinfra
 
 # The tests must not depend on what an agent of this machine holds.
 ALONE = {"SSH_AUTH_SOCK": "", "HOME": "/nonexistent"}
@@ -426,6 +427,76 @@ def test_m10_an_encrypted_key_is_used_where_the_agent_holds_it(
     assert server.server.tried == [public], "this key, and it alone"
 
 
+# --- the preflight's own command: what a deploy refuses before it connects, it refuses in the same words
+
+
+GATEWAY = {
+    "gateway": {
+        "certificate": "/no/fullchain.pem",
+        "private_key": "/no/privkey.pem",
+        "api_keys": "/no/api-keys",
+    },
+    "bind_address": "10.0.0.11",
+    "allowed_sources": ["10.0.0.0/16"],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        ("hosts = []\n", [], "inventories/mine.py: found no hosts, expected a list of hosts"),
+        ("hosts = [\n", [], "inventories/mine.py:1:"),
+        ("hosts = ['-oProxyCommand=reboot']\n", [], "found -oProxyCommand=reboot, expected a host name"),
+        (one_host(ssh_usr="opc"), [], "unknown key ssh_usr, expected a known key; did you mean ssh_user?"),
+        (one_host(ssh_strict_host_key_checking="no"), [], "found no, expected yes"),
+        (one_host(ssh_strict_host_key_checking=None), [], "ssh_strict_host_key_checking: found"),
+        (one_host(model="no-such-model"), [], "model: found no-such-model, expected a profile"),
+        (one_host(**GATEWAY), [], "gateway.certificate: /no/fullchain.pem: found no such file"),
+        (
+            one_host(ssh_key="{keys}/open"),
+            [],
+            "found mode 0644, expected a private key that only you can read",
+        ),
+        (one_host(ssh_key="{keys}/locked"), [], "found an encrypted key that ssh-agent does not hold"),
+        (THREE, ["--limit", "gup-*"], "--limit gup-*: found no hosts selected"),
+        (THREE, ["--group-data", "no/folder"], "--group-data no/folder: found no such folder"),
+        (one_host(), ["--group-data", "bad"], "bad/mine.py:1:"),
+        (one_host(), ["--group-data", "good", "--group-data", "odd"], "soak_s: found -1, expected"),
+    ],
+)
+def test_what_a_deploy_refuses_the_preflight_refuses_in_the_same_words(
+    site: Path, listener: Listener, keys: Path, text: str, options: list[str], expected: str
+) -> None:
+    for folder, data in (("bad", "model = \n"), ("good", "soak_s = 7\n"), ("odd", "soak_s = -1\n")):
+        (site / folder).mkdir()
+        (site / folder / "mine.py").write_text(data, encoding="utf-8")
+    line = refused(mine(site, text.replace("{keys}", str(keys)), *options))
+    assert expected in line
+    assert refused(preflight("inventories/mine.py", *options, cwd=site, **ALONE)) == line
+    assert listener.connections == []
+
+
+def test_the_preflight_through_pyinfra_refuses_what_a_deploy_refuses(site: Path) -> None:
+    for text in (one_host(**GATEWAY), one_host(model="no-such-model")):
+        line = refused(mine(site, text))
+        done = pyinfra("inventories/mine.py", "operations.preflight.report", "-y", cwd=site, **ALONE)
+        assert refused(done) == line
+
+
+def test_further_group_data_of_the_preflight_win_as_pyinfra_s_do(
+    site: Path, listener: Listener, tmp_path: Path, keys: Path
+) -> None:
+    further = tmp_path / "further"
+    further.mkdir()
+    server = SshServer()
+    (further / "mine.py").write_text(f"ssh_port = {server.port}\n", encoding="utf-8")
+    (site / "inventories/mine.py").write_text(one_host(ssh_key=str(keys / "plain")), encoding="utf-8")
+    options = ("--group-data", str(further), "--data", "ssh_connect_retries=0")
+    done = preflight("inventories/mine.py", *options, cwd=site, **ALONE)
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert server.listener.connections and not listener.connections
+
+
 # --- hosts that cannot be reached
 
 
@@ -434,6 +505,15 @@ def table(output: str) -> dict[str, str]:
     lines = output[output.index("--> Hosts:") :].splitlines()[2:]
     rows = [line.split(maxsplit=1) for line in lines if line.startswith("    ")]
     return {row[0]: row[1] for row in rows}
+
+
+def of_preflight(site: Path) -> str:
+    """The same host's status as the preflight's own command has it."""
+    done = preflight("inventories/mine.py", "--json", cwd=site, **ALONE)
+    assert done.returncode == 5
+    assert "Traceback" not in done.stderr
+    host = json.loads(done.stdout)["hosts"]["gpu-1"]
+    return f"{host['status']}: {host['problem']}"
 
 
 def fingerprint(key: paramiko.PKey, tmp_path: Path) -> str:
@@ -458,6 +538,7 @@ def test_an_unknown_host_key_is_refused_with_its_fingerprint(site: Path, keys: P
     )
     assert said in output
     assert table(output)["gpu-1"].startswith("unreachable: host key: found ECDSA SHA256:")
+    assert table(output)["gpu-1"] == of_preflight(site)
     assert (tmp_path / "empty").read_text(encoding="utf-8") == "", "never accepted by itself"
     assert server.server.tried == []
 
@@ -469,6 +550,7 @@ def test_an_unknown_host_key_is_refused_with_its_fingerprint(site: Path, keys: P
     assert f"expected ECDSA {fingerprint(another, tmp_path)}: the host was made anew" in output
     assert f"ssh-keygen -R [127.0.0.1]:{server.port} -f {tmp_path}/known_hosts" in output
     assert "unreachable: host key" in table(output)["gpu-1"]
+    assert table(output)["gpu-1"] == of_preflight(site)
     assert server.server.tried == []
 
 

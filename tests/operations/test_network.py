@@ -20,13 +20,22 @@ from operations.plan.firewall import Firewall
 from operations.plan.release import Release
 from operations.selinux import labelled, mapped, switched_on
 from tests.operations.harness import Host, commands_of, refusal_of, text_of
-from tests.unit.builders import release, settings
+from tests.unit.builders import DATA, release, settings
+from tests.unit.builders import DIGEST as IMAGE_DIGEST
 
 WANTED = release()
 PATH = "/etc/triton-guard.nft"
 RULES = host_files.rendered(WANTED)[PATH]
 DIGEST = host_files.digests({PATH: RULES})[PATH]
-FRONTED = release({"bind_address": "10.0.0.11", "allowed_sources": ["10.0.0.0/16"], "front": "haproxy"})
+REACHED = {"bind_address": "10.0.0.11", "allowed_sources": ["10.0.0.0/16"]}
+FRONTED = release({**REACHED, "front": "haproxy"})
+BEHIND_GATEWAY = release(
+    {
+        **REACHED,
+        "gateway": {"certificate": "tls/chain.pem", "private_key": "tls/key.pem", "api_keys": "tls/api-keys"},
+        "image_digests": {**DATA["image_digests"], "library/nginx:1.30.7": IMAGE_DIGEST},
+    }
+)
 
 
 def guarded(**changed: Any) -> Host:
@@ -124,9 +133,23 @@ def test_rules_that_are_as_they_should_be_are_left() -> None:
     assert after(Firewall(True, "public", {}, complete)) == []
 
 
-def test_firewalld_that_does_not_run_is_not_started_but_said() -> None:
-    [warning] = commands_of(opened, Host({FirewallState: Firewall()}), release=FRONTED)
+@pytest.mark.parametrize(
+    ("wanted", "server"), [(FRONTED, "a front"), (BEHIND_GATEWAY, "a gateway")], ids=["front", "gateway"]
+)
+def test_firewalld_that_does_not_run_is_not_started_but_said(
+    caplog: pytest.LogCaptureFixture, wanted: Release, server: str
+) -> None:
+    [warning] = commands_of(opened, Host({FirewallState: Firewall()}), release=wanted)
     assert isinstance(warning, FunctionCommand)
+    assert warning.function(None, Host({}), *warning.args)
+    [said] = caplog.messages
+    assert said.startswith(
+        f"firewalld: found it not running, expected it active where {server} serves people; the guard alone says"
+    )
+    assert said.endswith("; start it as python -m operations.preflight says")
+
+
+def test_firewalld_is_no_matter_where_docker_s_ports_are_reached() -> None:
     host = Host({FirewallState: Firewall()})
     assert commands_of(opened, host, release=WANTED) == []
     assert host.noop_description == "firewalld does not run"

@@ -21,6 +21,7 @@ from operations.plan.settings import from_host_data
 from operations.plan.version_floors import check_floors, components
 from tests.unit.builders import DATA, DIGEST, converged, gpu, profile, settings
 from tests.unit.certificates import API_KEY, NOW, Pair, gateway_files, pair
+from tests.unit.stubs import Stubs
 
 IMAGE = "library/nginx:1.30.7"
 PLACE = {
@@ -374,6 +375,20 @@ def test_the_container_is_nobody_s_and_can_write_nowhere(files: dict[str, str]) 
     ):
         assert option in words, option
     assert "$image" in release.gateway.run
+
+
+@pytest.mark.parametrize("label", ["", "<no value>"])
+def test_a_foreign_container_of_the_gateway_s_name_is_refused_and_left(
+    files: dict[str, str], stubs: Stubs, label: str
+) -> None:
+    stubs.add("docker", f"echo '{label}'")
+    done = stubs.run(f"set -- serve\n{own_files(release_of(files))['gateway.sh']}")
+    assert done.returncode == 64
+    assert done.stderr == (
+        "tritonhost: container triton-gateway: found one that is not ours, expected none of that name; remove or rename "
+        "it, or change service_name\n"
+    )
+    assert [call.split()[1] for call in stubs.calls] == ["inspect"]
 
 
 def test_secrets_are_in_no_unit_and_no_script(files: dict[str, str]) -> None:

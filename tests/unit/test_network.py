@@ -272,8 +272,8 @@ def test_rules_that_nft_refuses_never_reach_their_place(stubs: Stubs, tmp_path: 
     done = load(stubs, tmp_path, active=True)
     assert done.returncode == 1
     assert done.stderr == (
-        f"guard: nft refuses {tmp_path}/guard.nft: guard.nft:3:5-9: Error: syntax error; what was loaded was left "
-        "as it is\n"
+        f"guard: {tmp_path}/guard.nft: found guard.nft:3:5-9: Error: syntax error, expected rules that nft accepts; "
+        "update nftables, or correct allowed_sources and egress, and run again; what was loaded was left as it is\n"
     )
     assert (tmp_path / "guard.nft").read_text("utf-8") == "old\n"
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -212,6 +212,62 @@ def test_every_component_below_its_floor_is_named_at_once() -> None:
     assert one("version floors", judged({"gpus": []})).verdict == "not checked"
 
 
+# --- firewalld, which would shut out whom a socket of the host serves
+
+REACHED = {"bind_address": "10.0.0.11", "allowed_sources": ["10.0.0.0/16"]}
+FRONTED = {**REACHED, "front": "haproxy"}
+BEHIND_GATEWAY = {
+    **REACHED,
+    "gateway": {
+        "certificate": "tls/fullchain.pem",
+        "private_key": "tls/privkey.pem",
+        "api_keys": "tls/api-keys",
+    },
+    "image_digests": {**DATA["image_digests"], "library/nginx:1.30.7": DIGEST},
+}
+PLAIN = "dnf install firewalld; systemctl enable --now firewalld; or rely on security lists and say so"
+
+
+def firewalld(data: Mapping[str, Any], *serving: str, loaded: str = "loaded") -> str:
+    """What is advised where firewalld does not run, on a host whose units `serving` run."""
+    wanted = release(data)
+    seen = replace(converged(wanted), units={unit: {"ActiveState": "active"} for unit in serving})
+    state = [line.replace("LoadState=loaded", f"LoadState={loaded}") for line in units(firewalld="inactive")]
+    check = one("firewalld", judged({"units": state}, data, observed=seen))
+    assert check.verdict == "warning"
+    return check.then
+
+
+@pytest.mark.parametrize(
+    ("data", "unit", "ports"),
+    [
+        (FRONTED, "triton-front.service", "--add-port=8000/tcp --add-port=8001/tcp --add-port=8002/tcp"),
+        (BEHIND_GATEWAY, "triton-gateway.service", "--add-port=8443/tcp"),
+    ],
+    ids=["front", "gateway"],
+)
+def test_firewalld_is_not_started_before_it_knows_the_ports_of_those_who_are_served(
+    data: Mapping[str, Any], unit: str, ports: str
+) -> None:
+    assert firewalld(data, "triton.service", unit) == (
+        f"dnf install firewalld; in a maintenance window, or it shuts out whom {unit} serves: firewall-offline-cmd {ports}; "
+        "systemctl enable --now firewalld; at once the deploy, which adds its own rules; or rely on security lists and say so"
+    )
+
+
+def test_firewalld_is_simply_started_where_nobody_is_served_through_a_socket_of_the_host() -> None:
+    assert firewalld(FRONTED) == PLAIN, "nobody is served yet"
+    assert firewalld(REACHED, "triton.service") == PLAIN, "docker forwards its ports, whatever firewalld says"
+    assert firewalld({"front": "haproxy"}, "triton-front.service") == PLAIN, "on the loopback alone"
+
+
+def test_whether_people_are_served_is_not_known_of_a_host_that_was_not_looked_at() -> None:
+    wanted = release(FRONTED)
+    seen = health(lines({"units": units(firewalld="inactive")}), NOW)
+    found = preflight.checks(Subject(wanted.settings, wanted.profile, None, seen, today=DAY))
+    assert "whom triton-front.service serves" in one("firewalld", found).then
+
+
 # --- the fabric manager (R19)
 
 FABRIC = {"fabric": "Completed", "status": "Success"}

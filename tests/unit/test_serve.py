@@ -166,7 +166,10 @@ def test_a_foreign_container_of_that_name_is_refused_and_left(
     container(tmp_path, label)
     done = serve(docker, tmp_path)
     assert done.returncode == 64
-    assert "a container called triton exists that is not ours" in done.stderr
+    assert (
+        "container triton: found one that is not ours, expected none of that name; remove or rename it, or"
+        in done.stderr
+    )
     assert (tmp_path / "state/triton").exists()
     assert {call.split()[1] for call in docker.calls} == {"image", "inspect"}
 
@@ -191,7 +194,10 @@ def test_a_network_of_that_name_that_is_not_ours_is_refused_and_left(
     (tmp_path / "state/triton-network").write_text(f"{found}\n", encoding="utf-8")
     done = serve(docker, tmp_path)
     assert done.returncode == 64
-    assert "a docker network called triton-network exists that is not ours" in done.stderr
+    assert (
+        "docker network triton-network: found one that is not ours, expected ours or none; remove it, or"
+        in done.stderr
+    )
     assert not [call for call in docker.calls if " run " in call or " create " in call]
 
 

@@ -297,7 +297,7 @@ def test_row_12_ports_are_three_and_one_supervisor_ends_all_ranks() -> None:
     serve = words_of(wanted.files["serve"])
     assert serve.count("mpirun") == 1
     assert "docker rm --force triton" in wanted.files["serve"]
-    assert "a container called triton exists that is not ours" in wanted.files["serve"]
+    assert "container triton: found one that is not ours" in wanted.files["serve"]
 
 
 # --- rows 13 to 17: GPU, flags, Python and MPI

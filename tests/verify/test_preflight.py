@@ -16,8 +16,12 @@ from tests.verify.connection import PROJECT, Target
 def judged(target: Target, request: pytest.FixtureRequest) -> dict[str, Any]:
     """The preflight's own JSON of this host."""
     inventory = request.config.getoption("--inventory")
+    group_data = request.config.getoption("--group-data")
     done = subprocess.run(
-        [sys.executable, "-m", "operations.preflight", inventory, "--json", "--limit", target.name],
+        [
+            *(sys.executable, "-m", "operations.preflight", inventory, "--json", "--limit", target.name),
+            *(("--group-data", group_data) if group_data else ()),
+        ],
         capture_output=True,
         text=True,
         cwd=PROJECT,

@@ -209,10 +209,10 @@ def test_foreign_container_of_that_name_is_refused_and_left_alone(converged: One
     finally:
         converged.root("systemctl stop triton; docker rm --force triton")
     assert done.code != 0, done.output
-    assert "a container called triton exists that is not ours" in "\n".join(
+    assert "container triton: found one that is not ours" in "\n".join(
         converged.journal(since, "--unit=triton")
     )
-    assert "a container called triton exists that is not ours" in done.output, "said where the operator looks"
+    assert "container triton: found one that is not ours" in done.output, "said where the operator looks"
     assert found == f"{foreign} running", "it was touched"
     converges(converged)
     table.add("foreign container of the server's name: refused, untouched", 1, 1)

@@ -114,7 +114,7 @@ def test_a_host_that_cannot_be_reached_or_planned_holds_the_others_where_it_must
     assert "unreachable" in statuses["h2"]
     # those before it go on; with one after it taken down as well, two could be missing
     assert "serves, in place" in statuses["h1"], done.output
-    assert "untouched: h2 failed before it" in statuses["h3"], done.output
+    assert "untouched: h2 was not reached" in statuses["h3"], done.output
 
     # a GPU that does not answer: a failure like any other, which nobody else's upgrade waits for
     fleet[1].root("echo driver=missing >>/etc/lab/gpus")
