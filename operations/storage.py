@@ -16,7 +16,15 @@ from operations.detached import shell
 from operations.facts.disks import LocalStorage, RootDisk
 from operations.plan.disks import root_file_system, root_growth, root_volume
 from operations.plan.errors import PlanError
-from operations.plan.local_disks import ARRAY, ARRAY_FILE, LABEL, SENTINEL, local_plan, mount_unit
+from operations.plan.local_disks import (
+    ARRAY,
+    ARRAY_FILE,
+    LABEL,
+    SENTINEL,
+    UNFINISHED,
+    local_plan,
+    mount_unit,
+)
 from operations.plan.release import Release
 from operations.plan.settings import Settings
 from operations.refusal import refuse
@@ -96,7 +104,7 @@ def local_disks_mounted(settings: Settings) -> Generator[StringCommand | Functio
 
     Mounted by UUID with a unit of systemd, which those that need the data root require; a sentinel file inside says
     that it is mounted. A device that carries a signature of somebody else's is never touched, and what this tool made
-    is assembled and mounted as it is.
+    is assembled and mounted as it is. What an interrupted run began, and by its UUID nobody else, is made anew.
     """
     place, local = host.get_fact(LocalStorage, path=settings.data_root)
     try:
@@ -115,6 +123,7 @@ def local_disks_mounted(settings: Settings) -> Generator[StringCommand | Functio
         "LABEL": LABEL,
         "ARRAY": ARRAY,
         "ARRAY_FILE": ARRAY_FILE,
+        "UNFINISHED": UNFINISHED,
         "DATA_ROOT": settings.data_root,
         "SENTINEL": SENTINEL,
         "UNIT": mount_unit(settings.data_root),
