@@ -15,6 +15,7 @@ from typing import Any
 from operations.plan.errors import PlanError
 from operations.plan.observed import BlockDevice, DataRoot, LocalDisks, Signature
 from operations.plan.settings import Settings
+from operations.plan.shapes import Shape
 
 # Of the array and of the file system: at most 12 characters, which is all that xfs has room for.
 LABEL = "tritonhost"
@@ -27,6 +28,8 @@ UNFINISHED = "/etc/mdadm.conf.d/tritonhost.unfinished"
 SENTINEL = ".tritonhost-data"
 # OCI's block volumes, the boot volume among them, are SCSI devices; the shape's own disks are NVMe namespaces.
 _LOCAL = re.compile(r"nvme[0-9]+n1")
+# first steps of a plan that makes everything on the disks anew
+_MAKING = (("clear",), ("create",), ("file system",))
 _UNREAD = "nothing that wipefs could read"
 _ASK_WIPEFS = "see dmesg and `wipefs` of it on the host; a disk with faults has to be replaced"
 _HIDDEN = 'or set local_disks = "none"'
@@ -205,6 +208,26 @@ def local_plan(settings: Settings, place: DataRoot, local: LocalDisks) -> LocalP
         then = f'set local_disks = "{device.type}", or stop the service, stop the array and `wipefs --all` its disks'
         raise PlanError("local_disks", f"{device.type} on {', '.join(names)}", level, then)
     return _existing(settings, place, local, LocalPlan(level, names, device.name, (), "", made))
+
+
+def space_to_come(settings: Settings, place: DataRoot, local: LocalDisks, shape: Shape | None) -> int:
+    """
+    Bytes that the data root will have on local disks which this run makes hold it; 0 where that is not known.
+
+    + shape: the host's, where it is known; one whose number of disks the host shows is asked, else the host
+
+    Not known of an array that is there and not mounted: what is free on it was not measured.
+    """
+    try:
+        plan = local_plan(settings, place, local)
+    except PlanError:
+        return 0  # which is refused
+    if plan is None or plan.device or plan.steps[:1] not in _MAKING:
+        return 0
+    total = sum(device.size for device in local.devices if device.name in plan.disks)
+    if shape and shape.local_nvme.count == len(plan.disks):
+        total = round(shape.local_nvme.total_tb * 10**12)
+    return total // 2 if plan.level == "raid10" else total
 
 
 def _existing(settings: Settings, place: DataRoot, local: LocalDisks, plan: LocalPlan) -> LocalPlan:
