@@ -424,10 +424,14 @@ def test_only_what_was_left_undone_is_grown(stubs: Stubs) -> None:
 @pytest.mark.parametrize(
     ("program", "code", "said"),
     [
-        ("growpart", 2, "growpart /dev/nvme0n1 3 failed"),
-        ("pvresize", 5, "pvresize /dev/nvme0n1p3 failed"),
-        ("lvextend", 5, "lvextend /dev/mapper/ocivolume-root failed"),
-        ("xfs_growfs", 1, "xfs on /dev/mapper/ocivolume-root did not grow"),
+        ("growpart", 2, "found exit code 2 of growpart /dev/nvme0n1 3, expected the partition to grow"),
+        ("pvresize", 5, "found exit code 5 of pvresize /dev/nvme0n1p3, expected the physical volume to"),
+        (
+            "lvextend",
+            5,
+            "found exit code 5 of lvextend --extents +100%FREE /dev/mapper/ocivolume-root, expected",
+        ),
+        ("xfs_growfs", 1, "found exit code 1 of xfs_growfs /, expected the file system to grow; see"),
     ],
 )
 def test_a_layer_that_does_not_grow_ends_it(stubs: Stubs, program: str, code: int, said: str) -> None:
