@@ -11,12 +11,22 @@ from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
-from operations import host_files
+from operations import etc_files, host_files, packages
 from operations.detached import shell
 from operations.facts.disks import LocalStorage, RootDisk
-from operations.plan.disks import root_file_system, root_growth, root_volume
+from operations.plan.disks import PARTITION, root_file_system, root_growth, root_volume
 from operations.plan.errors import PlanError
-from operations.plan.local_disks import ARRAY, ARRAY_FILE, LABEL, SENTINEL, local_plan, mount_unit
+from operations.plan.local_disks import (
+    ARRAY,
+    ARRAY_FILE,
+    LABEL,
+    SENTINEL,
+    UNFINISHED,
+    local_plan,
+    mount_unit,
+)
+from operations.plan.observed import RootFileSystem
+from operations.plan.packages import growth_packages, only_system_repositories
 from operations.plan.release import Release
 from operations.plan.settings import Settings
 from operations.refusal import refuse
@@ -29,8 +39,31 @@ DISK_SECONDS = 600
 @deploy("Storage")
 def grow_root_file_system(release: Release) -> None:
     """Oracle's images leave most of a large boot volume unused; container images and weights need it."""
-    if release.settings.grow_root_file_system:
-        root_grown(name="Grow the root file system to its disk")
+    settings = release.settings
+    if not settings.grow_root_file_system:
+        return
+    # With the other tools it would come too late: a root file system that is full has room for it, and not for them.
+    if _partition_grows(host.get_fact(RootDisk)):
+        if settings.system_repositories:
+            path = host_files.SYSTEM_REPOSITORIES
+            text = host_files.rendered(release)[path]
+            etc_files.written(name="The distribution's repositories", path=path, text=text)
+        packages.pinned(
+            name="Install what grows a partition",
+            versions=growth_packages(settings, release.os_major),
+            locks={},
+            keep_locks=True,
+            lock_wait_s=settings.package_lock_wait_s,
+            options=only_system_repositories(settings),
+        )
+    root_grown(name="Grow the root file system to its disk")
+
+
+def _partition_grows(root: RootFileSystem) -> bool:
+    try:
+        return PARTITION in root_growth(root)
+    except PlanError:
+        return False  # which root_grown refuses
 
 
 @deploy("Storage")
@@ -96,7 +129,7 @@ def local_disks_mounted(settings: Settings) -> Generator[StringCommand | Functio
 
     Mounted by UUID with a unit of systemd, which those that need the data root require; a sentinel file inside says
     that it is mounted. A device that carries a signature of somebody else's is never touched, and what this tool made
-    is assembled and mounted as it is.
+    is assembled and mounted as it is. What an interrupted run began, and by its UUID nobody else, is made anew.
     """
     place, local = host.get_fact(LocalStorage, path=settings.data_root)
     try:
@@ -115,6 +148,7 @@ def local_disks_mounted(settings: Settings) -> Generator[StringCommand | Functio
         "LABEL": LABEL,
         "ARRAY": ARRAY,
         "ARRAY_FILE": ARRAY_FILE,
+        "UNFINISHED": UNFINISHED,
         "DATA_ROOT": settings.data_root,
         "SENTINEL": SENTINEL,
         "UNIT": mount_unit(settings.data_root),

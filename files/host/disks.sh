@@ -63,6 +63,12 @@ local_disks() {
             readable "/dev/$name" && found=$(wipefs --parsable "/dev/$name" 2>/dev/null) && printf 'read\t%s\n' "$name"
             printf '%s\n' "$found" | sed -n "s/^0x/signature\t$name\t0x/p"
         done
+    # Not of lsblk alone: that of util-linux 2.32 leaves out devices of size 0, such as an array that was not started.
+    for holder in $(find /sys/class/block/ -maxdepth 1 -name 'nvme*n1' -exec find {}/holders/ -mindepth 1 -maxdepth 1 \; 2>/dev/null); do
+        disk=${holder%/holders/*}
+        printf 'holder\t%s\t%s\n' "${disk##*/}" "${holder##*/}"
+    done
+    sed 's/^/unfinished\t/' /etc/mdadm.conf.d/tritonhost.unfinished 2>/dev/null
     # what the unit's own text names: of a mount that is there, systemctl shows the kernel's name of the device
     sed -n 's/^What=/unit\tWhat=/p' "/etc/systemd/system/$MOUNT_UNIT" 2>/dev/null
     systemctl show --property=LoadState,UnitFileState,ActiveState,NeedDaemonReload "$MOUNT_UNIT" 2>/dev/null |

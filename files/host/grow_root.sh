@@ -17,7 +17,7 @@ for step in $STEPS; do
         logical*) tool=lvextend package=lvm2 ;;
         *,xfs) tool=xfs_growfs package=xfsprogs ;;
         *,ext4) tool=resize2fs package=e2fsprogs ;;
-        *) refuse "found $TYPE on $SOURCE, expected xfs or ext4; grow it by hand" ;;
+        *) refuse "found $TYPE on $SOURCE, expected xfs or ext4; grow it by hand, or set grow_root_file_system = False" ;;
     esac
     command -v "$tool" >/dev/null ||
         refuse "found no $tool, expected it to grow the $step; run: dnf install $package; then run again"
@@ -36,15 +36,16 @@ done
 
 for step in $STEPS; do
     case $step in
-        # 1: nothing to do, because another has done it since
-        partition) growpart "/dev/$DISK" "$NUMBER" || [ $? = 1 ] || refuse "growpart /dev/$DISK $NUMBER failed; see the lines above" ;;
-        physical*) pvresize "$VOLUME" || refuse "pvresize $VOLUME failed; see the lines above" ;;
-        logical*) lvextend --extents +100%FREE "$SOURCE" || refuse "lvextend $SOURCE failed; see the lines above" ;;
-        *)
-            case $TYPE in
-                xfs) xfs_growfs / ;;
-                *) resize2fs "$SOURCE" ;;
-            esac || refuse "$TYPE on $SOURCE did not grow; see the lines above"
-            ;;
+        partition) set -- growpart "/dev/$DISK" "$NUMBER" ;;
+        physical*) set -- pvresize "$VOLUME" ;;
+        logical*) set -- lvextend --extents +100%FREE "$SOURCE" ;;
+        *) [ "$TYPE" = xfs ] && set -- xfs_growfs / || set -- resize2fs "$SOURCE" ;;
+    esac
+    "$@"
+    code=$?
+    # growpart's 1: nothing to do, because another has done it since
+    case $1,$code in
+        *,0 | growpart,1) ;;
+        *) refuse "found exit code $code of $(IFS=' '; echo "$*"), expected the $step to grow; see the lines above, mend that, and run again: what is done stays" ;;
     esac
 done

@@ -1,7 +1,8 @@
-# Makes the host's local disks hold the data root: STEPS (one a line: create, assemble, file system, mount, mark), LEVEL
+# Makes the host's local disks hold the data root: STEPS (one a line: clear, create, assemble, file system, mount, mark), LEVEL
 # (raid0, raid10, or empty for one disk), DISKS (the kernel's names, one a line), DEVICE (the kernel's name of what holds the
-# file system, where there is one already), LABEL, ARRAY, ARRAY_FILE, DATA_ROOT, SENTINEL, UNIT, UNIT_TEXT. Nothing that carries
-# a signature is ever overwritten: it is looked at again right before, and neither mdadm nor mkfs is told to force anything.
+# file system, where there is one already), LABEL, ARRAY, ARRAY_FILE, UNFINISHED, DATA_ROOT, SENTINEL, UNIT, UNIT_TEXT. Nothing that
+# carries a signature is ever overwritten, but what UNFINISHED says was begun here: it is looked at again right before, and
+# neither mdadm nor mkfs is told to force anything.
 
 PATH=$PATH:/usr/sbin:/sbin
 IFS='
@@ -18,9 +19,26 @@ readable() {
         dd if="$1" of=/dev/null bs=1M count=1 skip=$((size / 1048576 - 1)) iflag=direct 2>/dev/null
 }
 blank() {
-    readable "$1" || refuse "found $1 that cannot be read, expected a disk without faults; see: dmesg"
-    found=$(wipefs --parsable "$1") || refuse "found nothing that wipefs could read on $1, expected its signatures"
+    readable "$1" || refuse "found $1 that cannot be read, expected a disk without faults; see dmesg, and have it replaced"
+    found=$(wipefs --parsable "$1") ||
+        refuse "found nothing that wipefs could read on $1, expected its signatures; see dmesg and the lines above"
     [ -z "$found" ]
+}
+# what the kernel says is on a disk; lsblk of util-linux 2.32 leaves out an array that could not be started
+holders() {
+    for disk in $DISKS; do ls "/sys/class/block/$disk/holders" 2>/dev/null; done | sort -u
+}
+# The UUID is on the root file system before it is on a disk, and is gone from there before the data root is mounted, each
+# written through: a run that finds it again knows that what bears it was never used.
+begin() {
+    uuid=$(cat /proc/sys/kernel/random/uuid) && mkdir -p "${UNFINISHED%/*}" && printf '%s\n' "$uuid" >"$UNFINISHED.new" &&
+        sync "$UNFINISHED.new" && mv -T "$UNFINISHED.new" "$UNFINISHED" && sync "${UNFINISHED%/*}" ||
+        refuse "found $UNFINISHED not writable, expected to note there what is begun; make room on /, and run again"
+}
+finish() {
+    [ -e "$UNFINISHED" ] || return 0
+    rm "$UNFINISHED" && sync "${UNFINISHED%/*}" ||
+        refuse "found $UNFINISHED, which could not be removed, expected none now; see the lines above, and run again"
 }
 
 count=$(printf '%s\n' "$DISKS" | wc -l)
@@ -30,61 +48,102 @@ device=${DEVICE:+/dev/$DEVICE}
 
 for step in $STEPS; do
     case $step in
+        clear)
+            uuid=$(tr -d - <"$UNFINISHED") && [ -n "$uuid" ] ||
+                refuse "found nothing in $UNFINISHED, expected the UUID of what was begun; run again, which looks again"
+            [ -n "$LEVEL" ] && kind=linux_raid_member || kind=xfs
+            # all of them before the first change
+            for path in $paths; do
+                blank "$path" && continue
+                for line in $(printf '%s\n' "$found" | sed -n '/^0x/{s/-//g;p;}'); do
+                    case $line in
+                        0x*,"$uuid",*,"$kind") ;;
+                        *) refuse "found a signature on $path that no run of this tool began, expected none but $uuid; see wipefs $path, save what it is, and run again" ;;
+                    esac
+                done
+            done
+            # fails where it is used
+            for name in $(holders); do
+                mdadm --stop "/dev/$name" ||
+                    refuse "found /dev/$name in use on $(echo $paths), expected an array that nobody uses; unmount it, and run again"
+            done
+            for path in $paths; do
+                wipefs --quiet --all "$path" ||
+                    refuse "found exit code $? of wipefs --all $path, expected 0; see the lines above, and run again"
+            done
+            ;;
         create)
-            for path in $paths; do blank "$path" || refuse "found a signature on $path, expected none; see: wipefs $path"; done
+            for path in $paths; do
+                blank "$path" || refuse "found a signature on $path, expected none; see wipefs $path, save what it is, and run again"
+            done
+            used=$(holders)
+            [ -z "$used" ] || refuse "found $(echo $used) on $(echo $paths), expected disks that nothing is on; see lsblk, and run again"
+            begin
             bitmap=
             [ "$LEVEL" = raid0 ] || bitmap=--bitmap=internal
             # "any": known under its name on whatever host, so that it never becomes md127. It asks before it takes a
             # device that holds something, and is answered by the end of its input.
-            mdadm --create "$ARRAY" --name="$LABEL" --homehost=any --metadata=1.2 --level="${LEVEL#raid}" \
-                $bitmap --raid-devices="$count" $paths </dev/null || refuse "mdadm could not make $ARRAY of $(echo $paths)"
+            mdadm --create "$ARRAY" --name="$LABEL" --homehost=any --metadata=1.2 --uuid="$uuid" \
+                --level="${LEVEL#raid}" $bitmap --raid-devices="$count" $paths </dev/null ||
+                refuse "found exit code $? of mdadm --create on $(echo $paths), expected 0 and $ARRAY; see the lines above and dmesg, and run again"
             device=$ARRAY
             # Disks whose own signatures were wiped, because one of them was lost, show what is left of the old file system
             # again where the new array begins.
-            wipefs --quiet --all "$device" || refuse "wipefs --all failed on $device, which was just made"
+            wipefs --quiet --all "$device" ||
+                refuse "found exit code $? of wipefs --all $device, which was just made, expected 0; see the lines above, and run again"
             ;;
         assemble)
             # one that the kernel began at boot and could not start is in the way
-            for name in $(lsblk --noheadings --raw --output KNAME,TYPE $paths | awk '$1 ~ /^md/ { print $1 }' | sort -u); do
+            for name in $(holders | grep '^md'); do
                 mdadm --stop "/dev/$name"
             done
             mdadm --assemble "$ARRAY" $paths ||
-                refuse "mdadm could not assemble $ARRAY of $(echo $paths), expected all of its disks; see: mdadm --examine; where one is lost, wipefs --all the others, and everything is made anew"
+                refuse "found exit code $? of mdadm --assemble on $(echo $paths), expected $ARRAY of all its disks; see mdadm --examine; where one is lost, wipefs --all the others and run again: everything is made anew"
             device=$ARRAY
             ;;
         file*)
             if blank "$device"; then
-                mkfs.xfs -L "$LABEL" "$device" || refuse "mkfs.xfs failed on $device; see the lines above"
+                given=
+                # a disk alone has no other UUID to be known by than its file system's
+                [ -n "$LEVEL" ] || { begin && given="-muuid=$uuid"; }
+                mkfs.xfs -L "$LABEL" $given "$device" && sync "$device" ||
+                    refuse "found exit code $? of mkfs.xfs on $device, expected 0; see the lines above and dmesg, and run again"
+                finish
             fi
             ;;
         mount)
             [ "$(blkid -p -s TYPE -o value "$device") $(blkid -p -s LABEL -o value "$device")" = "xfs $LABEL" ] ||
-                refuse "found another file system on $device, expected xfs $LABEL"
+                refuse "found another file system on $device, expected xfs $LABEL; see blkid -p $device, and save what it is"
+            finish
             uuid=$(blkid -p -s UUID -o value "$device")
             if [ -n "$LEVEL" ]; then
                 mkdir -p "${ARRAY_FILE%/*}"
                 identity=$(mdadm --detail --export "$device" | sed -n 's/^MD_UUID=//p')
-                [ -n "$identity" ] || refuse "found no identity of $device, expected MD_UUID of mdadm --detail"
-                printf 'ARRAY %s UUID=%s\n' "$ARRAY" "$identity" >"$ARRAY_FILE.new" && mv -T "$ARRAY_FILE.new" "$ARRAY_FILE" || exit 1
+                [ -n "$identity" ] || refuse "found no identity of $device, expected MD_UUID; see mdadm --detail --export $device, and run again"
+                printf 'ARRAY %s UUID=%s\n' "$ARRAY" "$identity" >"$ARRAY_FILE.new" && mv -T "$ARRAY_FILE.new" "$ARRAY_FILE" ||
+                    refuse "found $ARRAY_FILE not writable, expected to name the array there; make room on /, and run again"
             fi
-            mkdir -p "$DATA_ROOT" || exit 1
+            mkdir -p "$DATA_ROOT" ||
+                refuse "found no directory $DATA_ROOT, expected to make it; see the lines above, and run again"
             if ! mountpoint -q "$DATA_ROOT" && [ -n "$(ls -A "$DATA_ROOT")" ]; then
-                refuse "found files in $DATA_ROOT, expected an empty directory: the disks would hide them"
+                refuse "found files in $DATA_ROOT, expected an empty directory: the disks would hide them; move or remove them, and run again"
             fi
             file=/etc/systemd/system/$UNIT
-            printf '%s' "$UNIT_TEXT" | sed "s/@UUID@/$uuid/" >"$file.new" || exit 1
+            printf '%s' "$UNIT_TEXT" | sed "s/@UUID@/$uuid/" >"$file.new" ||
+                refuse "found $file not writable, expected the unit of the mount; make room on /, and run again"
             if cmp -s "$file.new" "$file"; then rm -f "$file.new"; else mv -T "$file.new" "$file" && systemctl daemon-reload; fi
             systemctl reset-failed "$UNIT" 2>/dev/null
             systemctl enable --quiet "$UNIT" && systemctl start "$UNIT" ||
-                refuse "could not mount $device at $DATA_ROOT; see: journalctl --unit '$UNIT'"
+                refuse "found $device not mounted, expected it at $DATA_ROOT; see journalctl --unit '$UNIT', and run again"
             [ "$(findmnt --noheadings --output UUID --mountpoint "$DATA_ROOT" | tail -n 1)" = "$uuid" ] ||
-                refuse "found another file system at $DATA_ROOT, expected that of $device"
+                refuse "found another file system at $DATA_ROOT, expected that of $device; see findmnt $DATA_ROOT, unmount it, and run again"
             chmod 755 "$DATA_ROOT"
             if command -v restorecon >/dev/null; then restorecon "$DATA_ROOT"; fi
             ;;
         mark)
-            mountpoint -q "$DATA_ROOT" || refuse "found nothing mounted at $DATA_ROOT, expected the local disks"
-            [ -e "$DATA_ROOT/$SENTINEL" ] || printf 'the local disks of tritonhost\n' >"$DATA_ROOT/$SENTINEL" || exit 1
+            mountpoint -q "$DATA_ROOT" || refuse "found nothing mounted at $DATA_ROOT, expected the local disks; see systemctl status '$UNIT', and run again"
+            [ -e "$DATA_ROOT/$SENTINEL" ] || printf 'the local disks of tritonhost\n' >"$DATA_ROOT/$SENTINEL" ||
+                refuse "found $DATA_ROOT/$SENTINEL not writable, expected to mark the mount with it; see dmesg, and run again"
             ;;
     esac
 done

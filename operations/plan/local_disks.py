@@ -9,27 +9,35 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from operations.plan.errors import PlanError
 from operations.plan.observed import BlockDevice, DataRoot, LocalDisks, Signature
 from operations.plan.settings import Settings
+from operations.plan.shapes import Shape
 
 # Of the array and of the file system: at most 12 characters, which is all that xfs has room for.
 LABEL = "tritonhost"
 ARRAY = f"/dev/md/{LABEL}"
 ARRAY_FILE = "/etc/mdadm.conf.d/tritonhost.conf"
+# From before the first write until the file system is made, with the UUID that the array, or the one disk's file system, is
+# given: what bears it holds nobody's data, whatever else shows through on it. mdadm reads none but *.conf there.
+UNFINISHED = "/etc/mdadm.conf.d/tritonhost.unfinished"
 # In the file system's root: an empty mount point has none.
 SENTINEL = ".tritonhost-data"
 # OCI's block volumes, the boot volume among them, are SCSI devices; the shape's own disks are NVMe namespaces.
 _LOCAL = re.compile(r"nvme[0-9]+n1")
+# first steps of a plan that makes everything on the disks anew
+_MAKING = (("clear",), ("create",), ("file system",))
+_UNREAD = "nothing that wipefs could read"
+_ASK_WIPEFS = "see dmesg and `wipefs` of it on the host; a disk with faults has to be replaced"
 _HIDDEN = 'or set local_disks = "none"'
 
 
 @dataclass(frozen=True)
 class LocalPlan:
-    """What is done with the local disks: `steps` in order, of create, assemble, file system, mount, mark."""
+    """What is done with the local disks: `steps` in order, of clear, create, assemble, file system, mount, mark."""
 
     level: str  # of the array; empty for a disk alone
     disks: tuple[str, ...]  # the kernel's names
@@ -68,11 +76,14 @@ def local_disks(lines: Sequence[str]) -> LocalDisks:
             # offset,uuid,label,type
             fields = [*row[2].split(","), "", "", ""]
             signatures[row[1]] += (Signature(fields[3], fields[2], fields[1]),)
+    devices = [_device(row) for row in json.loads(text)["blockdevices"]] if text else []
+    holders = [(row[1], row[2]) for row in told if row[0] == "holder"]
     return LocalDisks(
-        devices=tuple(_device(row) for row in json.loads(text)["blockdevices"]) if text else (),
+        devices=tuple(_with_holders(device, holders) for device in devices),
         signatures=signatures,
         unit=dict(row[1].split("=", 1) for row in told if row[0] == "unit" and "=" in row[1]),
         array_file="\n".join(row[1] for row in told if row[0] == "array"),
+        unfinished=next((row[1] for row in told if row[0] == "unfinished"), ""),
     )
 
 
@@ -85,6 +96,14 @@ def _device(row: Mapping[str, Any]) -> BlockDevice:
         mounts=(row["mountpoint"],) if row.get("mountpoint") else (),
         children=tuple(_device(child) for child in row.get("children", ())),
     )
+
+
+def _with_holders(device: BlockDevice, holders: Sequence[tuple[str, str]]) -> BlockDevice:
+    """A disk with what the kernel says is on it, where lsblk does not: an array that could not be started is of size 0."""
+    seen = {child.name for child in _all(device)}
+    more = [name for disk, name in holders if disk == device.name and name not in seen]
+    added = [BlockDevice(name, "md" if name.startswith("md") else "device") for name in more]
+    return replace(device, children=(*device.children, *added)) if added else device
 
 
 def mount_unit(path: str) -> str:
@@ -146,8 +165,16 @@ def local_plan(settings: Settings, place: DataRoot, local: LocalDisks) -> LocalP
     names = tuple(disk.name for disk in disks)
     level = settings.local_disks if len(disks) > 1 else ""
     made = f"{level or 'one disk'}, xfs, mounted at {settings.data_root}"
+    begun = [disk for disk in disks if _unfinished(disk, local, level)]
+    if begun and not any(_held(disk, local) for disk in disks if disk not in begun):
+        _check_place(settings, place, None)
+        steps: tuple[str, ...] = ("clear", *(("create",) if level else ()), "file system", "mount", "mark")
+        found = f"begun on {', '.join(disk.name for disk in begun)} and not finished by a run that was interrupted"
+        return LocalPlan(level, names, "", steps, found, f"{made}; everything is made anew")
     ours = [disk.name for disk in disks if _holds_ours(disk, local, level)]
     for disk in disks:
+        if disk.name not in local.signatures:
+            raise PlanError(f"local_disks: /dev/{disk.name}", _UNREAD, "its signatures", _ASK_WIPEFS)
         if disk.name not in ours and (found := _held(disk, local)):
             raise PlanError(
                 f"local_disks: /dev/{disk.name}",
@@ -183,6 +210,26 @@ def local_plan(settings: Settings, place: DataRoot, local: LocalDisks) -> LocalP
     return _existing(settings, place, local, LocalPlan(level, names, device.name, (), "", made))
 
 
+def space_to_come(settings: Settings, place: DataRoot, local: LocalDisks, shape: Shape | None) -> int:
+    """
+    Bytes that the data root will have on local disks which this run makes hold it; 0 where that is not known.
+
+    + shape: the host's, where it is known; one whose number of disks the host shows is asked, else the host
+
+    Not known of an array that is there and not mounted: what is free on it was not measured.
+    """
+    try:
+        plan = local_plan(settings, place, local)
+    except PlanError:
+        return 0  # which is refused
+    if plan is None or plan.device or plan.steps[:1] not in _MAKING:
+        return 0
+    total = sum(device.size for device in local.devices if device.name in plan.disks)
+    if shape and shape.local_nvme.count == len(plan.disks):
+        total = round(shape.local_nvme.total_tb * 10**12)
+    return total // 2 if plan.level == "raid10" else total
+
+
 def _existing(settings: Settings, place: DataRoot, local: LocalDisks, plan: LocalPlan) -> LocalPlan:
     """The array, or the disk, is there: what it lacks."""
 
@@ -191,7 +238,7 @@ def _existing(settings: Settings, place: DataRoot, local: LocalDisks, plan: Loca
 
     device = plan.device
     if device not in local.signatures:
-        raise PlanError(f"local_disks: /dev/{device}", "nothing that wipefs could read", "its signatures")
+        raise PlanError(f"local_disks: /dev/{device}", _UNREAD, "its signatures", _ASK_WIPEFS)
     signatures = local.signatures[device]
     if not signatures:
         return lacking(f"{device} without a file system", "file system", "mount", "mark")
@@ -204,6 +251,8 @@ def _existing(settings: Settings, place: DataRoot, local: LocalDisks, plan: Loca
         return lacking(f"{device}, not mounted", "mount", "mark")
     if not place.marked:
         return lacking(f"{device}, without {SENTINEL}", "mark")
+    if any(_same(s.uuid, local.unfinished) for name in (device, *plan.disks) for s in local.signatures[name]):
+        return lacking(f"{device}, mounted, which {UNFINISHED} calls unfinished", "mount")
     unit = local.unit
     if unit.get("What") != f"/dev/disk/by-uuid/{uuid}" or unit.get("UnitFileState") != "enabled":
         return lacking(f"{device}, not mounted at boot", "mount")
@@ -259,10 +308,27 @@ def _holds_ours(disk: BlockDevice, local: LocalDisks, level: str) -> bool:
     return {(s.type, s.label) for s in signatures} == {("xfs", LABEL)} and not disk.children
 
 
+def _unfinished(disk: BlockDevice, local: LocalDisks, level: str) -> bool:
+    """Whether it carries what a run of this tool began and nothing else, and nobody has come to use it since."""
+    signatures = local.signatures.get(disk.name, ())
+    kind = "linux_raid_member" if level else "xfs"
+    below = [device for device in _all(disk) if device is not disk]
+    return (
+        bool(signatures)
+        and all(s.type == kind and _same(s.uuid, local.unfinished) for s in signatures)
+        and all(level and device.name.startswith("md") for device in below)
+        and not any(device.mounts for device in _all(disk))
+    )
+
+
+def _same(uuid: str, other: str) -> bool:
+    return bool(uuid) and uuid.replace("-", "") == other.replace("-", "")
+
+
 def _held(disk: BlockDevice, local: LocalDisks) -> str:
     """What a disk holds; nothing where it carries no signature, no partition, no device and no mount."""
     if disk.name not in local.signatures:
-        return "nothing that wipefs could read"
+        return _UNREAD
     signatures = [_named(s) for s in local.signatures[disk.name]]
     below = [f"{d.type} {d.name}" for d in _all(disk) if d is not disk]
     mounts = [f"mounted at {mount}" for device in _all(disk) for mount in device.mounts]

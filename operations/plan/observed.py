@@ -104,6 +104,7 @@ class LocalDisks:
     signatures: Mapping[str, tuple[Signature, ...]] = field(default_factory=dict)  # by device, where read
     unit: Mapping[str, str] = field(default_factory=dict)  # of the mount
     array_file: str = ""  # what mdadm is told of the array
+    unfinished: str = ""  # the UUID of what a run began to make on them, until it is made
 
 
 @dataclass(frozen=True)

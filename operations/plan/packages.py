@@ -27,6 +27,8 @@ BY_HAND = ("cloud-utils-growpart", "e2fsprogs", "firewalld", "lvm2", "xfsprogs")
 SELINUX_POLICY = "container-selinux"
 # dnf's plugin that reads version_locks.LOCK_LIST; in BaseOS of Oracle Linux 8 and 9
 LOCK_PLUGIN = "python3-dnf-plugin-versionlock"
+# Grows the root file system's partition; in AppStream of Oracle Linux 8 and 9, and on Oracle's own images.
+GROWPART = "cloud-utils-growpart"
 # What our dnf never installs, upgrades or replaces: a kernel for which no driver is built, or a driver that does not match
 # its kernel, its fabric manager or the image it came with, leaves a host without GPUs after the next boot. The names are
 # those of Oracle's kernels (kernel, kernel-uek), NVIDIA's driver packages (https://docs.nvidia.com/datacenter/tesla/
@@ -103,9 +105,19 @@ def tool_packages(settings: Settings, os_major: str) -> dict[str, str | None]:
     """The others: no service notices them."""
     front = settings.haproxy_packages if settings.front != "none" else {}
     disks: dict[str, str | None] = {"mdadm": None, "xfsprogs": None} if settings.local_disks != "none" else {}
+    growth: dict[str, str | None] = {GROWPART: None} if settings.grow_root_file_system else {}
     of_dnf = {LOCK_PLUGIN: None} if settings.version_lock else {}
     own = {SELINUX_POLICY: None, **NETWORK_PACKAGES, **of_dnf}
-    return _for_os({**own, **settings.git_packages, **front, **disks, **settings.extra_packages}, os_major)
+    return _for_os(
+        {**own, **settings.git_packages, **front, **disks, **growth, **settings.extra_packages}, os_major
+    )
+
+
+def growth_packages(settings: Settings, os_major: str) -> dict[str, str | None]:
+    """Those of the tools that a full root file system needs before there is room for the others."""
+    if not settings.grow_root_file_system:
+        return {}
+    return {GROWPART: tool_packages(settings, os_major)[GROWPART]}
 
 
 def _for_os(packages: Mapping[str, str | None], os_major: str) -> dict[str, str | None]:
@@ -122,6 +134,16 @@ def only_repositories(settings: Settings) -> tuple[str, ...]:
         *map(system_repository_id, settings.system_repositories),
     )
     return ("--disablerepo=*", *(f"--enablerepo={name}" for name in ours))
+
+
+def only_system_repositories(settings: Settings) -> tuple[str, ...]:
+    """dnf's options for what the distribution itself has: the vendors' repositories may not be set up yet."""
+    if not settings.system_repositories:
+        return ()
+    return (
+        "--disablerepo=*",
+        *(f"--enablerepo={system_repository_id(name)}" for name in settings.system_repositories),
+    )
 
 
 def system_repository_id(name: str) -> str:

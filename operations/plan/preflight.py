@@ -34,11 +34,13 @@ from operations.plan.profiles import PlanProfile, Profile
 from operations.plan.release import BEHIND_FRONT, Release
 from operations.plan.settings import Settings
 from operations.plan.shapes import SHAPES, Shape
-from operations.plan.shortages import needed, on_local_disks_to_come
+from operations.plan.shortages import data_space, needed, on_local_disks_to_come
 from operations.plan.sources import BACKEND_URL
 from operations.plan.support_matrix import RELEASES
 from operations.plan.version_floors import check_floors, components
 
+# in the place of a mount point, while there is none
+LOCAL_DISKS = "the local disks to be mounted"
 # What a root file system has, at the least, of its disk once it is grown: boot partitions and records take the rest.
 GROWN_SHARE = 0.9
 # Estimates of the forecast: less than this share of one is too little to begin with.
@@ -504,11 +506,17 @@ def _space(subject: Subject) -> Checks:
         )
     else:
         places: dict[str, dict[str, int]] = {}
+        free = {space.mount: space.free for space in (data, docker)}
+        mount = data.mount
+        if on_local_disks_to_come(release, observed):
+            mount = LOCAL_DISKS
+            free[mount] = data_space(release, observed, subject.shape)
         for kind, size in wanted[0].items():
-            if kind != "image" and on_local_disks_to_come(release, observed):
-                continue
-            places.setdefault((docker if kind == "image" else data).mount, {})[kind] = size
-        yield _disk(subject, observed, {space.mount: space.free for space in (data, docker)}, places)
+            place = docker.mount if kind == "image" else mount
+            # of an array that is there and not mounted, nobody knows what is free
+            if place != LOCAL_DISKS or free[place]:
+                places.setdefault(place, {})[kind] = size
+        yield _disk(subject, observed, free, places)
     spaces = {space.mount: space for space in health.disks.values() if space.inodes}
     few = {mount: space.inodes_free for mount, space in spaces.items() if space.inodes_free < INODES_WARNING}
     if not health.disks:

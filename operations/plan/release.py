@@ -159,8 +159,9 @@ class Release:
     @property
     def units(self) -> tuple[str, ...]:
         """The transient units of its making: what a run for it starts, or takes up where one was left on the host."""
-        chosen = (packages.runtime_packages, packages.tool_packages)
-        installs = [packages.install(versions(self.settings, self.os_major), ()) for versions in chosen]
+        chosen = (packages.runtime_packages, packages.tool_packages, packages.growth_packages)
+        sets = [versions(self.settings, self.os_major) for versions in chosen]
+        installs = [packages.install(versions, ()) for versions in sets if versions]
         installs += [packages.removal(), *(packages.trust(*key) for key in packages.keys(self.settings))]
         return tuple(
             unit

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from operations.plan.capacity import deployment
 from operations.plan.forecast import forecast, gib
+from operations.plan.local_disks import space_to_come
 from operations.plan.observed import Observed
 from operations.plan.release import Release
+from operations.plan.shapes import SHAPES, Shape
 
 
 def needed(release: Release, observed: Observed) -> tuple[dict[str, int], int] | None:
@@ -37,6 +39,13 @@ def on_local_disks_to_come(release: Release, observed: Observed) -> bool:
     return release.settings.local_disks != "none" and observed.data_root.mount != release.data_root
 
 
+def data_space(release: Release, observed: Observed, shape: Shape | None) -> int:
+    """Bytes free for the data root, on local disks to come as well; 0 where it is not known."""
+    if on_local_disks_to_come(release, observed):
+        return space_to_come(release.settings, observed.data_root, observed.local, shape)
+    return observed.data_free
+
+
 def shortages(release: Release, observed: Observed) -> tuple[str, ...]:
     """
     Warnings, for what has still to be made.
@@ -49,14 +58,11 @@ def shortages(release: Release, observed: Observed) -> tuple[str, ...]:
         return ()
     sizes, memory = wanted
     warnings = []
-    if (
-        not on_local_disks_to_come(release, observed)
-        and observed.data_free
-        and observed.data_free < sum(sizes.values())
-    ):
+    free = data_space(release, observed, SHAPES.get(release.settings.shape or ""))
+    if free and free < sum(sizes.values()):
         parts = ", ".join(f"{name} {gib(size)}" for name, size in sizes.items())
         warnings.append(
-            f"disk: found {gib(observed.data_free)} free under {release.data_root}, expected about "
+            f"disk: found {gib(free)} free under {release.data_root}, expected about "
             f"{gib(sum(sizes.values()))} ({parts})"
         )
     if observed.memory and observed.memory < memory:

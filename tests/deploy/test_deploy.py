@@ -143,6 +143,21 @@ def test_a_dry_run_on_a_bare_host_shows_every_step_in_order_and_changes_nothing(
     assert [c for c in run.on(A) if any(word in c for word in changing)] == []
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_what_grows_a_partition_is_installed_before_it_where_it_is_needed_and_missing(
+    tmp_path: Path, there: bool
+) -> None:
+    room = ["/dev/sda3 xfs 38684065792", "sda3 part 38685065216", "sda disk 107374182400"]
+    table = ["sda1 2048 204800 1", "sda3 2304000 75556768 3"]
+    asked = ("rpm -q --qf", True, ["cloud-utils-growpart\t0:0.33-0.el9"] if there else [])
+    answers = [(PROBE, True, probe_output.bare()), ("\nroot_disk", True, [*room, *table]), asked, *KEYS]
+    run = Run(tmp_path, {A: answers}, "--dry")
+    assert run.code == 0, run.output
+    grow = run.output.index("Storage | Grow the root file system to its disk")
+    install = run.output.index("Storage | Install what grows a partition")
+    assert install < grow < run.output.index("Packages | Docker's repository")
+
+
 def test_a_dry_run_in_json_names_the_hosts_each_step_would_change(tmp_path: Path) -> None:
     run = Run(tmp_path, {A: BARE, B: converged_host()}, "--dry", "--json")
     assert run.code == 0, run.output

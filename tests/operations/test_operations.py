@@ -117,6 +117,7 @@ def test_local_disks_are_made_to_hold_the_data_root() -> None:
     assert text.startswith(
         "STEPS='create\nfile system\nmount\nmark'\nLEVEL=raid0\nDISKS='nvme0n1\nnvme1n1'\nDEVICE=''\n"
         "LABEL=tritonhost\nARRAY=/dev/md/tritonhost\nARRAY_FILE=/etc/mdadm.conf.d/tritonhost.conf\n"
+        "UNFINISHED=/etc/mdadm.conf.d/tritonhost.unfinished\n"
         "DATA_ROOT=/var/lib/tritonhost\nSENTINEL=.tritonhost-data\nUNIT=var-lib-tritonhost.mount\n"
     )
     assert "What=/dev/disk/by-uuid/@UUID@\nWhere=/var/lib/tritonhost\nType=xfs\n" in text

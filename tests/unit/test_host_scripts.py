@@ -424,10 +424,14 @@ def test_only_what_was_left_undone_is_grown(stubs: Stubs) -> None:
 @pytest.mark.parametrize(
     ("program", "code", "said"),
     [
-        ("growpart", 2, "growpart /dev/nvme0n1 3 failed"),
-        ("pvresize", 5, "pvresize /dev/nvme0n1p3 failed"),
-        ("lvextend", 5, "lvextend /dev/mapper/ocivolume-root failed"),
-        ("xfs_growfs", 1, "xfs on /dev/mapper/ocivolume-root did not grow"),
+        ("growpart", 2, "found exit code 2 of growpart /dev/nvme0n1 3, expected the partition to grow"),
+        ("pvresize", 5, "found exit code 5 of pvresize /dev/nvme0n1p3, expected the physical volume to"),
+        (
+            "lvextend",
+            5,
+            "found exit code 5 of lvextend --extents +100%FREE /dev/mapper/ocivolume-root, expected",
+        ),
+        ("xfs_growfs", 1, "found exit code 1 of xfs_growfs /, expected the file system to grow; see"),
     ],
 )
 def test_a_layer_that_does_not_grow_ends_it(stubs: Stubs, program: str, code: int, said: str) -> None:
@@ -482,26 +486,41 @@ def test_a_program_that_is_not_there_is_named_before_anything_is_grown(stubs: St
 
 def disks(stubs: Stubs, *steps: str, **changed: str) -> subprocess.CompletedProcess[str]:
     """local_disks.sh for two disks, with tools that only say that they were called."""
-    for name in ("mdadm", "mkfs.xfs", "wipefs", "lsblk", "systemctl", "dd"):
+    for name in ("mdadm", "mkfs.xfs", "wipefs", "lsblk", "systemctl", "dd", "sync"):
         if not (stubs.directory / name).exists():
             stubs.add(name, "exit 0")
     stubs.add("blockdev", "echo 8388608")
     variables = {"STEPS": "\n".join(steps), "LEVEL": "raid0", "DISKS": "nvme0n1\nnvme1n1", "DEVICE": ""}
-    names = {"LABEL": "tritonhost", "ARRAY": "/dev/md/tritonhost"}
-    return stubs.run(host_script("local_disks.sh", {**variables, **names, **changed}))
+    names = {"LABEL": "tritonhost", "ARRAY": "/dev/md/tritonhost", "UNFINISHED": str(unfinished(stubs))}
+    script = host_script("local_disks.sh", {**variables, **names, **changed})
+    return stubs.run(script.replace("/sys/class/block", str(stubs.directory / "block")))
+
+
+def unfinished(stubs: Stubs) -> Path:
+    """Where a run writes what it begins."""
+    return stubs.directory / "unfinished"
+
+
+def held(stubs: Stubs, disk: str, holder: str) -> None:
+    (stubs.directory / "block" / disk / "holders" / holder).mkdir(parents=True)
 
 
 def done_to_disks(stubs: Stubs) -> list[str]:
-    """But for reading their two ends."""
-    return [call for call in stubs.calls if call.split()[0] not in ("blockdev", "dd")]
+    """But for reading their two ends, and for writing through."""
+    return [call for call in stubs.calls if call.split()[0] not in ("blockdev", "dd", "sync")]
 
 
 def test_an_array_is_made_of_disks_that_carry_nothing_and_nothing_is_forced(stubs: Stubs) -> None:
+    stubs.add("mdadm", f"cp {unfinished(stubs)} {unfinished(stubs)}.seen")
+    stubs.add("mkfs.xfs", f"test -s {unfinished(stubs)}")
     assert disks(stubs, "create", "file system").returncode == 0
+    # known from before the first write until the file system is made
+    uuid = unfinished(stubs).with_suffix(".seen").read_text("utf-8").strip()
+    assert not unfinished(stubs).exists()
     assert done_to_disks(stubs) == [
         "wipefs --parsable /dev/nvme0n1",
         "wipefs --parsable /dev/nvme1n1",
-        "mdadm --create /dev/md/tritonhost --name=tritonhost --homehost=any --metadata=1.2 --level=0 "
+        f"mdadm --create /dev/md/tritonhost --name=tritonhost --homehost=any --metadata=1.2 --uuid={uuid} --level=0 "
         "--raid-devices=2 /dev/nvme0n1 /dev/nvme1n1",
         "wipefs --quiet --all /dev/md/tritonhost",
         "wipefs --parsable /dev/md/tritonhost",
@@ -536,6 +555,85 @@ def test_a_disk_whose_ends_cannot_be_read_is_not_taken_for_an_empty_one(stubs: S
         assert done_to_disks(stubs) == []
 
 
+BEGUN = "c1ce55d8-e085-7a5f-7f19-db441ceb4cea"
+
+
+def test_what_a_run_began_and_did_not_finish_is_cleared_whatever_shows_through(stubs: Stubs) -> None:
+    unfinished(stubs).write_text(f"{BEGUN}\n", "utf-8")
+    # mdadm had written on the first of the two alone
+    member = f"printf '# offset,uuid,label,type\n0x1000,{BEGUN},any:tritonhost,linux_raid_member\n'"
+    stubs.add("wipefs", f'case "$*" in "--parsable /dev/nvme0n1") {member} ;; esac')
+    held(stubs, "nvme0n1", "md127")
+    assert disks(stubs, "clear").returncode == 0
+    assert done_to_disks(stubs) == [
+        "wipefs --parsable /dev/nvme0n1",
+        "wipefs --parsable /dev/nvme1n1",
+        "mdadm --stop /dev/md127",
+        "wipefs --quiet --all /dev/nvme0n1",
+        "wipefs --quiet --all /dev/nvme1n1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "0x1000,00000000-e085-7a5f-7f19-db441ceb4cea,any:tritonhost,linux_raid_member",
+        f"0x0,{BEGUN},tritonhost,xfs",
+        f"0x1000,{BEGUN},any:tritonhost,linux_raid_member\\n0x438,u,mine,ext4",
+    ],
+)
+def test_what_another_wrote_meanwhile_is_not_cleared(stubs: Stubs, signature: str) -> None:
+    unfinished(stubs).write_text(f"{BEGUN}\n", "utf-8")
+    stubs.add("wipefs", f"case \"$*\" in *nvme1n1) printf '{signature}\\n' ;; esac")
+    done = disks(stubs, "clear", "create")
+    assert done.returncode == 65
+    assert "found a signature on /dev/nvme1n1 that no run of this tool began, expected none" in done.stderr
+    assert not [call for call in done_to_disks(stubs) if "--parsable" not in call]
+
+
+def test_nothing_is_cleared_without_a_word_of_what_was_begun_or_while_it_is_used(stubs: Stubs) -> None:
+    done = disks(stubs, "clear")
+    assert (done.returncode, done_to_disks(stubs)) == (65, [])
+    assert "expected the UUID of what was begun" in done.stderr
+    unfinished(stubs).write_text(f"{BEGUN}\n", "utf-8")
+    held(stubs, "nvme1n1", "md0")
+    stubs.add("mdadm", "exit 1")
+    done = disks(stubs, "clear")
+    assert done.returncode == 65
+    assert "found /dev/md0 in use on /dev/nvme0n1 /dev/nvme1n1, expected an array that nobody" in done.stderr
+    assert not [call for call in stubs.calls if "--all" in call]
+
+
+def test_one_disk_alone_is_known_by_its_file_system_s_uuid_until_it_is_made(stubs: Stubs) -> None:
+    stubs.add("mkfs.xfs", f"cp {unfinished(stubs)} {unfinished(stubs)}.seen; exit 1")
+    done = disks(stubs, "file system", LEVEL="", DISKS="nvme0n1")
+    assert done.returncode == 65
+    assert "found exit code 1 of mkfs.xfs on /dev/nvme0n1, expected 0; see the lines above" in done.stderr
+    uuid = unfinished(stubs).read_text("utf-8").strip()
+    assert stubs.calls[-1] == f"mkfs.xfs -L tritonhost -muuid={uuid} /dev/nvme0n1"
+    stubs.add("wipefs", f'case "$*" in --parsable*) echo "0x0,{uuid},tritonhost,xfs" ;; esac')
+    assert disks(stubs, "clear", LEVEL="", DISKS="nvme0n1").returncode == 0
+    assert stubs.calls[-1] == "wipefs --quiet --all /dev/nvme0n1"
+
+
+def test_no_array_is_made_of_a_disk_that_the_kernel_says_is_in_use(stubs: Stubs) -> None:
+    held(stubs, "nvme1n1", "dm-0")
+    done = disks(stubs, "create")
+    assert done.returncode == 65
+    assert "found dm-0 on /dev/nvme0n1 /dev/nvme1n1, expected disks that nothing is on" in done.stderr
+    assert not [call for call in stubs.calls if call.startswith("mdadm")]
+
+
+def test_an_array_that_lsblk_leaves_out_is_stopped_before_it_is_assembled(stubs: Stubs) -> None:
+    for disk in ("nvme0n1", "nvme1n1"):
+        held(stubs, disk, "md127")
+    assert disks(stubs, "assemble").returncode == 0
+    assert done_to_disks(stubs) == [
+        "mdadm --stop /dev/md127",
+        "mdadm --assemble /dev/md/tritonhost /dev/nvme0n1 /dev/nvme1n1",
+    ]
+
+
 def test_an_array_that_holds_a_file_system_is_not_formatted(stubs: Stubs) -> None:
     stubs.add("wipefs", "echo 0x0,u,tritonhost,xfs")
     assert disks(stubs, "file system", DEVICE="md127").returncode == 0
@@ -546,8 +644,8 @@ def test_an_array_that_lacks_a_disk_is_not_made_anew(stubs: Stubs) -> None:
     stubs.add("mdadm", "exit 1")
     done = disks(stubs, "assemble", "file system", "mount", "mark")
     assert done.returncode == 65
-    assert "could not assemble /dev/md/tritonhost of /dev/nvme0n1 /dev/nvme1n1" in done.stderr
-    assert [call.split()[0] for call in stubs.calls] == ["lsblk", "mdadm"]
+    assert "found exit code 1 of mdadm --assemble on /dev/nvme0n1 /dev/nvme1n1, expected" in done.stderr
+    assert [call.split()[0] for call in stubs.calls] == ["mdadm"]
 
 
 def test_nothing_is_marked_where_nothing_is_mounted(stubs: Stubs, tmp_path: Path) -> None:

@@ -147,6 +147,72 @@ def test_what_is_lacking_is_done_and_no_more(
     assert steps(local, place) == found
 
 
+CLEAR = ("clear", "create", "file system", "mount", "mark")
+BEGUN = ["unfinished\tc1ce55d8-e085-7a5f-7f19-db441ceb4cea"]
+
+
+@pytest.mark.parametrize(
+    "local",
+    [
+        # what was on the disks before shows through the new array: of somebody else's, and of this tool's own
+        look(*array(), signatures={**MEMBERS, "md127": ["0x438,u,old,ext4"]}, more=BEGUN),
+        look(*array(), signatures=MEMBERS, more=BEGUN),
+        look(*array(level="md"), signatures=MEMBERS, more=BEGUN),
+        look(device("nvme0n1"), device("nvme1n1"), signatures=MEMBERS, more=BEGUN),
+        # mdadm had written on one of the two
+        look(device("nvme0n1"), device("nvme1n1"), signatures={"nvme0n1": [MEMBER]}, more=BEGUN),
+    ],
+)
+def test_what_an_interrupted_run_began_is_made_anew(local: LocalDisks) -> None:
+    assert steps(local) == CLEAR
+    assert steps(local, level="raid10") == CLEAR
+
+
+def test_one_disk_whose_file_system_was_not_finished_is_made_anew() -> None:
+    uuid = OURS.split(",")[1]
+    local = look(device("nvme0n1"), signatures={"nvme0n1": [OURS]}, more=[f"unfinished\t{uuid}"])
+    assert steps(local) == ("clear", "file system", "mount", "mark")
+
+
+OTHER = MEMBER.replace("c1ce55d8", "00000000")
+
+
+def test_only_what_bears_the_uuid_that_was_begun_is_made_anew() -> None:
+    # another array of that name, such as one that came with the disks
+    assert steps(look(*array(), signatures=MEMBERS, more=["unfinished\tdead-beef"])) == ("mount", "mark")
+    old = {**MEMBERS, "md127": ["0x438,u,old,ext4"]}
+    assert "/dev/md127: found ext4 old, expected" in complaint(look(*array(), signatures=old))
+    first = {"nvme0n1": [MEMBER]}
+    for other in ([MEMBER, "0x438,u,mine,ext4"], ["0x0,u,mine,xfs"]):
+        local = look(device("nvme0n1"), device("nvme1n1"), signatures={**first, "nvme1n1": other}, more=BEGUN)
+        assert "local_disks: /dev/nvme1n1: found " in complaint(local)
+    # of two arrays of that name: nothing is cleared, and mdadm refuses to assemble them as one
+    local = look(device("nvme0n1"), device("nvme1n1"), signatures={**first, "nvme1n1": [OTHER]}, more=BEGUN)
+    assert steps(local)[0] == "assemble"
+
+
+def test_what_is_mounted_was_finished_and_is_never_made_anew() -> None:
+    serving = look(*array(PATH), signatures=MEMBERS, more=[*UNIT, ARRAY, *BEGUN])
+    assert steps(serving, MOUNTED) == ("mount",)
+    elsewhere = look(*array("/mnt"), signatures=MEMBERS, more=BEGUN)
+    assert "found mounted at /mnt, expected at /var/lib/tritonhost" in complaint(elsewhere)
+
+
+def test_an_array_that_lsblk_leaves_out_is_seen_by_its_members_holders() -> None:
+    # util-linux 2.32 lists no device of size 0, which an array is that could not be started
+    holders = ["holder\tnvme0n1\tmd127", "holder\tnvme1n1\tmd127"]
+    members = {"nvme0n1": [MEMBER], "nvme1n1": [MEMBER]}
+    local = look(device("nvme0n1"), device("nvme1n1"), signatures=members, more=holders)
+    assert [(c.name, c.type) for d in local.devices[1:] for c in d.children] == [("md127", "md")] * 2
+    assert steps(local)[0] == "assemble"
+    bare = look(device("nvme0n1"), device("nvme1n1"), more=["holder\tnvme1n1\tmd0"])
+    assert "local_disks: /dev/nvme1n1: found md md0, expected a disk that carries nothing" in complaint(bare)
+    bare = look(device("nvme0n1"), device("nvme1n1"), more=["holder\tnvme1n1\tdm-0"])
+    assert "local_disks: /dev/nvme1n1: found device dm-0" in complaint(bare)
+    # what lsblk shows is not told twice
+    assert look(*array(PATH), signatures=MEMBERS, more=holders).devices == SERVING.devices
+
+
 def test_a_lost_array_is_told_from_a_new_one() -> None:
     plan = local_plan(settings(local_disks="raid0"), HERE, replace(BLANK, unit={"LoadState": "loaded"}))
     assert plan is not None
@@ -327,7 +393,7 @@ def test_memory_is_seen(stubs: Stubs) -> None:
     assert read(stubs, Path("/dev/shm/not/there")).type == "tmpfs"
 
 
-def test_the_devices_are_read_with_those_that_are_on_them(stubs: Stubs) -> None:
+def test_the_devices_are_read_with_those_that_are_on_them(stubs: Stubs, tmp_path: Path) -> None:
     tree = json.dumps({"blockdevices": [SYSTEM, *array()]}, indent=3)
     stubs.add(
         "lsblk",
@@ -344,7 +410,14 @@ def test_the_devices_are_read_with_those_that_are_on_them(stubs: Stubs) -> None:
     stubs.add("dd", 'case "$1" in */nvme1n1) exit 1 ;; esac')
     stubs.add("systemctl", "echo LoadState=not-found")
     # the probe parts words at line breaks alone
+    (tmp_path / "nvme0n1/holders/md127").mkdir(parents=True)
+    (tmp_path / "nvme1n1/holders").mkdir(parents=True)
+    (tmp_path / "tritonhost.unfinished").write_text("c1ce55d8\n", "utf-8")
     script = f"MOUNT_UNIT=m.mount\nIFS='\n'\nset -f\n{host_functions('disks.sh')}\nlocal_disks"
+    script = script.replace("/sys/class/block", str(tmp_path)).replace("/etc/mdadm.conf.d", str(tmp_path))
+    printed = stubs.run(script).stdout
+    assert "holder\tnvme0n1\tmd127\n" in printed and printed.count("holder") == 1
+    assert local_disks(printed.splitlines()).unfinished == "c1ce55d8"
     found = local_disks(stubs.run(script).stdout.splitlines())
     assert [top.name for top in found.devices] == ["sda", "nvme0n1", "nvme1n1"]
     assert [child.name for child in found.devices[1].children] == ["md127"]

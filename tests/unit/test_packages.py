@@ -10,7 +10,9 @@ from operations.plan.packages import (
     UNTOUCHED,
     check_os,
     for_os,
+    growth_packages,
     install,
+    only_system_repositories,
     same_version,
     tool_packages,
     wanted_packages,
@@ -94,6 +96,21 @@ def test_kernel_and_driver_are_left_out_of_every_installation(name: str) -> None
 def test_what_only_sounds_like_them_is_not(name: str) -> None:
     wanted = [*wanted_packages(settings(), "9"), name]
     assert not [n for n in wanted if any(fnmatch(n, pattern) for pattern in UNTOUCHED)]
+
+
+def test_what_grows_the_root_is_a_tool_that_can_be_had_before_the_others() -> None:
+    assert wanted_packages(settings(), "9")["cloud-utils-growpart"] is None
+    assert growth_packages(settings(), "9") == {"cloud-utils-growpart": None}
+    pin = {"extra_packages": {"cloud-utils-growpart": "0:0.33-0.el{os_major}"}}
+    assert growth_packages(settings(**pin), "9") == {"cloud-utils-growpart": "0:0.33-0.el9"}
+    left = settings(grow_root_file_system=False)
+    assert "cloud-utils-growpart" not in wanted_packages(left, "9") and growth_packages(left, "9") == {}
+    # its unit is one of those that a run takes up
+    assert install(growth_packages(settings(), "9"), ()).unit in release().units
+    # the vendors' repositories are not set up yet
+    site = settings(system_repositories={"baseos": "https://mirror.example/ol9"})
+    assert only_system_repositories(site) == ("--disablerepo=*", "--enablerepo=tritonhost-baseos")
+    assert only_system_repositories(settings()) == ()
 
 
 def test_dnf_is_asked_for_nothing_but_what_is_named() -> None:

@@ -15,7 +15,7 @@ from operations.facts.host_health import health
 from operations.plan import preflight
 from operations.plan.errors import PlanError
 from operations.plan.health import CHECKS, WAIVABLE, Health, HubAnswer
-from operations.plan.observed import DataRoot, Observed
+from operations.plan.observed import BlockDevice, DataRoot, LocalDisks, Observed
 from operations.plan.preflight import Check, Subject
 from operations.plan.profiles import load_profile
 from operations.plan.release import Release, plan_release
@@ -395,7 +395,44 @@ def test_a_root_file_system_that_this_run_grows_counts_as_grown() -> None:
     assert (check.verdict, check.found) == ("ok", "254.0 GiB free on / after growing")
 
 
-def test_local_disks_that_are_not_mounted_yet_are_not_measured() -> None:
+@pytest.mark.parametrize(
+    ("level", "shape", "each", "found", "verdict"),
+    [
+        ("raid0", "BM.GPU.A10.4", 3_840_000_000_000, "7152.6 GiB", "ok"),
+        ("raid10", "BM.GPU.A10.4", 3_840_000_000_000, "3576.3 GiB", "ok"),
+        # what the table says of a shape, and of none that is known what the host shows
+        ("raid0", "BM.GPU.A10.4", 5 * GIB, "7152.6 GiB", "ok"),
+        ("raid0", None, 30 * GIB, "60.0 GiB", "warning"),
+        ("raid10", None, 40 * GIB, "40.0 GiB", "failed"),
+        # a disk of four is missing
+        ("raid0", "BM.GPU4.8", 40 * GIB, "80.0 GiB", "ok"),
+    ],
+)
+def test_local_disks_to_come_count_with_the_size_they_will_have(
+    level: str, shape: str | None, each: int, found: str, verdict: str
+) -> None:
+    wanted = nemo()
+    wanted = replace(
+        wanted, settings=wanted.settings.model_copy(update={"local_disks": level, "shape": shape})
+    )
+    local = LocalDisks(
+        tuple(BlockDevice(name, "disk", each) for name in ("nvme0n1", "nvme1n1")),
+        {"nvme0n1": (), "nvme1n1": ()},
+    )
+    seen = replace(converged(wanted), artifacts={}, images={}, local=local, data_root=DataRoot(mount="/"))
+    seen = replace(seen, root=replace(seen.root, size=seen.root.disk_size))
+    both = {
+        **spaces(("/var/lib/tritonhost", 60, "/"), ("/var/lib/docker", 60, "/")),
+        "network": network("{}"),
+    }
+    subject = Subject(wanted.settings, wanted.profile, wanted, health(lines(both), NOW), seen)
+    check = one("disk space", preflight.checks(subject))
+    assert check.verdict == verdict
+    assert f"{found} free on the local disks to be mounted" in check.found
+    assert "60.0 GiB free on /" in check.found
+
+
+def test_local_disks_whose_size_is_not_known_are_not_measured() -> None:
     wanted = nemo()
     wanted = replace(wanted, settings=wanted.settings.model_copy(update={"local_disks": "raid0"}))
     both = spaces(("/var/lib/tritonhost", 60, "/"), ("/var/lib/docker", 60, "/"))

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from operations.plan.observed import DataRoot
+from operations.plan.observed import BlockDevice, DataRoot, LocalDisks, Signature
 from operations.plan.profiles import load_profile
 from operations.plan.release import Release, plan_release
 from operations.plan.shortages import shortages
@@ -27,7 +27,21 @@ def test_a_small_disk_is_said_with_what_needs_it() -> None:
     assert "weights 22.8 GiB" in warning
 
 
-def test_local_disks_that_are_not_mounted_yet_are_not_measured() -> None:
+def test_local_disks_count_with_the_size_they_will_have() -> None:
+    wanted = replace(nemo(), settings=settings(local_disks="raid0"))
+    disks = (BlockDevice("nvme0n1", "disk", 50 * GIB), BlockDevice("nvme1n1", "disk", 50 * GIB))
+    blank = LocalDisks(disks, {"nvme0n1": (), "nvme1n1": ()})
+    bare = replace(converged(wanted), artifacts={}, images={}, data_free=1, memory=240 * GIB, local=blank)
+    assert shortages(wanted, bare)[0].startswith("disk: found 100.0 GiB free under /var/lib/tritonhost")
+    known = replace(wanted, settings=settings(local_disks="raid0", shape="BM.GPU.A10.4"))
+    assert shortages(known, bare) == ()
+    # an array that is there and not mounted
+    member = (Signature("linux_raid_member", "any:tritonhost", "u"),)
+    stopped = replace(blank, signatures={"nvme0n1": member, "nvme1n1": member})
+    assert shortages(wanted, replace(bare, local=stopped)) == ()
+
+
+def test_local_disks_whose_size_is_not_known_are_not_measured() -> None:
     wanted = replace(nemo(), settings=settings(local_disks="raid0"))
     small = replace(converged(wanted), artifacts={}, images={}, data_free=30 * GIB, memory=240 * GIB)
     assert shortages(wanted, small) == ()

@@ -7,6 +7,7 @@ systemd is played by a script that mounts what the unit says; udev is not there,
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,10 +106,45 @@ def test_a_run_that_ended_before_the_file_system_is_gone_on_with(tmp_path: Path)
     bare = site.seen()
     without = site.script(bare).replace("file system\nmount\nmark", "")
     array = site.seen(without)
-    assert site.plan(array).steps == ("file system", "mount", "mark")
-    stopped = site.seen()
+    assert site.plan(array).steps == ("clear", "create", "file system", "mount", "mark")
+    # an array of ours that nobody calls unfinished, and that holds nothing
+    forgotten = (array[0], replace(array[1], unfinished=""))
+    assert site.plan(forgotten).steps == ("file system", "mount", "mark")
+    stopped = site.seen("rm /etc/mdadm.conf.d/tritonhost.unfinished")
     assert site.plan(stopped).steps[0] == "assemble"
     assert site.plan(site.seen(site.script(stopped))).steps == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        # what was on the disks before shows through
+        ('            wipefs --quiet --all "$device" ||\n', "            exit 0 ||\n"),
+        # the file system is whole, and what says that it is not has not gone yet
+        ("                finish\n", "                exit 0\n"),
+    ],
+    ids=["after mdadm", "after mkfs"],
+)
+def test_power_that_fails_while_it_is_made_leaves_what_the_next_run_makes_anew(
+    tmp_path: Path, line: str, instead: str
+) -> None:
+    site = Site(tmp_path)
+    site.seen(site.script(site.seen()), f"echo old >{PATH}/file")
+    wiped = site.seen("wipefs --quiet --all /dev/nvme0n1", "wipefs --quiet --all /dev/nvme1n1")
+    script = site.script(wiped)
+    assert script.count(line) == 1
+    begun = site.seen(script.replace(line, instead))
+    assert [(s.type, s.label) for name, [s] in begun[1].signatures.items() if name.startswith("md")] == [
+        ("xfs", "tritonhost")
+    ]
+    assert site.plan(begun).steps == ("clear", "create", "file system", "mount", "mark")
+    stopped = site.seen()
+    assert site.plan(stopped).steps == site.plan(begun).steps
+    assembled = "mdadm --assemble /dev/md77 /dev/nvme0n1 /dev/nvme1n1"
+    *_, listed, done = site.boot(assembled, site.script(stopped), f"ls -A {PATH}")
+    assert listed.stdout == ".tritonhost-data\n"
+    made = site.read(done)
+    assert (site.plan(made).steps, made[1].unfinished) == ((), "")
 
 
 def test_lost_disks_are_said_and_made_anew(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ FILES = Path(__file__).parent / "files"
 # What a bare Oracle Linux host already has.
 PREINSTALLED = (
     *("oraclelinux-release", "container-selinux", "dnf-plugins-core", "nftables"),
+    "cloud-utils-growpart",
     *("runc", "podman", "buildah"),
 )
 
@@ -71,7 +72,6 @@ def packages(debian: Path, os_major: int) -> list[Package]:
                 "curl",
                 "sudo",
                 "xfsprogs",
-                "cloud-utils-growpart",
                 "oci-utils",
                 "tar",
                 "ca-certificates",
@@ -83,6 +83,7 @@ def packages(debian: Path, os_major: int) -> list[Package]:
         # the program is the userland's; a host without SELinux has no use for the other
         _stand_in("nftables", {8: "1.0.4", 9: "1.0.9"}[os_major], os_major, epoch=1),
         _stand_in("policycoreutils-python-utils", {8: "2.9", 9: "3.6"}[os_major], os_major),
+        _stand_in("cloud-utils-growpart", "0.33", os_major),
         _stand_in("python3-dnf-plugin-versionlock", "4.3.0", os_major),
         _stand_in(
             "runc",
