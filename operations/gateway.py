@@ -62,7 +62,7 @@ def tried(release: Release) -> Generator[FunctionCommand, None, None]:
     """
     gateway, secrets = _wanted(release)
     if _differing(release, gateway, secrets):
-        yield FunctionCommand(_put, (gateway, host_files.gateway_files(gateway, secrets), True), {})
+        yield FunctionCommand(_put, (gateway, secrets, True), {})
     else:
         host.noop("the gateway has its files")
 
@@ -76,7 +76,7 @@ def written(release: Release) -> Generator[FunctionCommand, None, None]:
     """
     gateway, secrets = _wanted(release)
     if _differing(release, gateway, secrets):
-        yield FunctionCommand(_put, (gateway, host_files.gateway_files(gateway, secrets), False), {})
+        yield FunctionCommand(_put, (gateway, secrets, False), {})
     else:
         host.noop("the gateway has its files")
 
@@ -115,11 +115,12 @@ def gone(release: Release) -> Generator[str, None, None]:
     """
     settings = release.settings
     found = _found(release)
-    if not (found.digests or found.active or found.enabled):
+    if not (found.digests or found.modes or found.active or found.enabled):
         host.noop("there is no gateway")
         return
     unit = f"{plan.service(settings.service_name)}.service"
-    yield f"systemctl disable --quiet --now {unit}"
+    if found.active or found.enabled:
+        yield f"systemctl disable --quiet --now {unit}"
     yield f"rm -rf {shlex.quote(plan.directory(settings.data_root))}"
 
 
@@ -144,19 +145,29 @@ def _differing(release: Release, gateway: Gateway, secrets: Secrets) -> bool:
     files = host_files.gateway_files(gateway, secrets)
     wanted = host_files.digests({f"{gateway.directory}/{name}": text for name, text in files.items()})
     found = _found(release)
-    return wanted != found.digests or plan.modes(gateway.directory) != found.modes
+    modes = plan.modes(gateway.directory)
+    return (
+        wanted != found.digests
+        or modes != {path: found.modes.get(path) for path in modes}
+        or f"{gateway.directory}/{plan.FRESH}" in found.modes
+    )
 
 
-def _put(state: State, host: Host, gateway: Gateway, files: dict[str, str], only_test: bool) -> bool:
+def _put(state: State, host: Host, gateway: Gateway, secrets: Secrets, only_test: bool) -> bool:
+    """Its files are in place, or only tried out. Given the secrets themselves, which no representation shows."""
     variables = {
         "TEST": "yes" if only_test else "",
         "DIRECTORY": gateway.directory,
+        "FRESH": plan.FRESH,
         "USER_ID": str(plan.USER),
         "NGINX_FILES": " ".join(plan.FILES),
         "IMAGE_RECORD": gateway.image_record,
     }
     script = host_script("write_gateway.sh", variables, host_files.shell_function("test_it", gateway.test))
-    ok, output = shell(host, script, stdin=archive(files))
+    try:
+        ok, output = shell(host, script, stdin=archive(host_files.gateway_files(gateway, secrets)))
+    except LOST as error:
+        ok, output = False, [f"gateway: connection lost ({error}); run the same command again"]
     if not ok:
         said = next((line for line in reversed(output) if line.startswith("gateway: ")), "gateway: no answer")
         logger.error(f"{host.print_prefix}{said}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Generator
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from pyinfra import host, logger
@@ -203,6 +204,12 @@ def rollback() -> Generator[FunctionCommand, None, None]:
 
 def _roll_back(state: State, host: Host, settings: Settings, current: str, previous: Stored) -> bool:
     try:
+        if open_to := _past_the_gateway(host, settings, previous.id):
+            logger.error(
+                f"{host.print_prefix}rollback: found release {previous.id} on {open_to}, without TLS and keys, expected one "
+                "behind the gateway; where that is meant, take gateway out of the inventory; nothing was stopped"
+            )
+            return False
         problem = put_back(host, settings, previous.id)
         if not problem:
             requests = [Golden.model_validate(request) for request in previous.golden]
@@ -219,6 +226,20 @@ def _roll_back(state: State, host: Host, settings: Settings, current: str, previ
     logger.info(f"{host.print_prefix}release {previous.id} serves again, in the place of {current}")
     judged(host, settings.data_root, current, "withdrawn", "rolled back by hand")
     return True
+
+
+def _past_the_gateway(host: Host, settings: Settings, release_id: str) -> str:
+    """
+    The address that a release publishes its ports on, where the inventory has a gateway and people would get past it.
+
+    Asked of the release's own files: it was made before there was a gateway.
+    """
+    if settings.gateway is None:
+        return ""
+    serve = shlex.quote(f"{settings.data_root}/releases/{release_id}/serve")
+    _, output = shell(host, f"grep -o -e '--publish=[0-9.]*' {serve} 2>/dev/null | sort -u")
+    addresses = [line.partition("=")[2] for line in output if line.startswith("--publish=")]
+    return next((a for a in addresses if not IPv4Address(a).is_loopback), "")
 
 
 def _settings() -> Settings:

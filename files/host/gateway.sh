@@ -28,7 +28,10 @@ case $1 in
     answers)
         # whatever it answers: without a key that is a refusal
         until curl --silent --insecure --max-time 5 --output /dev/null "$URL/"; do
-            kill -0 "$MAINPID" 2>/dev/null || exit 1
+            kill -0 "${MAINPID:-}" 2>/dev/null || {
+                echo "tritonhost: $NAME ended before it answered; see the lines above" >&2
+                exit 1
+            }
             sleep 0.2
         done
         ;;

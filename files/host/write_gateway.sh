@@ -1,12 +1,12 @@
 # Puts the gateway's files in place, or (TEST=yes) only tries them out: nginx reads them in a container like the one that
-# serves. Input: TEST, DIRECTORY, USER_ID, NGINX_FILES, IMAGE_RECORD, the function `test_it`, which runs `nginx -t` of the
+# serves. Input: TEST, DIRECTORY, FRESH (a name in it), USER_ID, NGINX_FILES, IMAGE_RECORD, the function `test_it`, which runs `nginx -t` of the
 # image $image over $fresh; on standard input a base64 tar archive with all files.
 #
 # Whole at every instant, and none is readable by anybody else on the way.
 
 set -u
 umask 077
-fresh=$DIRECTORY/.new
+fresh=$DIRECTORY/$FRESH
 mkdir -p "$DIRECTORY" || exit 1
 # root's, and open to the container's user alone
 chown "0:$USER_ID" "$DIRECTORY" && chmod 750 "$DIRECTORY" || exit 1

@@ -235,8 +235,8 @@ def _gateway(release: Release, observed: Observed, digests: Mapping[str, str], l
                 found.get("ActiveState", "enabled"),
                 "stopped: the inventory has no gateway",
             )
-        if left := [path for path in observed.file_digests if path.startswith(f"{directory}/")]:
-            yield "gateway", left[0], "left of a gateway", "absent"
+        if directory in observed.gateway_modes:
+            yield "gateway", directory, "left of a gateway", "absent"
         return
     for path, digest in digests.items():
         if path.startswith(f"{directory}/") and observed.file_digests.get(path) != digest:
@@ -247,6 +247,8 @@ def _gateway(release: Release, observed: Observed, digests: Mapping[str, str], l
                 "another content" if path in observed.file_digests else "absent",
                 "the inventory's",
             )
+    if (left := f"{directory}/{gateway.FRESH}") in observed.gateway_modes:
+        yield "gateway", left, "left by a run that was interrupted", "absent"
     for path, mode in gateway.modes(directory).items():
         found_mode = observed.gateway_modes.get(path)
         if found_mode and found_mode != mode:

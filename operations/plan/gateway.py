@@ -32,6 +32,7 @@ MOUNT = "/etc/tritonhost"
 CONFIGURATION, TLS, KEYS = "nginx.conf", "tls.pem", "keys.map"
 FILES = (CONFIGURATION, TLS, KEYS)
 SCRIPT = "gateway.sh"  # what its unit runs
+FRESH = ".new"  # where files are put before they are in place
 # of find: path, tab, mode:user:group
 MODES = "%p\\t%m:%U:%G\\n"
 # gRPC's methods that ask and change nothing: https://github.com/triton-inference-server/common, grpc_service.proto
@@ -134,9 +135,26 @@ class Gateway:
     @property
     def key(self) -> str:
         """What its container is made from: another one is started anew."""
-        return key_of({"image": self.image.key, "directory": self.directory, "user": USER, "tmp": TMP})
+        # nginx cannot go from one address to all of them, or back, while it holds the port (EADDRINUSE at the reload)
+        listens = "everywhere" if self.address == "0.0.0.0" else "one address"
+        return key_of({"image": self.image.key, "run": self._run(), "listens": listens})
 
-    def container(self, directory: str, command: Sequence[str], name: str = "") -> list[str]:
+    @property
+    def run(self) -> list[str]:
+        """The container that serves."""
+        return self._run("--label", f"tritonhost.gateway={self.key}")
+
+    def _run(self, *labels: str) -> list[str]:
+        return self._container(self.directory, ["-g", "daemon off;"], self.service, labels)
+
+    @property
+    def test(self) -> list[str]:
+        """The container that reads what is in $fresh, and says whether nginx would take it."""
+        return self._container("$fresh", ["-t", "-q"], f"{self.service}-test")
+
+    def _container(
+        self, directory: str, command: Sequence[str], name: str, labels: Sequence[str] = ()
+    ) -> list[str]:
         """
         `docker run` of nginx over the files of a directory; `$image` stands for the image's id.
 
@@ -145,26 +163,17 @@ class Gateway:
         return commands.container(
             serve.IMAGE,
             [*_WITHOUT_FILES_OF_ITS_OWN, "-c", f"{MOUNT}/{CONFIGURATION}", *command],
-            name=name or self.service,
+            name=name,
             network="host",
             mounts={directory: MOUNT},
             options=[
                 *("--user", f"{USER}:{USER}", "--read-only", "--tmpfs", TMP, "--pids-limit", "256"),
-                *("--label", f"tritonhost.gateway={self.key}", "--log-driver", "none"),
+                *labels,
+                *("--log-driver", "none"),
                 # finish what was begun, and take nothing new
                 *("--stop-signal", "SIGQUIT", "--entrypoint", "nginx"),
             ],
         )
-
-    @property
-    def run(self) -> list[str]:
-        """The container that serves."""
-        return self.container(self.directory, ["-g", "daemon off;"])
-
-    @property
-    def test(self) -> list[str]:
-        """The container that reads what is in $fresh, and says whether nginx would take it."""
-        return self.container("$fresh", ["-t", "-q"], name=f"{self.service}-test")
 
     @property
     def record(self) -> str:
@@ -174,7 +183,16 @@ class Gateway:
     @property
     def http2_directive(self) -> bool:
         """Whether HTTP/2 is a directive, and no longer a parameter of `listen`: https://nginx.org/r/http2, from 1.25.1 on."""
-        return tuple(map(int, version(str(self.image.inputs["image"])).split("."))) >= (1, 25, 1)
+        return self._version >= (1, 25, 1)
+
+    @property
+    def keeps_connections(self) -> bool:
+        """Whether nginx keeps connections to the server unless it is told not to: from 1.29.7 on (https://nginx.org/en/CHANGES)."""
+        return self._version >= (1, 29, 7)
+
+    @property
+    def _version(self) -> tuple[int, ...]:
+        return tuple(map(int, version(str(self.image.inputs["image"])).split(".")))
 
     @property
     def local_url(self) -> str:

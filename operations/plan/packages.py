@@ -21,7 +21,7 @@ PACKAGE_KEYS = (DOCKER_KEY, TOOLKIT_KEY)
 NETWORK_PACKAGES: dict[str, str | None] = {"nftables": None, "policycoreutils-python-utils": None}
 # What a run never installs, and tells people to install where it finds none of it: the programs that grow_root.sh grows the
 # root file system with, and what the preflight looks for. A host without a network has to find them in its bundle.
-BY_HAND = ("e2fsprogs", "firewalld", "lvm2", "xfsprogs")
+BY_HAND = ("cloud-utils-growpart", "e2fsprogs", "firewalld", "lvm2", "xfsprogs")
 # containerd.io requires it, and on Oracle Linux 8 it is a package of a module: that it can be had is known before podman
 # is removed. https://github.com/geerlingguy/ansible-role-docker/blob/master/tasks/setup-RedHat.yml
 SELINUX_POLICY = "container-selinux"

@@ -298,7 +298,9 @@ def test_a_release_is_the_same_with_another_certificate(files: dict[str, str], t
 
 def test_nginx_lets_inference_through_and_nothing_else(files: dict[str, str]) -> None:
     text = own_files(release_of(files))[gateway.CONFIGURATION]
-    patterns = [re.compile(p) for p in re.findall(r"location ~ (\^\S+\$) \{", text)]
+    # \z of PCRE is \Z of Python
+    patterns = [re.compile(p.replace("\\z", "\\Z")) for p in re.findall(r"location ~ (\^\S+\\z) \{", text)]
+    assert len(patterns) == text.count("location ~ ") == 3
     exact = re.findall(r"location = (\S+) \{", text)
 
     def passes(path: str) -> bool:
@@ -330,6 +332,7 @@ def test_nginx_lets_inference_through_and_nothing_else(files: dict[str, str]) ->
             "/v2/models/x y/infer",
             "/v2/models/x/versions/a/infer",
         ),
+        *("/v2\n", "/v2/health/ready\n", "/v2/models/x/infer\n", "/v2/models/stats\n", "/metrics\n"),
         *("/v3/v2", "/metrics/", "/v2/models/x/trace/setting", "/v2/health/ready/x"),
         *(
             f"/inference.GRPCInferenceService/{name}"
@@ -349,7 +352,7 @@ def test_every_way_but_the_health_asks_for_a_key_and_none_passes_it_on(files: di
     text = own_files(release_of(files))[gateway.CONFIGURATION]
     places = re.findall(r"^        location ([^{]+) \{\n(.*?)^        \}", text, re.MULTILINE | re.DOTALL)
     without = [name for name, body in places if 'if ($client = "") {' not in body]
-    assert without == ["@without_key", "~ ^/v2/health/(live|ready)$"]
+    assert without == ["@without_key", r"~ ^/v2/health/(live|ready)\z"]
     for header in ('proxy_set_header Authorization "";', 'grpc_set_header Authorization "";'):
         assert header in text
     # or those of the whole server would not hold
@@ -462,6 +465,28 @@ def test_a_file_that_others_may_read_is_a_difference(files: dict[str, str]) -> N
     path = "/var/lib/tritonhost/gateway/tls.pem"
     modes = {**gateway.modes("/var/lib/tritonhost/gateway"), path: "444:60601:60601"}
     assert gateway_rows(release, gateway_modes=modes) == [(path, "mode:user:group 444:60601:60601")]
+
+
+def test_files_that_a_killed_run_left_on_the_way_are_a_difference(files: dict[str, str]) -> None:
+    release = release_of(files)
+    left = "/var/lib/tritonhost/gateway/.new"
+    modes = {**gateway.modes("/var/lib/tritonhost/gateway"), left: "750:0:60601"}
+    assert gateway_rows(release, gateway_modes=modes) == [(left, "left by a run that was interrupted")]
+
+
+def test_another_option_of_the_container_or_every_address_starts_it_anew(files: dict[str, str]) -> None:
+    one = release_of(files).gateway
+    other = release_of(files, bind_address="10.0.0.6").gateway
+    everywhere = release_of(files, bind_address="0.0.0.0", expose=True).gateway
+    assert one and other and everywhere
+    assert one.key == other.key != everywhere.key
+    assert one.key != replace(one, service="other-gateway").key
+
+
+@pytest.mark.parametrize(("image", "kept"), [("library/nginx:1.28.2", False), (IMAGE, True)])
+def test_no_connection_to_the_server_is_kept(files: dict[str, str], image: str, kept: bool) -> None:
+    text = own_files(release_of(files, image=image))[gateway.CONFIGURATION]
+    assert text.count("keepalive 0;") == (3 if kept else 0)
 
 
 def test_a_gateway_nobody_wants_any_more_is_a_difference(files: dict[str, str]) -> None:

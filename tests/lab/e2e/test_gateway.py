@@ -32,6 +32,8 @@ from tests.unit.certificates import API_KEY, Pair, gateway_files, pair
 DIRECTORY = "/var/lib/tritonhost/gateway"
 OTHER_KEY = API_KEY.swapcase()
 PORT = 8443
+# longer than nginx waits for the next bytes of an ordinary request
+SILENCE_SECONDS = 65
 REQUEST = {"text_input": "What is", "max_tokens": 1, "bad_words": "", "stop_words": ""}
 
 
@@ -169,8 +171,8 @@ def test_people_s_clients_get_in_with_a_key_and_to_the_models_alone(gateway: Gat
         assert not over_http.is_model_ready("ensemble")
 
 
-def answered_over_grpc(client: Any, headers: dict[str, str]) -> bool:
-    """Whether a request over a stream, as a client of a language model asks, gets its answer."""
+def answered_over_grpc(client: Any, headers: dict[str, str], silence_s: float = 0) -> bool:
+    """Whether a request over a stream, as a client of a language model asks, gets its answer; also after a silence."""
     import numpy as np
 
     done, texts = threading.Event(), []
@@ -190,6 +192,12 @@ def answered_over_grpc(client: Any, headers: dict[str, str]) -> bool:
         given.set_data_from_numpy(np.full([1, 1], value, dtype=kind))
         inputs.append(given)
     client.start_stream(callback=take, headers=headers)
+    if silence_s:
+        client.async_stream_infer("ensemble", inputs)
+        assert done.wait(60)
+        time.sleep(silence_s)
+        done.clear()
+        texts.clear()
     client.async_stream_infer("ensemble", inputs)
     assert done.wait(60)
     client.stop_stream()
@@ -202,7 +210,18 @@ def test_requests_are_bounded_and_the_server_stays(gateway: Gateway) -> None:
     connection.request("POST", "/v2/models/ensemble/generate", headers=headers)
     assert connection.getresponse().status == 413
     connection.close()
+    # without a key, nothing of any size
+    connection = http.client.HTTPSConnection(gateway.address, PORT, context=gateway.context(), timeout=60)
+    connection.request("GET", "/v2/health/ready", headers={"Content-Length": "2000"})
+    assert connection.getresponse().status == 413
+    connection.close()
     assert gateway.ask() == 200
+
+
+def test_a_stream_may_be_silent_for_longer_than_a_slow_client(gateway: Gateway) -> None:
+    roots, place = str(gateway.folder / "certificate"), f"{gateway.address}:{PORT}"
+    with tritonclient.grpc.InferenceServerClient(place, ssl=True, root_certificates=roots) as client:
+        assert answered_over_grpc(client, {"authorization": f"Bearer {API_KEY}"}, silence_s=SILENCE_SECONDS)
 
 
 def test_keys_and_certificate_change_without_a_lost_request(gateway: Gateway) -> None:
