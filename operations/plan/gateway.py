@@ -1,7 +1,8 @@
 """TLS and API keys in front of the server: what the gateway is, and what its certificate and its keys have to be.
 
-Triton speaks no TLS over HTTP and knows no users (facts of https://github.com/triton-inference-server/server, deploy guide
-"secure deployment considerations"): nginx in a container of its own does both, and lets through inference alone.
+Triton is meant to stand behind a gateway that says who may ask and encrypts what is said
+(https://github.com/triton-inference-server/server/blob/main/docs/customization_guide/deploy.md): here nginx, in a container
+of its own, which lets through inference alone.
 """
 
 from __future__ import annotations

@@ -282,9 +282,9 @@ def test_only_the_gateway_s_port_is_opened(files: dict[str, str]) -> None:
 
 def test_the_gateway_s_user_may_connect_to_the_loopback_alone(files: dict[str, str]) -> None:
     guard = host_files.rendered(release_of(files))["/etc/triton-guard.nft"]
-    chain = guard.split("chain from_gateway {")[1].split("}")[0]
+    chain = guard.split("chain from_gateway {")[1].split("\n    }")[0]
     assert f"meta skuid {gateway.USER} jump from_gateway" in guard
-    assert 'oifname "lo" meta l4proto tcp accept' in chain
+    assert 'oifname { "lo", "triton0" } meta l4proto tcp accept' in chain
     assert chain.rstrip().endswith("counter drop")
     without = plan_release(settings(), [gpu()], "9", profile())
     assert "gateway" not in host_files.rendered(without)["/etc/triton-guard.nft"]
