@@ -13,6 +13,7 @@ from operations.plan.capacity import deployment
 from operations.plan.errors import PlanError
 from operations.plan.forecast import as_dict, forecast
 from operations.plan.forecast import lines as forecast_lines
+from operations.plan.gateway import IMAGE
 from operations.plan.gpu import Gpu
 from operations.plan.model_repository import DEFAULTS, text_of
 from operations.plan.profile_tables import Golden, SearchGolden
@@ -74,6 +75,8 @@ def planned(name: str, profile: Profile, data: Mapping[str, Any], gpus: str | No
     images = [row.image for row in RELEASES.values()]
     if isinstance(profile, PlanProfile):
         images += [profile.image.base or "", profile.documents.image]
+    if isinstance(gateway := data.get("gateway"), Mapping):
+        images.append(str(gateway.get("image", IMAGE)))
     digests = dict.fromkeys(images, UNKNOWN_DIGEST) | data.get("image_digests", {})
     settings = from_host_data({**data, "model": name, "image_digests": digests}, "explain")
     return plan_release(settings, gpus_from(gpus), profile=profile)

@@ -31,6 +31,7 @@ USER = 60601
 # where the container finds its files
 MOUNT = "/etc/tritonhost"
 CONFIGURATION, TLS, KEYS = "nginx.conf", "tls.pem", "keys.map"
+IMAGE = "library/nginx:1.30.7"
 FILES = (CONFIGURATION, TLS, KEYS)
 SCRIPT = "gateway.sh"  # what its unit runs
 FRESH = ".new"  # where files are put before they are in place
@@ -86,7 +87,7 @@ class GatewaySettings(BaseModel):
     private_key: Annotated[str, Field(min_length=1, max_length=4096)]
     api_keys: Annotated[str, Field(min_length=1, max_length=4096)]
     port: Annotated[int, BeforeValidator(_port)] = 8443
-    image: Annotated[str, BeforeValidator(_stable)] = "library/nginx:1.30.7"
+    image: Annotated[str, BeforeValidator(_stable)] = IMAGE
 
 
 def check_paths(value: object, where: str) -> None:

@@ -15,6 +15,7 @@ from operations import gateway_secrets, host_files
 from operations.plan import firewall, gateway, network
 from operations.plan.difference import difference
 from operations.plan.errors import PlanError
+from operations.plan.explain import explain
 from operations.plan.observed import Observed
 from operations.plan.release import Release, plan_release
 from operations.plan.settings import from_host_data
@@ -497,3 +498,9 @@ def test_a_gateway_nobody_wants_any_more_is_a_difference(files: dict[str, str]) 
         ("triton-gateway.service", "stopped: the inventory has no gateway")
     ]
     assert [(row.found, row.wanted) for row in found[1:]] == [("left of a gateway", "absent")]
+
+
+def test_a_plan_is_explained_without_the_digest_of_its_gateway(files: dict[str, str]) -> None:
+    for gateway_data in (files, {**files, "image": "library/nginx:1.28.2"}):
+        shown = explain("gpt2-medium", {**DATA, "gateway": gateway_data}, "NVIDIA A10:1")
+        assert f"{gateway_data.get('image', IMAGE).split(':')[0]}@" in shown
