@@ -130,6 +130,8 @@ def gateway(site: OneHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_it_is_verified_and_the_next_run_changes_nothing(gateway: Gateway) -> None:
     assert gateway.verify("") == 0
+    unit = "/etc/systemd/system/triton-gateway.service"
+    assert gateway.host.try_root(f"systemd-analyze verify {unit} 2>&1 >/dev/null") == (0, "")
     before = gateway.container()
     assert "converged: release" in gateway.deploy()
     assert gateway.container() == before
