@@ -35,7 +35,7 @@ def install(release: Release) -> None:
     if gateway is None:
         return
     serving_image.made(release, gateway.image, "Pull the gateway's image")
-    tried(name="Try the gateway's files", release=release)
+    written(name="Try the gateway's files", release=release, only_tried=True)
 
 
 @deploy("Gateway")
@@ -54,29 +54,16 @@ def lead(release: Release) -> None:
 
 
 @operation()
-def tried(release: Release) -> Generator[FunctionCommand, None, None]:
+def written(release: Release, only_tried: bool = False) -> Generator[FunctionCommand, None, None]:
     """
-    nginx takes the files that are wanted; those that it has are not touched.
+    The gateway's files are in their directory, readable by root and by its container's user alone; nginx takes them.
 
     + release: whose gateway
+    + only_tried: nginx would take them, and those that are there are not touched
     """
     gateway, secrets = _wanted(release)
     if _differing(release, gateway, secrets):
-        yield FunctionCommand(_put, (gateway, secrets, True), {})
-    else:
-        host.noop("the gateway has its files")
-
-
-@operation()
-def written(release: Release) -> Generator[FunctionCommand, None, None]:
-    """
-    The gateway's files are in their directory, readable by root and by its container's user alone.
-
-    + release: whose gateway
-    """
-    gateway, secrets = _wanted(release)
-    if _differing(release, gateway, secrets):
-        yield FunctionCommand(_put, (gateway, secrets, False), {})
+        yield FunctionCommand(_put, (gateway, secrets, only_tried), {})
     else:
         host.noop("the gateway has its files")
 
