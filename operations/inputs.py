@@ -146,9 +146,11 @@ def check_files(given: Mapping[str, Any]) -> None:
     """
     further = [Path(folder) for folder in given.get("group_data") or ()]
     for folder in further:
+        then = "correct the path: pyinfra would go on without its data"
         if not folder.exists():
-            then = "correct the path: pyinfra would go on without its data"
             raise PlanError(f"--group-data {folder}", "no such folder", "one with group data", then)
+        if folder.suffix != ".py" if folder.is_file() else not any(folder.glob("*.py")):
+            raise PlanError(f"--group-data {folder}", "no Python file", "group data such as all.py", then)
     text = str(given.get("inventory", ""))
     path = Path(text)
     if not path.exists() and "," not in text and ("/" in text or text.endswith(".py")):

@@ -53,8 +53,8 @@ def own(service: str) -> Generator[FunctionCommand, None, None]:
     The server would refuse to start on somebody else's, when the one before it was stopped already.
     """
     name = network.network(service)
-    found: str = host.get_fact(NetworkOwner, network=name)
-    if not found or found == f"{network.bridge(service)} {name}":
+    found: str | None = host.get_fact(NetworkOwner, network=name)
+    if found in (None, f"{network.bridge(service)} {name}"):
         host.noop(f"{name} is ours" if found else f"{name} is made when the server starts")
         return
     yield refuse(

@@ -163,18 +163,27 @@ def _state_and_hosts(given: argparse.Namespace) -> tuple[State, list[Host]]:
         "inventory": given.inventory,
         "operations": [f"{inputs.PREFLIGHT}.report"],
         "group_data": given.group_data,
-        "limit": [word for part in given.limit for word in part.split(",") if word],
+        "limit": [word for part in given.limit for word in part.split(",")],
     }
     inputs.check_files(options)
     state = State()
     # an inventory file is run as pyinfra runs it
-    with ctx_state.use(state):
-        inventory: Inventory = make_inventory(
-            given.inventory,
-            override_data=data,
-            cwd=str(Path.cwd()),
-            group_data_directories=given.group_data,
-        )
+    try:
+        with ctx_state.use(state):
+            inventory: Inventory = make_inventory(
+                given.inventory,
+                override_data=data,
+                cwd=str(Path.cwd()),
+                group_data_directories=given.group_data,
+            )
+    except PlanError:
+        raise
+    except Exception as error:  # whatever a site's own Python raises
+        cause = getattr(error, "exception", error)
+        found = f"{type(cause).__name__}: {cause}"
+        raise PlanError(
+            given.inventory, found, "an inventory and group data that run without an error"
+        ) from None
     chosen = inputs.check(inventory, options)
     config = Config()  # type: ignore[no-untyped-call]
     config.CONNECT_TIMEOUT = CONNECT_SECONDS

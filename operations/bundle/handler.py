@@ -60,13 +60,20 @@ class Handler(BaseHTTPRequestHandler):
     def body(self) -> bytes:
         """The request's body, of a stated length or chunked."""
         if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
-            return self.rfile.read(min(int(self.headers.get("Content-Length") or 0), _LARGEST_BODY))
+            return self.rfile.read(self._bounded(int(self.headers.get("Content-Length") or 0)))
         content = b""
-        while (size := int(self.rfile.readline().split(b";")[0], 16)) and len(content) < _LARGEST_BODY:
-            content += self.rfile.read(size)
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            content += self.rfile.read(self._bounded(size, len(content)))
             self.rfile.readline()
         self.rfile.readline()
         return content
+
+    def _bounded(self, size: int, before: int = 0) -> int:
+        """A size that may be read. Raises ConnectionError, which ends the connection: what follows it cannot be told."""
+        if size < 0 or before + size > _LARGEST_BODY:
+            self.close_connection = True
+            raise ConnectionError(f"a body of more than {_LARGEST_BODY} bytes")
+        return size
 
     def shaped(self, chunks: Iterator[bytes], offset: int = 0) -> Iterator[bytes]:
         """A body as it is sent, from `offset` of its file on: as it is, but where a subclass has another wish."""

@@ -21,22 +21,26 @@ class Daemon:
     unread: bool = False  # it was replaced by a run that ended before docker was restarted
 
 
-class NetworkOwner(FactBase[str]):
+class NetworkOwner(FactBase[str | None]):
     """
-    The bridge and the label of a docker network, parted by a space; empty where there is none, or no docker.
+    The bridge and the label of a docker network, parted by a space, each empty where it has none; None: no such network.
 
     + network: its name
     """
 
-    default = str
+    @staticmethod
+    def default() -> None:
+        return None
 
     def command(self, network: str) -> str:
         bridge, label = '.Options "com.docker.network.bridge.name"', '.Labels "tritonhost.network"'
-        asked = shlex.quote(f"{{{{index {bridge}}}}} {{{{index {label}}}}}")
+        # the first word says that there is one: of a plain network the others are empty
+        asked = shlex.quote(f"network {{{{index {bridge}}}}} {{{{index {label}}}}}")
         return f"docker network inspect --format {asked} {shlex.quote(network)} 2>/dev/null || :"
 
-    def process(self, output: list[str]) -> str:
-        return " ".join(output).strip()
+    def process(self, output: list[str]) -> str | None:
+        found = next((line for line in output if line.startswith("network ")), None)
+        return found.removeprefix("network ") if found is not None else None
 
 
 class DaemonConfiguration(FactBase[Daemon]):

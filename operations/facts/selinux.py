@@ -44,9 +44,13 @@ class LocalRule(FactBase[str]):
         return "semanage"
 
     def command(self, target: str) -> str:
-        return f"semanage fcontext --noheading --list --locallist | grep -F -- {shlex.quote(target)} || :"
+        # compared as a whole, and read as it is: a pattern has backslashes, and may be the end of another one
+        return (
+            "semanage fcontext --noheading --list --locallist | while read -r pattern rest; do "
+            f'[ "$pattern" != {shlex.quote(target)} ] || printf "%s\\n" "$rest"; done'
+        )
 
     def process(self, output: list[str]) -> str:
-        # pattern, then what kind of file, then user:role:type:level
+        # what kind of file, then user:role:type:level
         found = [line.rsplit(None, 1)[-1] for line in output if line.strip()]
         return next((context.split(":")[2] for context in found if context.count(":") >= 2), "")

@@ -19,8 +19,8 @@ TOOLKIT_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-nvidia-container-toolkit"
 PACKAGE_KEYS = (DOCKER_KEY, TOOLKIT_KEY)
 # nft, which firewalld brings; semanage, for SELinux: whatever version the distribution has
 NETWORK_PACKAGES: dict[str, str | None] = {"nftables": None, "policycoreutils-python-utils": None}
-# What a run never installs, and tells people to install where it finds none of it: the programs that grow_root.sh grows the
-# root file system with, and what the preflight looks for. A host without a network has to find them in its bundle.
+# What a run does not want of every host, and tells people to install where it finds none of it: the programs that grow_root.sh
+# grows the root file system with, and what the preflight looks for. A host without a network has to find them in its bundle.
 BY_HAND = ("cloud-utils-growpart", "e2fsprogs", "firewalld", "lvm2", "xfsprogs")
 # containerd.io requires it, and on Oracle Linux 8 it is a package of a module: that it can be had is known before podman
 # is removed. https://github.com/geerlingguy/ansible-role-docker/blob/master/tasks/setup-RedHat.yml
@@ -105,19 +105,16 @@ def tool_packages(settings: Settings, os_major: str) -> dict[str, str | None]:
     """The others: no service notices them."""
     front = settings.haproxy_packages if settings.front != "none" else {}
     disks: dict[str, str | None] = {"mdadm": None, "xfsprogs": None} if settings.local_disks != "none" else {}
-    growth: dict[str, str | None] = {GROWPART: None} if settings.grow_root_file_system else {}
     of_dnf = {LOCK_PLUGIN: None} if settings.version_lock else {}
     own = {SELINUX_POLICY: None, **NETWORK_PACKAGES, **of_dnf}
-    return _for_os(
-        {**own, **settings.git_packages, **front, **disks, **growth, **settings.extra_packages}, os_major
-    )
+    return _for_os({**own, **settings.git_packages, **front, **disks, **settings.extra_packages}, os_major)
 
 
 def growth_packages(settings: Settings, os_major: str) -> dict[str, str | None]:
-    """Those of the tools that a full root file system needs before there is room for the others."""
+    """What a run needs of a host whose partition has to grow, and of no other: before there is room for the tools."""
     if not settings.grow_root_file_system:
         return {}
-    return {GROWPART: tool_packages(settings, os_major)[GROWPART]}
+    return {GROWPART: tool_packages(settings, os_major).get(GROWPART)}
 
 
 def _for_os(packages: Mapping[str, str | None], os_major: str) -> dict[str, str | None]:

@@ -774,12 +774,15 @@ def _firewalld(subject: Subject) -> Check:
     found = "not installed" if unit.get("LoadState") == "not-found" else state or "not known"
     steps = ["dnf install firewalld"]
     if serving := _served_on_the_host(subject):
-        ports = network.open_ports(subject.settings, _ports_of_people(subject))
+        # those that it has now, which the inventory may be about to change
+        program = "nginx" if "gateway" in serving else "haproxy"
+        now = [port for port, name in sorted((subject.health.listening or {}).items()) if name == program]
+        ports = now or list(network.open_ports(subject.settings, _ports_of_people(subject)))
         options = " ".join(f"--add-port={port}/tcp" for port in ports)
         steps += [
             f"in a maintenance window, or it shuts out whom {serving} serves: firewall-offline-cmd {options}",
             "systemctl enable --now firewalld",
-            "at once the deploy, which adds its own rules",
+            "at once the deploy, which adds its own rules; then take the ports out again (docs/network.md)",
         ]
     else:
         steps.append("systemctl enable --now firewalld")

@@ -460,6 +460,8 @@ GATEWAY = {
         (one_host(ssh_key="{keys}/locked"), [], "found an encrypted key that ssh-agent does not hold"),
         (THREE, ["--limit", "gup-*"], "--limit gup-*: found no hosts selected"),
         (THREE, ["--group-data", "no/folder"], "--group-data no/folder: found no such folder"),
+        (THREE, ["--group-data", "empty"], "--group-data empty: found no Python file"),
+        (THREE, ["--group-data", "empty/notes.txt"], "--group-data empty/notes.txt: found no Python file"),
         (one_host(), ["--group-data", "bad"], "bad/mine.py:1:"),
         (one_host(), ["--group-data", "good", "--group-data", "odd"], "soak_s: found -1, expected"),
     ],
@@ -470,10 +472,20 @@ def test_what_a_deploy_refuses_the_preflight_refuses_in_the_same_words(
     for folder, data in (("bad", "model = \n"), ("good", "soak_s = 7\n"), ("odd", "soak_s = -1\n")):
         (site / folder).mkdir()
         (site / folder / "mine.py").write_text(data, encoding="utf-8")
+    (site / "empty").mkdir()
+    (site / "empty" / "notes.txt").write_text("model = 'x'\n", encoding="utf-8")
     line = refused(mine(site, text.replace("{keys}", str(keys)), *options))
     assert expected in line
     assert refused(preflight("inventories/mine.py", *options, cwd=site, **ALONE)) == line
     assert listener.connections == []
+
+
+def test_an_inventory_that_fails_when_it_runs_is_one_line_of_the_preflight_too(site: Path) -> None:
+    for folder in (site / "inventories", site / "inventories/group_data"):
+        (folder / "mine.py").write_text("hosts = [1 / 0]\n", encoding="utf-8")
+        line = refused(preflight("inventories/mine.py", cwd=site, **ALONE))
+        assert "ZeroDivisionError: division by zero" in line
+        (folder / "mine.py").write_text("hosts = ['gpu-1']\n", encoding="utf-8")
 
 
 def test_the_preflight_through_pyinfra_refuses_what_a_deploy_refuses(site: Path) -> None:

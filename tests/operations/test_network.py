@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from operations.selinux import labelled, mapped, switched_on
 from tests.operations.harness import Host, commands_of, refusal_of, text_of
 from tests.unit.builders import DATA, release, settings
 from tests.unit.builders import DIGEST as IMAGE_DIGEST
+from tests.unit.stubs import Stubs
 
 WANTED = release()
 PATH = "/etc/triton-guard.nft"
@@ -177,16 +179,25 @@ def test_booleans_that_are_off_are_switched_on_together_and_for_good() -> None:
     assert commands_of(switched_on, Host({Booleans: {}}), settings=settings()) == []
 
 
-@pytest.mark.parametrize("found", ["", "triton0 triton-network"])
-def test_a_network_of_ours_or_none_is_left(found: str) -> None:
+@pytest.mark.parametrize("found", [None, "triton0 triton-network"])
+def test_a_network_of_ours_or_none_is_left(found: str | None) -> None:
     assert commands_of(own, Host({NetworkOwner: found}), service="triton") == []
 
 
-@pytest.mark.parametrize("found", ["br0 triton-network", "<no value> <no value>", "triton0 <no value>"])
+@pytest.mark.parametrize("found", ["br0 triton-network", " ", "triton0 "])
 def test_somebody_else_s_network_is_refused_before_anything_is_stopped(found: str) -> None:
     message = refusal_of(commands_of(own, Host({NetworkOwner: found}), service="triton"))
     assert message.startswith("docker network triton-network: found one that is not ours, expected none")
     assert message.endswith("nothing was stopped")
+
+
+def test_a_plain_network_of_that_name_is_told_from_none() -> None:
+    fact = NetworkOwner()
+    # what docker prints of one without options and labels
+    assert fact.process(["network  "]) == " "
+    assert fact.process(["network triton0 triton-network"]) == "triton0 triton-network"
+    assert fact.process([]) is None
+    assert fact.process([""]) is None
 
 
 @pytest.mark.parametrize(
@@ -202,7 +213,24 @@ def test_a_rule_for_a_path_with_a_dot_is_added_once(found: str, change: str) -> 
 def test_a_rule_is_found_by_its_own_text() -> None:
     target = "/data/v1\\.2(/.*)?"
     fact = LocalRule()
-    assert fact.command(target).endswith(f"| grep -F -- '{target}' || :")
-    line = f"{target}                 all files          system_u:object_r:container_file_t:s0 "
-    assert fact.process([line]) == "container_file_t"
+    assert f"'{target}'" in fact.command(target)
+    assert fact.process(["all files          system_u:object_r:container_file_t:s0 "]) == "container_file_t"
     assert fact.process([]) == ""
+
+
+def test_a_rule_of_a_longer_path_is_another_rule(tmp_path: Path) -> None:
+    listed = (
+        "/opt/data(/.*)?                  all files          system_u:object_r:container_file_t:s0 \n"
+        "/data(/.*)?                      all files          system_u:object_r:default_t:s0 \n"
+        "/data(/.*)?/more                 all files          system_u:object_r:etc_t:s0 \n"
+        "/data/v1\\.2(/.*)?                all files          system_u:object_r:var_t:s0 \n"
+    )
+    stubs = Stubs(tmp_path / "bin")
+    (tmp_path / "list").write_text(listed)
+    stubs.add("semanage", f"cat {tmp_path}/list")
+    found = {}
+    for target in ("/data(/.*)?", "/data/v1\\.2(/.*)?", "/opt(/.*)?"):
+        done = stubs.run(LocalRule().command(target))
+        assert done.returncode == 0
+        found[target] = LocalRule().process(done.stdout.splitlines())
+    assert list(found.values()) == ["default_t", "var_t", ""]

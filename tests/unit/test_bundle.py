@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import json
 import re
+import socket
 import subprocess
 import threading
 import zipfile
@@ -550,6 +551,24 @@ def test_files_are_served_whole_or_in_part_and_nothing_else_is(tmp_path: Path) -
         ):
             assert ask(address, path)[0] == 404, path
         assert ask(address, "/keys/docker-ce", "PUT")[0] == 501
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "Content-Length: -1\r\n\r\n",
+        "Content-Length: 90000000\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n20000000\r\n",
+    ],
+)
+def test_a_request_that_nothing_of_ours_would_send_ends_its_connection(tmp_path: Path, head: str) -> None:
+    put(tmp_path / "keys" / "docker-ce", b"0123456789")
+    with serving(tmp_path) as address:
+        name, _, port = address.removeprefix("http://").partition(":")
+        with socket.create_connection((name, int(port)), timeout=10) as connection:
+            connection.sendall(f"POST /git/x.git/git-upload-pack HTTP/1.1\r\nHost: x\r\n{head}".encode())
+            assert connection.recv(1) == b""
+        assert ask(address, "/keys/docker-ce")[0] == 200
 
 
 def test_a_file_with_another_hash_is_not_kept(tmp_path: Path) -> None:

@@ -228,12 +228,18 @@ BEHIND_GATEWAY = {
 PLAIN = "dnf install firewalld; systemctl enable --now firewalld; or rely on security lists and say so"
 
 
-def firewalld(data: Mapping[str, Any], *serving: str, loaded: str = "loaded") -> str:
+def firewalld(
+    data: Mapping[str, Any], *serving: str, loaded: str = "loaded", listening: Mapping[int, str] | None = None
+) -> str:
     """What is advised where firewalld does not run, on a host whose units `serving` run."""
     wanted = release(data)
     seen = replace(converged(wanted), units={unit: {"ActiveState": "active"} for unit in serving})
     state = [line.replace("LoadState=loaded", f"LoadState={loaded}") for line in units(firewalld="inactive")]
-    check = one("firewalld", judged({"units": state}, data, observed=seen))
+    sockets = [
+        f'LISTEN 0 5 0.0.0.0:{port} 0.0.0.0:* users:(("{program}",pid=3,fd=3))'
+        for port, program in (listening or {22: "sshd"}).items()
+    ]
+    check = one("firewalld", judged({"units": state, "listening": sockets}, data, observed=seen))
     assert check.verdict == "warning"
     return check.then
 
@@ -251,8 +257,17 @@ def test_firewalld_is_not_started_before_it_knows_the_ports_of_those_who_are_ser
 ) -> None:
     assert firewalld(data, "triton.service", unit) == (
         f"dnf install firewalld; in a maintenance window, or it shuts out whom {unit} serves: firewall-offline-cmd {ports}; "
-        "systemctl enable --now firewalld; at once the deploy, which adds its own rules; or rely on security lists and say so"
+        "systemctl enable --now firewalld; at once the deploy, which adds its own rules; then take the "
+        "ports out again (docs/network.md); or rely on security lists and say so"
     )
+
+
+def test_the_ports_that_are_used_now_are_opened_and_not_those_to_come() -> None:
+    listening = {8000: "haproxy", 8001: "haproxy", 8002: "haproxy", 22: "sshd"}
+    advice = firewalld(BEHIND_GATEWAY, "triton.service", "triton-front.service", listening=listening)
+    assert "--add-port=8000/tcp --add-port=8001/tcp --add-port=8002/tcp;" in advice
+    advice = firewalld(FRONTED, "triton.service", "triton-gateway.service", listening={9443: "nginx"})
+    assert "firewall-offline-cmd --add-port=9443/tcp;" in advice
 
 
 def test_firewalld_is_simply_started_where_nobody_is_served_through_a_socket_of_the_host() -> None:
