@@ -20,12 +20,16 @@ from operations.plan.firewall import Firewall
 from operations.plan.observed import Observed
 from operations.plan.release import Release
 from operations.scripts import host_script
-from tests.unit.builders import FILE_DIGESTS, UNIT, converged, release
+from tests.unit.builders import DATA, DIGEST, FILE_DIGESTS, UNIT, converged, release
 from tests.unit.stubs import Stubs
 
 CAPTURES = Path(__file__).parent / "captures"
 REACHED = {"bind_address": "10.0.0.11", "allowed_sources": ["10.0.0.0/16", "10.0.1.0/24", "192.168.0.7/32"]}
 FRONTED = {**REACHED, "front": "haproxy"}
+BEHIND_GATEWAY: dict[str, Any] = {
+    "gateway": {"certificate": "chain.pem", "private_key": "key.pem", "api_keys": "keys"},
+    "image_digests": {**DATA["image_digests"], "library/nginx:1.30.7": DIGEST},
+}
 
 
 def rules(**data: Any) -> str:
@@ -106,6 +110,8 @@ def test_a_bridge_has_a_name_that_the_kernel_takes(service: str) -> None:
         {},
         REACHED,
         FRONTED,
+        {**REACHED, **BEHIND_GATEWAY},
+        {**BEHIND_GATEWAY, "service_name": "a-service-of-a-long-name"},
         {"egress": ["0.0.0.0/0"]},
         {"egress": ["10.0.0.0/8", "10.1.0.0/16"], "service_name": "my-llm"},
         {"bind_address": "0.0.0.0", "expose": True, "allowed_sources": ["0.0.0.0/0", "10.0.0.0/8"]},
