@@ -20,7 +20,7 @@ test: venv lab-packages ## everything: checks, unit tests, the lab end to end
 	$(BIN)/python -m tests.run_all
 
 .PHONY: test-faults
-test-faults: venv lab-packages ## every fault of docs/reliability.md, and the table of what became of each: about 45 minutes
+test-faults: venv lab-packages ## every fault of docs/reliability.md, and the table of what became of each: about an hour
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} $(BIN)/pytest -q tests/lab/faults
 
 .PHONY: check
