@@ -17,7 +17,6 @@ from operations.plan import (
     Settings,
     daemon_json,
     firewall,
-    gateway,
     plan_release,
     selinux,
 )
@@ -95,13 +94,13 @@ def planned() -> tuple[Release, Observed]:
 
 def _digests(release: Release) -> tuple[dict[str, str], str]:
     """Every file that is written beside the release: path -> SHA-256; and what the gateway's nginx has read, if there is one."""
-    files = host_files.rendered(release)
+    digests = host_files.digests(host_files.rendered(release))
     if release.gateway is None or release.settings.gateway is None:
-        return host_files.digests(files), ""
+        return digests, ""
     secrets = gateway_secrets.load(release.settings.gateway, host.name)
     own = host_files.gateway_files(release.gateway, secrets)
-    placed = {f"{release.gateway.directory}/{name}": text for name, text in own.items()}
-    return host_files.digests({**files, **placed}), host_files.gateway_loaded(release.gateway, own)
+    placed = host_files.gateway_digests(release.gateway, own)
+    return {**digests, **placed}, host_files.gateway_loaded(release.gateway, own)
 
 
 def planned_for(settings: Settings, profile: Profile, observed: Observed) -> Release:
@@ -161,7 +160,6 @@ def observe(settings: Settings, profile: Profile) -> Observed:
         database=database,
         local_disks=settings.local_disks != "none",
         urls=list(ready_urls(settings, profile).values()),
-        gateway=gateway.record(gateway.service(name)),
         firewall=(firewall.mark(settings.service_name), firewall.needed(settings)),
         _timeout=LOOK_SECONDS,
     )

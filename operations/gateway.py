@@ -24,6 +24,7 @@ from operations.plan.gateway import Gateway, Secrets
 from operations.plan.release import Release
 from operations.scripts import archive, host_script
 from operations.systemd_units import reloaded
+from operations.tunnel import forwarded
 
 ASKED_SECONDS = 10
 
@@ -129,8 +130,7 @@ def _found(release: Release) -> Found:
 
 
 def _differing(release: Release, gateway: Gateway, secrets: Secrets) -> bool:
-    files = host_files.gateway_files(gateway, secrets)
-    wanted = host_files.digests({f"{gateway.directory}/{name}": text for name, text in files.items()})
+    wanted = host_files.gateway_digests(gateway, host_files.gateway_files(gateway, secrets))
     found = _found(release)
     modes = plan.modes(gateway.directory)
     return (
@@ -164,12 +164,8 @@ def _put(state: State, host: Host, gateway: Gateway, secrets: Secrets, only_test
 
 def _asked(state: State, host: Host, gateway: Gateway, secrets: Secrets) -> bool:
     """Whether it shows the certificate, refuses who has no key, and knows the first key."""
-    # imported here: without SSH there is no tunnel
-    from operations.tunnel import forwarded
-
-    address = gateway.local_url.removeprefix("https://").rpartition(":")[0]
     try:
-        with forwarded(host, address, gateway.port) as endpoint:
+        with forwarded(host, gateway.local_address, gateway.port) as endpoint:
             problem = asked(endpoint, secrets)
     except LOST as error:
         problem = f"no answer: {error}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from operations.plan import gateway
@@ -12,9 +13,10 @@ from operations.plan.gateway import GatewaySettings, Secrets
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+@cache
 def load(settings: GatewaySettings, host: str) -> Secrets:
     """
-    What the gateway of a host needs, read and checked.
+    What the gateway of a host needs, read and checked; once in a run, so that all of it is about the same files.
 
     + host: its name, for the error
 

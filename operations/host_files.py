@@ -201,6 +201,11 @@ def shell_function(name: str, argv: Sequence[str], prefix: str = "") -> str:
     return f"{name}() {{\n    {prefix}{' '.join(map(serve.shell_word, argv))}\n}}\n"
 
 
+def gateway_digests(wanted: gateway.Gateway, files: Mapping[str, str]) -> dict[str, str]:
+    """Where its files are on the host: path -> sha256 of the text."""
+    return digests({f"{wanted.directory}/{name}": text for name, text in files.items()})
+
+
 def gateway_loaded(wanted: gateway.Gateway, files: Mapping[str, str]) -> str:
     """What gateway.sh writes down once nginx runs from the wanted image and has read the files."""
     read = "".join(files[name] for name in gateway.FILES)

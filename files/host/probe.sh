@@ -1,7 +1,7 @@
 # Reads everything a release cares about, in one round trip, and changes nothing.
 #
 # Input, as shell variables set in front of this text: DATA_ROOT SERVICE GPU_FIELDS DATABASE_STATE (a
-# command, or empty; so are GUARD_STATE and FIREWALL_STATE) GATEWAY_RECORD (a file) MOUNT_UNIT (of the local disks, or empty), the functions of disks.sh, and the lists PACKAGES FILES UNITS URLS BOOLEANS, and SEALED and MEASURED (directories under the data root),
+# command, or empty; so are GUARD_STATE and FIREWALL_STATE) GATEWAY_RECORD (a file) GATEWAY_DIRECTORY GATEWAY_MODES (a format of find) MOUNT_UNIT (of the local disks, or empty), the functions of disks.sh, and the lists PACKAGES FILES UNITS URLS BOOLEANS, and SEALED and MEASURED (directories under the data root),
 # one word each line. Output: sections, each a line of the ASCII record separator and the section's
 # name, then the untouched output of the tool that was asked; operations/facts/host_state.py reads them. Raw tool
 # output rather than JSON made here: a shell cannot quote it safely, and captured output tests the reader.
@@ -116,7 +116,7 @@ done
 section gateway
 [ ! -e "$GATEWAY_RECORD" ] || { cat "$GATEWAY_RECORD" && echo; } 2>/dev/null
 section gateway-modes
-find "$DATA_ROOT/gateway" -maxdepth 1 -printf '%p\t%m:%U:%G\n' 2>/dev/null
+find "$GATEWAY_DIRECTORY" -maxdepth 1 -printf "$GATEWAY_MODES" 2>/dev/null
 
 section guard
 sh -c "$GUARD_STATE" </dev/null 2>/dev/null

@@ -14,6 +14,7 @@ from pyinfra.api.facts import FactBase
 from operations.facts.database import state_command
 from operations.facts.firewall import firewall as read_firewall
 from operations.facts.firewall import firewall_command, guard_command
+from operations.plan import gateway
 from operations.plan.artifacts import DIRECTORIES, artifact_path
 from operations.plan.disks import root_file_system
 from operations.plan.gpu import QUERY_FIELDS, Gpu, parse_query
@@ -37,7 +38,6 @@ class HostState(FactBase[Observed]):
     + database: the database's container; empty where the model has none
     + local_disks: whether the host's local disks are looked at
     + packages, files, units, urls: what to ask for, by name
-    + gateway: where its unit writes what it has read
     + firewall: our rules' mark, and whether some are wanted
     """
 
@@ -51,7 +51,6 @@ class HostState(FactBase[Observed]):
         urls: list[str],
         database: str = "",
         local_disks: bool = False,
-        gateway: str = "",
         firewall: tuple[str, bool] = ("", False),
     ) -> str:
         return host_script(
@@ -69,7 +68,9 @@ class HostState(FactBase[Observed]):
                 "URLS": "\n".join(urls),
                 "MOUNT_UNIT": mount_unit(data_root) if local_disks else "",
                 "BOOLEANS": "\n".join(BOOLEANS),
-                "GATEWAY_RECORD": gateway,
+                "GATEWAY_RECORD": gateway.record(gateway.service(service)),
+                "GATEWAY_DIRECTORY": gateway.directory(data_root),
+                "GATEWAY_MODES": gateway.MODES,
                 "GUARD_STATE": guard_command(service),
                 "FIREWALL_STATE": firewall_command(*firewall),
             },

@@ -197,9 +197,14 @@ class Gateway:
         return tuple(map(int, version(str(self.image.inputs["image"])).split(".")))
 
     @property
+    def local_address(self) -> str:
+        """The address on which the host reaches it."""
+        return "127.0.0.1" if self.address == "0.0.0.0" else self.address
+
+    @property
     def local_url(self) -> str:
         """Where the host reaches it."""
-        return f"https://{'127.0.0.1' if self.address == '0.0.0.0' else self.address}:{self.port}"
+        return f"https://{self.local_address}:{self.port}"
 
 
 def service(server: str) -> str:

@@ -101,7 +101,7 @@ def test_a_name_may_have_two_keys_and_a_line_a_comment() -> None:
 
 
 def test_the_map_matches_a_whole_key_in_its_own_case(files: dict[str, str]) -> None:
-    secrets = gateway_secrets.load(release_of(files).settings.gateway, "h1")  # type: ignore[arg-type]
+    secrets = gateway_secrets.load(release_of(files).settings.gateway, "h1")
     [(pattern, name)] = re.findall(r'^"~(.*)" (\S+);$', secrets.map, re.MULTILINE)
     assert name == "tests"
     for header, matches in (
@@ -197,7 +197,7 @@ def test_files_that_others_may_read_or_that_are_none_are_refused(files: dict[str
 
 
 def test_secrets_are_in_no_representation(files: dict[str, str]) -> None:
-    secrets = gateway_secrets.load(release_of(files).settings.gateway, "h1")  # type: ignore[arg-type]
+    secrets = gateway_secrets.load(release_of(files).settings.gateway, "h1")
     assert API_KEY not in repr(secrets)
     assert "PRIVATE" not in repr(secrets)
 

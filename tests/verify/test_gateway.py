@@ -58,8 +58,7 @@ def encrypted(connection: Connection, gateway: Gateway) -> Iterator[ssl.SSLSocke
     """A TLS connection to the gateway, whoever signed its certificate: that is compared elsewhere."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    address = gateway.local_url.removeprefix("https://").rpartition(":")[0]
-    with connection.tunnel(address, gateway.port) as endpoint:
+    with connection.tunnel(gateway.local_address, gateway.port) as endpoint:
         name, _, port = endpoint.rpartition(":")
         with (
             socket.create_connection((name, int(port)), timeout=15) as plain,
