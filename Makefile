@@ -1,4 +1,4 @@
-# What a person types. Everything runs in .venv, made from the hashed lock.
+# The project's commands. Everything runs in .venv, which is made from the hashed lock.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
 
 .PHONY: help
-help: ## this list
+help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 .PHONY: demo
@@ -16,21 +16,20 @@ demo: venv lab-packages ## boot a lab host, deploy to it, ask the model a questi
 	$(BIN)/python -m tests.lab.demo
 
 .PHONY: test
-test: venv lab-packages ## everything: checks, unit tests, the lab end to end
-	$(BIN)/python -m tests.run_all
+test: venv lab-packages ## the short selection: all checks, and each kind of lab test: about 12 minutes
+	@$(BIN)/python -m tests.run_all
+
+.PHONY: test-all
+test-all: venv lab-packages ## everything: every profile, mutation and fault; run it before you call a change done
+	@$(BIN)/python -m tests.run_all --all
 
 .PHONY: test-faults
-test-faults: venv lab-packages ## every fault of docs/reliability.md, and the table of what became of each: about an hour
+test-faults: venv lab-packages ## every fault of docs/reliability.md, and the table of their results: about an hour
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} $(BIN)/pytest -q tests/lab/faults
 
 .PHONY: check
-check: venv ## format, lint, types, unit tests: seconds
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy .
-	@# two processes: those of tests/deploy and tests/oci mostly wait for processes of their own
-	@$(BIN)/pytest -q tests/operations tests/deploy tests/oci & others=$$!; failed=; \
-		$(BIN)/pytest -q tests/unit || failed=1; wait $$others && [ -z "$$failed" ]
+check: venv check-packages ## format, lint, types, unit tests: seconds
+	@$(BIN)/python -m tests.check
 
 .PHONY: format
 format: venv ## rewrite the sources in the project's format
@@ -38,7 +37,7 @@ format: venv ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 
 .PHONY: verify
-verify: venv ## prove that the lab's hosts are what the inventory says
+verify: venv ## verify that the lab's hosts are what the inventory says
 	$(BIN)/pytest tests/verify --inventory inventories/lab.py
 
 .PHONY: lab-up
@@ -50,7 +49,7 @@ lab-down: ## remove the lab: hosts, network, mounts, processes
 	$(LAB) down
 
 .PHONY: bench
-bench: venv ## time a run that changes nothing against an empty pyinfra run
+bench: venv ## compare the time of a run without changes with an empty pyinfra run
 	$(BIN)/python bench/noop.py
 
 .PHONY: bundle
@@ -60,33 +59,64 @@ bundle: venv ## everything the hosts fetch, for a site without a network: OUTPUT
 	$(BIN)/python -m operations.bundle make $(or $(INVENTORY),inventories/oci.py) --output "$(OUTPUT)" --url "$(URL)"
 
 .PHONY: lock
-lock: venv ## resolve requirements.lock anew from pyproject.toml
+lock: venv ## resolve requirements.lock again from pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
 		--no-emit-find-links --no-header --extra dev --extra lab --output-file requirements.lock pyproject.toml
 
 .PHONY: venv
 venv: $(VENV)/.installed
 
+# Compile byte code on all cores, except for unused services of OCI's SDK, which are four fifths of all files. pyinfra writes no
+# byte code, so a file that is not compiled here is compiled in every run.
+UNUSED := /oci/(?!auth|bastion|core|identity|secrets|_vendor|[a-z_0-9]*\.py)
+
 $(VENV)/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: PYTHON=$(PYTHON): expected Python 3.11 to 3.13; name one: make PYTHON=python3.12 venv"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "installing python3-venv, which $(PYTHON) lacks"; \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv; }
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv || { \
+			echo "make: apt-get failed: install what gives $(PYTHON) the modules ensurepip and venv"; exit 1; }; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m compileall -q -j 0 -x '$(UNUSED)' $(VENV)/lib >/dev/null || true
 	@touch $@
 
-# The lab's own Debian packages; `tests/lab/lab packages` names them.
-.PHONY: lab-packages
+# Debian packages of the lab and of the checks; `tests/lab/lab packages` lists them.
+.PHONY: lab-packages check-packages
 lab-packages: venv
-	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $$($(LAB) packages) 2>/dev/null \
-		| awk '$$2 == "installed" { print $$1 }' | sort | comm -13 - <($(LAB) packages | tr ' ' '\n' | sort)); \
-	if [ -n "$$missing" ]; then \
-		echo "installing for the lab:" $$missing; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-			apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+	@$(LAB) packages --install
+check-packages: venv
+	@$(LAB) packages --check --install
+
+.PHONY: reference
+reference: venv ## write the generated pages: docs/reference, docs/modules.svg, docs/requirements.md
+	$(BIN)/python -m tests.reference_pages
+	$(BIN)/python -m tests.module_map
+	$(BIN)/python -m tests.requirement_table
+
+# The site has a lock and an environment of its own: nothing of a deploy or of a check needs it.
+DOCS_VENV := build/docs-venv
+
+.PHONY: docs
+docs: $(DOCS_VENV)/.installed ## build the site from docs/ into build/site; fail on a warning
+	$(DOCS_VENV)/bin/zensical build --strict --config-file mkdocs.yml
+
+$(DOCS_VENV)/.installed: requirements-docs.lock
+	@$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-docs.lock
+	@touch $@
+
+.PHONY: lock-docs
+lock-docs: ## resolve requirements-docs.lock from the extra docs of pyproject.toml again
+	@$(PYTHON) -m venv build/lock-venv
+	build/lock-venv/bin/pip install --quiet --disable-pip-version-check pip-tools
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+		| build/lock-venv/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url \
+		--no-emit-find-links --no-header --no-annotate --output-file requirements-docs.lock -
 
 .PHONY: golden
-golden: venv ## write the reviewed plans of tests/unit/golden anew
+golden: venv ## write the reviewed plans of tests/unit/golden again
 	@for profile in $$(ls inventories/models | sed 's/\.toml$$//'); do \
 		gpus="NVIDIA A10:1"; grep -q '^\[hardware\]' inventories/models/$$profile.toml && gpus=; \
 		$(BIN)/python -m operations.plan explain $$profile $${gpus:+--gpus "$$gpus"} \

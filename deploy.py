@@ -2,7 +2,7 @@
 
     pyinfra inventories/oci.py deploy.py --dry           # what would change
     pyinfra inventories/oci.py deploy.py -y              # converge; safe to re-run
-    pytest tests/verify --inventory inventories/oci.py   # prove it
+    pytest tests/verify --inventory inventories/oci.py   # verify it
 
 To upgrade, change inventories/group_data/all.py or the model's profile and run the same commands.
 """
@@ -17,6 +17,7 @@ from operations import (
     lock,
     model_repository,
     network,
+    ownership,
     packages,
     release,
     rollout,
@@ -28,8 +29,8 @@ from operations import (
     weights,
 )
 
-# One round trip: what the host should be, and whether it is that already. Then nothing below is run on it. Where it is
-# not, the preflight: a host that does not fit is left out here, with everything that is wrong with it at once.
+# One round trip: what the host should be, and whether it already is. If so, nothing below runs on it. Otherwise the
+# preflight runs: a host that does not fit is excluded here, with a list of everything that is wrong.
 wanted = convergence.look()
 
 if wanted:
@@ -39,19 +40,20 @@ if wanted:
     storage.grow_root_file_system(release=wanted)
     packages.install_tools(release=wanted)
     storage.mount_local_disks(release=wanted)
+    ownership.take_back(release=wanted)
     selinux.allow(release=wanted)
-    # what may restart docker: at once where nobody is served, else in the host's turn
+    # these may restart docker: now if the host does not serve, otherwise in its turn of the rollout
     rollout.unless_serving(release=wanted, steps=[packages.install_runtime, container_runtime.configure])
 
-    # Artifacts, on all hosts at once, each named by what it is made from, so that an unchanged one is never made again
+    # Artifacts, on all hosts in parallel, each named after what it is made from, so that an unchanged one is never made again
     serving_image.build(release=wanted)
     weights.download(release=wanted)
     engine.build(release=wanted)
 
-    # Release: complete before anything points to it
+    # Release: it is complete before anything points to it
     model_repository.lay_out(release=wanted)
 
-    # Whatever people could notice: one serving host after another, each proven before the next one begins
+    # Everything that clients could notice: one serving host after another, each proven before the next one begins
     rollout.host_by_host(
         release=wanted,
         steps=[

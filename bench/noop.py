@@ -1,9 +1,9 @@
-"""What a run that changes nothing costs: a deploy of converged hosts against pyinfra's own empty run.
+"""What a run without changes costs: a deploy of converged hosts, compared with an empty run of pyinfra.
 
     python bench/noop.py [--inventory inventories/lab.py] [--runs 5] [--limit 2.5]
 
-Prints each time, the medians and their ratio. Exit code 0: at most the limit; 1: above it; 2: the hosts are not
-converged or a run failed, so that nothing was measured.
+Prints each time, the medians, and the ratio of the shortest runs: other work on the machine can only make a run longer.
+Exit code 0: at most the limit; 1: above it; 2: the hosts are not converged or a run failed, so nothing was measured.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ PROJECT = Path(__file__).resolve().parents[1]
 def main() -> int:
     parser = argparse.ArgumentParser(description="time a deploy that changes nothing against an empty run")
     parser.add_argument("--inventory", default="inventories/lab.py")
-    parser.add_argument("--runs", type=int, default=5, help="of each; the medians are compared (default 5)")
+    parser.add_argument("--runs", type=int, default=5, help="of each; the shortest are compared (default 5)")
     parser.add_argument("--limit", type=float, default=2.5, help="greatest ratio (default 2.5)")
     given = parser.parse_args()
     pyinfra = [sys.executable, "-m", "pyinfra", "-y", given.inventory]
     commands = {"deploy.py": [*pyinfra, "deploy.py"], "exec -- true": [*pyinfra, "exec", "--", "true"]}
 
     seconds: dict[str, list[float]] = {name: [] for name in commands}
-    # One of each that is not counted: the first finds compiled Python and file caches cold.
+    # The first run of each does not count: compiled Python and file caches are cold.
     for turn in range(given.runs + 1):
-        # Side by side, so that whatever else the machine does hits both.
+        # Alternating, so that other work on the machine affects both.
         for name, command in commands.items():
             began = time.monotonic()
             done = subprocess.run(
@@ -56,9 +56,9 @@ def main() -> int:
     print(f"{'pyinfra -y INVENTORY …':24}{'median':>8}  each of {given.runs} runs, in seconds")
     for name, times in seconds.items():
         print(f"{name:24}{medians[name]:8.2f}  {'  '.join(f'{value:.2f}' for value in times)}")
-    ratio = medians["deploy.py"] / medians["exec -- true"]
+    ratio = min(seconds["deploy.py"]) / min(seconds["exec -- true"])
     good = ratio <= given.limit
-    print(f"{'ratio':24}{ratio:8.2f}  {'at most' if good else 'ABOVE'} {given.limit:g}")
+    print(f"{'ratio of the shortest':24}{ratio:8.2f}  {'at most' if good else 'ABOVE'} {given.limit:g}")
     return 0 if good else 1
 
 

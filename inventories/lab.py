@@ -1,10 +1,20 @@
 """The lab's hosts, as `tests/lab/lab up N` made them: the embedded default inventory."""
 
 import json
+import sys
 from pathlib import Path
 
+if not Path("operations").is_dir():
+    # pyinfra reads config.py and imports operations from the directory it runs in
+    _project = Path(__file__).resolve().parents[1]
+    print(
+        f"tritonhost: directory: found {Path.cwd()}, expected the project's; cd {_project}", file=sys.stderr
+    )
+    raise SystemExit(2)
+
+from operations.intake.refusing import refusing
 from operations.plan.errors import PlanError
-from operations.plan.inventory import checked_hosts, refusing, settings_of
+from operations.plan.inventory.hosts import checked_hosts, settings_of
 from tests.lab.settings import from_environment
 
 _lab_json = from_environment().record
@@ -12,7 +22,12 @@ _lab_json = from_environment().record
 with refusing():
     if not _lab_json.exists():
         raise PlanError(
-            "inventories/lab.py", f"no lab ({_lab_json} is absent)", "a running lab", "tests/lab/lab up 1"
+            "",
+            f"no lab ({_lab_json} is absent)",
+            "a running lab",
+            "tests/lab/lab up 1",
+            where="inventories/lab.py",
+            reference="no-lab",
         )
     _lab = json.loads(_lab_json.read_text(encoding="utf-8"))
     hosts = checked_hosts(

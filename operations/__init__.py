@@ -1,1 +1,1 @@
-"""The stages that bring a host from bare to serving, one module a stage, in deploy.py's order."""
+"""The stages that bring a host from bare to serving, one module per stage, in deploy.py's order."""

@@ -1,7 +1,8 @@
-"""Docker with NVIDIA's runtime: configured by meaning, restarted only when what it must know changed."""
+"""Docker with NVIDIA's runtime: settings are compared by meaning, and docker restarts only if one of them changes."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator, Mapping
 from typing import Any
 
@@ -12,29 +13,41 @@ from pyinfra.api.operation import operation
 from pyinfra.operations import systemd
 
 from operations.facts.docker import DaemonConfiguration
-from operations.plan import PlanError, daemon_json
+from operations.plan import PlanError
+from operations.plan.machine import daemon_json
 from operations.plan.release import Release
-from operations.refusal import refuse
-from operations.scripts import host_script
+from operations.remote.refusal import refuse
+from operations.remote.scripts import host_script
+
+# two starts of docker, and the stop of its containers
+RESTART_SECONDS = 600
 
 
 @deploy("Container runtime")
 def configure(release: Release) -> None:
-    """The docker engine runs, at boot too, and knows NVIDIA's runtime."""
-    configured(name="Configure docker", settings=release.docker_settings)
+    """Docker runs, starts at boot, and knows NVIDIA's runtime."""
+    configured(
+        name="Configure docker",
+        settings=release.docker_settings,
+        start_timeout_s=release.settings.start_timeout_s,
+    )
     systemd.service(name="Enable and start docker", service="docker.service", running=True, enabled=True)
 
 
 @operation()
-def configured(settings: Mapping[str, Any]) -> Generator[StringCommand | FunctionCommand, None, None]:
+def configured(
+    settings: Mapping[str, Any], start_timeout_s: int
+) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
-    /etc/docker/daemon.json has these settings and NVIDIA's runtime, and the running engine knows the runtime.
+    /etc/docker/daemon.json has these settings and NVIDIA's runtime, and the engine runs and knows the runtime.
 
     + settings: top-level key -> value; other keys of the file stay as they are
+    + start_timeout_s: seconds that the servers may take to start again after docker failed to start with the new file
 
-    nvidia-ctk writes its part into a copy that then replaces the file at once: it would truncate the file itself
-    while it writes (NVIDIA/nvidia-container-toolkit, pkg/config/raw.go). docker is restarted only here, and not
-    when the file says all this already in other words.
+    nvidia-ctk writes into a copy, which then replaces the file atomically: it would truncate the file itself while it
+    writes (NVIDIA/nvidia-container-toolkit, pkg/config/raw.go). Docker restarts only here, and not if the file already
+    means the same. A file that docker rejects is never installed. If docker cannot start with the new file, the old
+    file is restored.
     """
     found = host.get_fact(DaemonConfiguration)
     try:
@@ -44,9 +57,16 @@ def configured(settings: Mapping[str, Any]) -> Generator[StringCommand | Functio
         yield refuse(f"{error}; the file was left as it is")
         return
     complete = daemon_json.has_nvidia_runtime(present) and not daemon_json.missing(present, settings)
-    if complete and found.engine_knows_nvidia and not found.unread:
-        host.noop("daemon.json means this already, and the engine knows it")
+    if complete and found.running and found.engine_knows_nvidia and not found.unread:
+        host.noop("daemon.json already has these settings, and docker uses them")
         return
-    yield StringCommand(
-        host_script("configure_docker.sh", {"UNREAD": daemon_json.UNREAD}), _stdin=wanted, _timeout=300
-    )
+    sent = {
+        "FILE": daemon_json.PATH,
+        "UNREAD": daemon_json.UNREAD,
+        "NEW": daemon_json.NEW,
+        "BEFORE": daemon_json.BEFORE,
+        "SHA256": hashlib.sha256(wanted.encode()).hexdigest(),
+        "START_SECONDS": str(start_timeout_s),
+    }
+    script = host_script("configure_docker.sh", sent)
+    yield StringCommand(script, _stdin=wanted, _timeout=RESTART_SECONDS + start_timeout_s)

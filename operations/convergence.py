@@ -8,29 +8,28 @@ from datetime import UTC, datetime
 from pyinfra import host, logger
 from pyinfra.api.exceptions import PyinfraError
 
-from operations import gateway_secrets, host_files, host_health, rollout
-from operations.detached import LOST
+from operations import host_health, rollout
 from operations.facts.host_state import HostState
-from operations.plan import (
-    PlanError,
-    Release,
-    Settings,
-    daemon_json,
-    firewall,
-    plan_release,
-    selinux,
-)
-from operations.plan.difference import Difference, difference
-from operations.plan.disks import root_growth
-from operations.plan.local_disks import check_data_root, local_plan
-from operations.plan.observed import Observed
-from operations.plan.packages import CONFLICTING_PACKAGES, PACKAGE_KEYS, check_os, wanted_packages
-from operations.plan.profiles import PlanProfile, Profile, load_profile
+from operations.intake import gateway_secrets
+from operations.plan import PlanError, Release, Settings, plan_release
+from operations.plan.capacity import gpu
+from operations.plan.catalog.version_floors import check_floors, components
+from operations.plan.difference import Difference, ExpectedFile, difference
+from operations.plan.errors import one_line
+from operations.plan.exposure import firewall
+from operations.plan.inventory.settings import from_host_data
+from operations.plan.machine import docker_settings
+from operations.plan.machine.disks import root_growth
+from operations.plan.machine.local_disks import check_data_root, local_plan
+from operations.plan.machine.packages import CONFLICTING_PACKAGES, check_os, wanted_packages
+from operations.plan.observed.observed import LoadedGateway, Observed
+from operations.plan.preflight.shortages import shortages
+from operations.plan.profile.profiles import PlanProfile, Profile, load_profile
 from operations.plan.release import ready_urls
-from operations.plan.settings import from_host_data
-from operations.plan.shortages import shortages
 from operations.plan.swap import swap
-from operations.plan.version_floors import check_floors, components
+from operations.pyinfra_patches import data_of
+from operations.remote import host_files
+from operations.remote.detached import LOST
 
 LOOK_SECONDS = 50  # for the one look; a host that is frozen or cut off is reported, not waited for
 
@@ -45,22 +44,23 @@ def look() -> Release | None:
     rollout.watch()
     try:
         release, observed = planned()
-        digests, loaded = _digests(release)
-        rows = difference(release, observed, digests, loaded)
+        files, loaded = _expected(release)
+        rows = difference(release, observed, files, loaded)
     except (PlanError, PyinfraError, *LOST) as error:
         if isinstance(error, PlanError):
             host_health.say_what_else(error)
         rollout.leave_out(_of_host(error))
         return None
     logger.info(_report(release, observed, rows))
+    rollout.found(rows)
     if not rows:
         rollout.note(host, f"converged: serves since {_since(observed)} UTC", release.id)
         return None
-    verdict = observed.verdicts.get(release.id, "")
-    if verdict.startswith(("failed", "withdrawn")) and not release.settings.retry_failed:
+    verdict = observed.verdicts.get(release.id)
+    if verdict and verdict.rejected and not release.settings.retry_failed:
         rollout.leave_out(
-            f"release {release.id}: found {verdict}; expected another release or a mended cause; change the inventory, "
-            "or try it again with --data retry_failed=true; what serves was left as it is"
+            f"release {release.id}: found {verdict.text}; expected a different release or a fixed cause; change the inventory, "
+            "or try it again with --data retry_failed=true; the running release was left as it is"
         )
         return None
     if not host_health.fits(release, observed):
@@ -75,7 +75,7 @@ def planned() -> tuple[Release, Observed]:
 
     Raises PlanError with the plan's one line for whatever cannot be deployed.
     """
-    settings = from_host_data(host.data.dict(), host.name)  # type: ignore[no-untyped-call]
+    settings = from_host_data(data_of(host), host.name)
     profile = load_profile(settings.model, settings.profile_overrides)
     observed = observe(settings, profile)
     if observed.noise:
@@ -89,74 +89,60 @@ def planned() -> tuple[Release, Observed]:
     running = components(settings, profile, release.gpus[0].driver)
     floors = check_floors(host.name, running, settings.waivers, datetime.now(UTC).date())
     known = gateway_secrets.load(settings.gateway, host.name).warnings if settings.gateway else ()
-    return replace(release, warnings=(*release.warnings, *floors, *known)), observed
+    said = tuple(f"GPUs: nvidia-smi also says: {one_line(remark)[:300]}" for remark in observed.gpu_remarks)
+    return replace(release, warnings=(*release.warnings, *said, *floors, *known)), observed
 
 
-def _digests(release: Release) -> tuple[dict[str, str], str]:
-    """Every file that is written beside the release: path -> SHA-256; and what the gateway's nginx has read, if there is one."""
-    digests = host_files.digests(host_files.rendered(release))
+def _expected(release: Release) -> tuple[list[ExpectedFile], LoadedGateway]:
+    """Every file that is written beside the release, and what the gateway's nginx has read, if there is one."""
+    files = host_files.expected(release)
     if release.gateway is None or release.settings.gateway is None:
-        return digests, ""
+        return files, LoadedGateway()
     secrets = gateway_secrets.load(release.settings.gateway, host.name)
     own = host_files.gateway_files(release.gateway, secrets)
-    placed = host_files.gateway_digests(release.gateway, own)
-    return {**digests, **placed}, host_files.gateway_loaded(release.gateway, own)
+    placed = host_files.gateway_expected(release.gateway, own)
+    return [*files, *placed], host_files.gateway_loaded(release.gateway, own)
 
 
 def planned_for(settings: Settings, profile: Profile, observed: Observed) -> Release:
     """The release that a host as it was found should become. Raises PlanError."""
     os_major = check_os(dict(observed.os_release), observed.architecture)
-    check_data_root(settings.data_root, observed.data_root)
+    deployed = host_files.paths(settings).unit
+    ours = deployed in observed.file_digests and deployed not in observed.exposed
+    check_data_root(settings.data_root, observed.data_root, ours)
     if settings.grow_root_file_system:
         root_growth(observed.root)  # refuses here, before anything is changed
     local_plan(settings, observed.data_root, observed.local)
     if observed.gpu_problem:
-        raise PlanError("GPUs", observed.gpu_problem, "a working NVIDIA driver")
-    return plan_release(settings, observed.gpus, os_major, profile, selinux.enabled(observed.selinux))
+        raise gpu.refusal(observed.gpu_problem)
+    release = plan_release(settings, observed.gpus, os_major, profile, observed.selinux is not None)
+    docker_settings.check_host(
+        observed.daemon_json, release.docker_settings, settings.data_root, bool(observed.serving)
+    )
+    return release
 
 
 def _of_host(error: BaseException) -> str:
     """An error's one line, without the host's name, which is printed in front of it."""
     if not isinstance(error, PlanError):
         return "look: found no answer that could be read, expected the host's state; see the lines above, and run again"
-    return str(error).removeprefix(f"{host.name}: ")
+    return error.beside(host.name)
 
 
 def observe(settings: Settings, profile: Profile) -> Observed:
     """One round trip; of the release, only what is known before the host's GPUs are: names, not keys."""
     packages = [*wanted_packages(settings, ""), *CONFLICTING_PACKAGES]
     database = f"{settings.service_name}-database" if isinstance(profile, PlanProfile) else ""
-    name = settings.service_name
-    units = [
-        f"{unit}.service"
-        for unit in (
-            "docker",
-            name,
-            *(f"{name}-{part}" for part in ("front", "next", "database", "guard", "gateway")),
-        )
-    ]
+    unit_files = host_files.paths(settings).units
     state: Observed = host.get_fact(
         HostState,
         data_root=settings.data_root,
         service=settings.service_name,
         packages=packages,
-        files=[
-            host_files.DOCKER_REPOSITORY,
-            host_files.TOOLKIT_REPOSITORY,
-            host_files.SYSTEM_REPOSITORIES,
-            host_files.unit_path(settings),
-            host_files.database_unit_path(settings),
-            host_files.front_unit_path(settings),
-            host_files.next_unit_path(settings),
-            host_files.front_config_path(settings),
-            host_files.guard_path(settings),
-            host_files.guard_unit_path(settings),
-            host_files.gateway_unit_path(settings),
-            *host_files.gateway_paths(settings),
-            daemon_json.UNREAD,
-            *PACKAGE_KEYS,
-        ],
-        units=units,
+        files=host_files.watched(settings),
+        unit_files=unit_files,
+        inside=host_files.gateway_paths(settings),
+        units=["docker.service", *(path.rpartition("/")[2] for path in unit_files)],
         database=database,
         local_disks=settings.local_disks != "none",
         urls=list(ready_urls(settings, profile).values()),

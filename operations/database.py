@@ -1,4 +1,4 @@
-"""PostgreSQL with pgvector, for models that look documents up: its container, its schema."""
+"""PostgreSQL with pgvector, for models that look up documents: its container and its schema."""
 
 from __future__ import annotations
 
@@ -11,29 +11,33 @@ from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 from pyinfra.operations import files, systemd
 
-from operations import etc_files, host_files, serving_image
+from operations import etc_files, serving_image
 from operations.facts.database import DatabaseState, Majors, RunningKey
-from operations.plan import commands
-from operations.plan.migrations import script
+from operations.plan.artifacts import commands
 from operations.plan.release import Database, Release
-from operations.refusal import refuse
-from operations.systemd_units import reloaded
+from operations.plan.serving.migrations import script
+from operations.remote import host_files
+from operations.remote.refusal import refuse
+from operations.systemd_units import keep, reloaded, restart_kept
+
+START_SECONDS = 400  # the unit's TimeoutStartSec and TimeoutStopSec together
 
 
 @deploy("Database")
 def run(release: Release) -> None:
-    """Before the server, whose look-up model connects when it is loaded; none for a language model."""
+    """Runs before the server, whose lookup model connects while it loads. Language models have no database."""
     database = release.database
     if database is None:
         return
     unit = f"{database.service}.service"
     serving_image.made(release, database.image, "Pull the database's image")
     readable(name="Check that the image reads the database", database=database)
-    # root alone may enter: whoever reaches the socket in it may do everything
+    # only root may enter: any process that reaches the socket in it can read every document
     files.directory(name="Directory of the database", path=database.directory, mode="700")
     files.directory(name="Directory of its socket", path=database.socket)
-    path = host_files.database_unit_path(release.settings)
-    text = host_files.rendered(release)[path]
+    path = host_files.paths(release.settings).database_unit
+    kept(name="Keep what the database runs with", database=database, path=path)
+    text = host_files.rendered(release)[path].text
     etc_files.written(name="Install the database's unit", path=path, text=text)
     reloaded(name="Let systemd read the database's unit", unit=unit)
     systemd.service(name="Enable and start the database", service=unit, running=True, enabled=True)
@@ -44,11 +48,12 @@ def run(release: Release) -> None:
 @operation()
 def readable(database: Database) -> Generator[FunctionCommand, None, None]:
     """
-    The image's PostgreSQL is of the major version that wrote the database, or there is none yet.
+    The image has the PostgreSQL major version that wrote the database, or there is no database yet.
 
     + database: what to run
 
-    Another one would not start, and what serves would have no database: it is refused while the old one runs.
+    Another major version would not start, and the running release would lose its database. So it is refused while the
+    old database still runs.
     """
     written, image = host.get_fact(Majors, directory=f"{database.directory}/data", image=database.image.tag)
     if not written or not image or written == image:
@@ -61,16 +66,30 @@ def readable(database: Database) -> Generator[FunctionCommand, None, None]:
 
 
 @operation()
-def running(database: Database) -> Generator[str, None, None]:
+def kept(database: Database, path: str) -> Generator[StringCommand, None, None]:
     """
-    The running container is of the wanted image and options.
+    Before a new database container replaces a running one, save its unit until the new one has started.
+
+    + database: what to run
+    + path: of its unit
+    """
+    if host.get_fact(RunningKey, container=database.service) in ("", database.key):
+        host.noop("no other database runs")
+        return
+    yield keep(f"{database.service}.service", [path])
+
+
+@operation()
+def running(database: Database) -> Generator[StringCommand, None, None]:
+    """
+    The container runs with the wanted image and options. If it does not start, the previous one runs again.
 
     + database: what to run
     """
     if host.get_fact(RunningKey, container=database.service) == database.key:
         host.noop(f"{database.service} runs {database.image.tag}")
         return
-    yield f"systemctl restart {database.service}.service"
+    yield restart_kept(f"{database.service}.service", START_SECONDS)
 
 
 @operation()
@@ -78,18 +97,18 @@ def migrated(database: Database) -> Generator[StringCommand, None, None]:
     """
     Every migration has been applied, each once and in order, in one transaction.
 
-    + database: its migrations
+    + database: its container and its migrations
 
-    Forward only: a migration must leave the release before it working, which a failing upgrade puts back.
+    Forward only. The previous release must work after a migration, because a failed upgrade puts it back.
     """
     state = host.get_fact(DatabaseState, container=database.service)
-    if int(state.get("version") or 0) >= max(database.migrations):
-        host.noop(f"the database is at version {state['version']}")
+    if (state.version or 0) >= max(database.migrations):
+        host.noop(f"the database is at version {state.version}")
         return
     yield StringCommand(psql(database), _stdin=script(database.migrations))
 
 
 def psql(database: Database) -> str:
-    """A command that runs the SQL of its standard input, all of it or none."""
+    """The command that runs the SQL on its standard input in one transaction."""
     options = ("--quiet", "--set", "ON_ERROR_STOP=1", "--single-transaction", "--file", "-")
     return shlex.join(commands.psql(database.service, *options))

@@ -1,9 +1,9 @@
-"""Documents that a model finds: embedded by the served model itself, stored beside their vectors.
+"""Documents for a search model: the served model embeds them, and they are stored with their vectors.
 
     pyinfra -y inventories/oci.py operations.documents.put file=documents.jsonl
 
-One JSON document a line: {"id": "…", "body": {…}, "text": "…", "image": "<base64 of an image file>"}; text, image or
-both. A line replaces what is stored under its id.
+One JSON document per line: {"id": "…", "body": {…}, "text": "…", "image": "<base64 of an image file>"}; with a text, an
+image or both. A line replaces the stored document with the same id.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from pyinfra.api.state import State
 
 from operations import convergence
 from operations.database import psql
-from operations.detached import LOST, log_lost, shell
-from operations.golden import in_a_process
 from operations.plan import PlanError
 from operations.plan.difference import running_problems
-from operations.plan.documents import batches
-from operations.plan.migrations import store
+from operations.plan.profile.documents import batches
 from operations.plan.release import Database, Release
-from operations.refusal import refuse
-from operations.tunnel import forwarded
+from operations.plan.serving.migrations import store
+from operations.remote.detached import LOST, log_lost, shell
+from operations.remote.refusal import refuse
+from operations.remote.tunnel import forwarded
+from operations.server.golden import in_a_process
 
 
 @operation()
 def put(file: str) -> Generator[FunctionCommand, None, None]:
     """
-    Every document of a file is stored with the vectors of the encoders that serve now.
+    Every document of a file is stored, with vectors from the encoders of the running release.
 
     + file: JSON lines on this machine
     """
@@ -45,12 +45,15 @@ def put(file: str) -> Generator[FunctionCommand, None, None]:
         yield refuse(str(error))
         return
     if release.database is None:
-        yield refuse(f"documents: {release.settings.model} looks nothing up; expected a profile of kind plan")
+        yield refuse(
+            f"documents: {release.settings.model} has no document search; expected a profile of kind plan"
+        )
         return
     # another release may serve other encoders, whose vectors would be stored under these names
-    if problem := next(iter(running_problems(release, observed)), None):
-        _, what, found, wanted = problem
-        yield refuse(f"documents: {what}: found {found}, expected {wanted}; deploy first: nothing was stored")
+    if problem := next(running_problems(release, observed), None):
+        yield refuse(
+            f"documents: {problem.what}: found {problem.found}, expected {problem.wanted}; deploy first: nothing was stored"
+        )
         return
     try:
         text = Path(file).read_text(encoding="utf-8")
@@ -75,7 +78,7 @@ def _put(state: State, host: Host, release: Release, text: str) -> bool:
 
 
 def stored(host: Host, release: Release, endpoint: str, text: str) -> str:
-    """Embed and store every document; what went wrong, or nothing."""
+    """Embed and store every document. Returns the problem, or an empty string."""
     database = release.database
     assert database is not None
     done = 0
@@ -95,7 +98,7 @@ def stored(host: Host, release: Release, endpoint: str, text: str) -> str:
 
 
 def _row(database: Database, document: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-    """A document with the vectors of what it has: the other embedding is of nothing."""
+    """A document with a vector for each part that it has: the embedding of a missing part means nothing."""
     has = {"image_embedding": document.get("image"), "text_embedding": document.get("text")}
     vectors = {name: answer[output] for output, name in database.encoders.items() if has[output]}
     return {"id": document["id"], "body": document.get("body", {}), "vectors": vectors}

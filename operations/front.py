@@ -1,4 +1,4 @@
-"""haproxy in front of the server: what makes it possible that one server takes over from another without a lost request."""
+"""The proxy: haproxy in front of the servers, so that one can take over from another without losing a request."""
 
 from __future__ import annotations
 
@@ -12,45 +12,47 @@ from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
-from operations import etc_files, host_files
-from operations.detached import printed, shell
+from operations import etc_files
 from operations.facts.units import FrontState
 from operations.plan.release import Release, Server
-from operations.scripts import host_script
+from operations.remote import host_files
+from operations.remote.detached import printed, shell
+from operations.remote.scripts import host_script
 from operations.systemd_units import reloaded
 
 
 @deploy("Front")
 def install(release: Release) -> None:
-    """Its unit, and that of the server beside the one that serves; it starts once a server is behind it."""
+    """Install the units of the proxy and of the second server. The proxy starts later, when a server is behind it."""
     if not release.fronted:
         return
     settings = release.settings
     rendered = host_files.rendered(release)
-    for path in (host_files.front_unit_path(settings), host_files.next_unit_path(settings)):
+    paths = host_files.paths(settings)
+    for path in (paths.front_unit, paths.next_unit):
         unit = path.rpartition("/")[2]
-        etc_files.written(name=f"Install {unit}", path=path, text=rendered[path])
+        etc_files.written(name=f"Install {unit}", path=path, text=rendered[path].text)
         reloaded(name=f"Let systemd read {unit}", unit=unit)
 
 
 @deploy("Front")
 def lead(release: Release) -> None:
-    """Last of all: people are at the server that stays, through the front, and no other server is left."""
-    leading(name="Lead to the release", release=release)
+    """Last step: clients reach the main server through the proxy, and no second server runs."""
+    leading(name="Point the proxy to the release", release=release)
 
 
 @operation()
 def leading(release: Release) -> Generator[FunctionCommand, None, None]:
     """
-    The front runs with the server that stays first, and the one beside it does not run; without a front, neither runs.
+    The proxy runs and prefers the main server, and the second server does not run. Without a proxy, neither runs.
 
-    + release: what serves
+    + release: the running release
     """
     name = release.settings.service_name
     wanted = host_files.front_config(release, release.servers[0]) if release.fronted else ""
-    found = host.get_fact(FrontState, service=name, path=host_files.front_config_path(release.settings))
+    found = host.get_fact(FrontState, service=name, path=host_files.paths(release.settings).front_config)
     if found.active == release.fronted and not found.beside and (found.configuration == wanted or not wanted):
-        host.noop("the front leads to the server that stays" if release.fronted else "there is no front")
+        host.noop("the proxy points to the main server" if release.fronted else "there is no proxy")
         return
     yield FunctionCommand(_settle, (release,), {})
 
@@ -66,11 +68,11 @@ def _settle(state: State, host: Host, release: Release) -> bool:
 
 
 def point_to(host: Host, release: Release, server: Server) -> str:
-    """From the return of this on, whoever connects reaches `server`; what went wrong, or nothing."""
+    """Point the proxy to `server`, for all connections after the return. Returns the problem, or an empty string."""
     text = host_files.front_config(release, server)
     variables = {
         "FRONT": f"{release.settings.service_name}-front",
-        "CONFIGURATION": host_files.front_config_path(release.settings),
+        "CONFIGURATION": host_files.paths(release.settings).front_config,
         "PORT": str(release.ports[0]),
         "BASE64": base64.b64encode(text.encode()).decode(),
     }
@@ -79,7 +81,7 @@ def point_to(host: Host, release: Release, server: Server) -> str:
 
 
 def drained(host: Host, release: Release, server: Server) -> int:
-    """Wait, at most drain_s, until nobody is connected to a server; how many still are."""
+    """Wait, at most drain_s, until a server has no connections. Returns how many are left."""
     seconds = release.settings.drain_s
     variables = {"PORTS": " ".join(map(str, server.ports)), "SECONDS_AT_MOST": str(seconds)}
     _, output = shell(host, host_script("drain.sh", variables), timeout=seconds + 30)
@@ -87,12 +89,12 @@ def drained(host: Host, release: Release, server: Server) -> int:
 
 
 def stop_server(host: Host, service: str) -> None:
-    """Stop a server beside the one that stays; it answers what it has begun to."""
+    """Stop the second server; it finishes the requests that it has begun."""
     shell(host, f"systemctl stop {service}.service 2>/dev/null || :", timeout=700)
 
 
 def stop(host: Host, release: Release) -> str:
-    """The front does not run, now and after a boot; what went wrong, or nothing."""
+    """Stop the proxy, now and at boot. Returns the problem, or an empty string."""
     unit = f"{release.settings.service_name}-front.service"
     ok, output = shell(host, f"systemctl disable --quiet --now {unit}")
     return "" if ok else " ".join(output[-2:])

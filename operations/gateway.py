@@ -1,4 +1,4 @@
-"""nginx before the server: TLS, API keys, and inference alone let through. Where the inventory has no gateway, there is none."""
+"""The gateway: nginx in front of the server, with TLS and API keys; it lets only inference requests through."""
 
 from __future__ import annotations
 
@@ -9,47 +9,51 @@ import ssl
 from collections.abc import Generator
 
 from pyinfra import host, logger
-from pyinfra.api.command import FunctionCommand
+from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
-from operations import etc_files, gateway_secrets, host_files, rollout, serving_image
-from operations.detached import LOST, shell
+from operations import etc_files, rollout, serving_image
 from operations.facts.gateway import Gateway as Found
 from operations.facts.gateway import GatewayState
-from operations.plan import gateway as plan
-from operations.plan.gateway import Gateway, Secrets
+from operations.intake import gateway_secrets
+from operations.plan.exposure import gateway as plan
+from operations.plan.exposure.gateway import Gateway, Secrets
 from operations.plan.release import Release
-from operations.scripts import archive, host_script
-from operations.systemd_units import reloaded
-from operations.tunnel import forwarded
+from operations.remote import host_files
+from operations.remote.detached import LOST, shell
+from operations.remote.scripts import archive, host_script
+from operations.remote.tunnel import forwarded
+from operations.systemd_units import keep, reloaded, restart_kept
 
 ASKED_SECONDS = 10
+START_SECONDS = 150  # the unit's start timeout, and its stop timeout without the drain
 
 
 @deploy("Gateway")
 def install(release: Release) -> None:
-    """Before anything is stopped: its image is here, and nginx takes the configuration, the certificate and the keys."""
+    """Before anything stops: pull the image, and let nginx test the configuration, the certificate and the keys."""
     gateway = release.gateway
     if gateway is None:
         return
     serving_image.made(release, gateway.image, "Pull the gateway's image")
-    written(name="Try the gateway's files", release=release, only_tried=True)
+    written(name="Test the gateway's files", release=release, only_tried=True)
 
 
 @deploy("Gateway")
 def lead(release: Release) -> None:
-    """Last of all: it runs with its files, before the server that was proven; without a gateway, nothing is left of one."""
+    """Last step: the gateway runs with its files, in front of the proven server. Without one, remove what is left of it."""
     gateway = release.gateway
     if gateway is None:
         gone(name="Remove the gateway", release=release)
         return
     unit = f"{gateway.service}.service"
-    path = host_files.gateway_unit_path(release.settings)
+    unit_file = host_files.rendered(release)[host_files.paths(release.settings).gateway_unit]
+    kept(name="Keep what the gateway runs with", release=release)
     written(name="Write the gateway's files", release=release)
-    etc_files.written(name="Install the gateway's unit", path=path, text=host_files.rendered(release)[path])
+    etc_files.written(name="Install the gateway's unit", path=unit_file.path, text=unit_file.text)
     reloaded(name="Let systemd read the gateway's unit", unit=unit)
     running(name="Run the gateway", release=release)
 
@@ -57,10 +61,10 @@ def lead(release: Release) -> None:
 @operation()
 def written(release: Release, only_tried: bool = False) -> Generator[FunctionCommand, None, None]:
     """
-    The gateway's files are in their directory, readable by root and by its container's user alone; nginx takes them.
+    The gateway's files are in their directory, readable only by root and the container's user, and nginx accepts them.
 
     + release: whose gateway
-    + only_tried: nginx would take them, and those that are there are not touched
+    + only_tried: let nginx test the new files, and do not touch the existing ones
     """
     gateway, secrets = _wanted(release)
     if _differing(release, gateway, secrets):
@@ -70,14 +74,31 @@ def written(release: Release, only_tried: bool = False) -> Generator[FunctionCom
 
 
 @operation()
-def running(release: Release) -> Generator[str | FunctionCommand, None, None]:
+def kept(release: Release) -> Generator[StringCommand, None, None]:
     """
-    nginx runs from its image, has read its files, starts at boot, and was asked: with a key and without.
+    Before another image or other options replace a running gateway, save its files until the new one runs.
+
+    + release: whose gateway
+    """
+    gateway, _ = _wanted(release)
+    found = _found(release)
+    if found.loaded.key in ("", gateway.key):
+        host.noop("no other one runs")
+        return
+    settings = release.settings
+    paths = [*host_files.gateway_paths(settings), host_files.paths(settings).gateway_unit]
+    yield keep(f"{gateway.service}.service", paths)
+
+
+@operation()
+def running(release: Release) -> Generator[str | StringCommand | FunctionCommand, None, None]:
+    """
+    nginx runs from its image, has read its files, starts at boot, and was tested with and without a key.
 
     + release: whose gateway
 
-    What it has read is compared, and not what this run wrote: a run that was killed in between would otherwise leave an
-    old certificate in use. A certificate or a key that changes costs no connection; another image does.
+    Compares what nginx has read, not what this run wrote: a run that is killed in between would otherwise leave an old
+    certificate in use. A new certificate or key costs no connection; another image does.
     """
     gateway, secrets = _wanted(release)
     unit = f"{gateway.service}.service"
@@ -89,27 +110,34 @@ def running(release: Release) -> Generator[str | FunctionCommand, None, None]:
     if not found.enabled:
         yield f"systemctl enable --quiet {unit}"
     if found.loaded != wanted:
-        same = found.loaded.split(" ")[0] == gateway.key
-        yield f"systemctl {'reload' if same else 'restart'} {unit}"
+        same = found.loaded.key == gateway.key
+        # people have no other way to the server: what does not start leaves them the one before
+        yield f"systemctl reload {unit}" if same else restart_kept(unit, START_SECONDS + gateway.drain_s)
     yield FunctionCommand(_asked, (gateway, secrets), {})
 
 
 @operation()
 def gone(release: Release) -> Generator[str, None, None]:
     """
-    No gateway runs, and none of its files is there: its key is nobody's to find.
+    No gateway runs, and its files are removed: no private key stays on disk.
 
     + release: a release without a gateway
     """
     settings = release.settings
     found = _found(release)
-    if not (found.digests or found.modes or found.active or found.enabled):
+    if not is_there(release):
         host.noop("there is no gateway")
         return
     unit = f"{plan.service(settings.service_name)}.service"
     if found.active or found.enabled:
         yield f"systemctl disable --quiet --now {unit}"
     yield f"rm -rf {shlex.quote(plan.directory(settings.data_root))}"
+
+
+def is_there(release: Release) -> bool:
+    """Whether the host has any part of a gateway: then a run has reached the stage that starts it."""
+    found = _found(release)
+    return bool(found.digests or found.modes or found.active or found.enabled)
 
 
 def _wanted(release: Release) -> tuple[Gateway, Secrets]:
@@ -130,18 +158,18 @@ def _found(release: Release) -> Found:
 
 
 def _differing(release: Release, gateway: Gateway, secrets: Secrets) -> bool:
-    wanted = host_files.gateway_digests(gateway, host_files.gateway_files(gateway, secrets))
+    files = host_files.gateway_expected(gateway, host_files.gateway_files(gateway, secrets))
     found = _found(release)
     modes = plan.modes(gateway.directory)
     return (
-        wanted != found.digests
+        found.digests != {file.path: file.digest for file in files}
         or modes != {path: found.modes.get(path) for path in modes}
         or f"{gateway.directory}/{plan.FRESH}" in found.modes
     )
 
 
 def _put(state: State, host: Host, gateway: Gateway, secrets: Secrets, only_test: bool) -> bool:
-    """Its files are in place, or only tried out. Given the secrets themselves, which no representation shows."""
+    """Install the files, or only test them. Takes the secrets themselves, which their repr hides."""
     variables = {
         "TEST": "yes" if only_test else "",
         "DIRECTORY": gateway.directory,
@@ -163,7 +191,7 @@ def _put(state: State, host: Host, gateway: Gateway, secrets: Secrets, only_test
 
 
 def _asked(state: State, host: Host, gateway: Gateway, secrets: Secrets) -> bool:
-    """Whether it shows the certificate, refuses who has no key, and knows the first key."""
+    """Whether it presents the certificate, rejects a request without a key, and accepts the first key."""
     try:
         with forwarded(host, gateway.local_address, gateway.port) as endpoint:
             problem = asked(endpoint, secrets)
@@ -178,11 +206,11 @@ def _asked(state: State, host: Host, gateway: Gateway, secrets: Secrets) -> bool
 
 def asked(endpoint: str, secrets: Secrets) -> str:
     """
-    What is wrong with the gateway at host:port, as a client sees it; nothing: it is as it should be.
+    Test the gateway at host:port as a client would. Returns the problem, or an empty string.
 
-    Whether the server behind it answers is no question here: the swap has asked.
+    It does not test the server behind the gateway: the swap has done that.
     """
-    # its certificate is compared with the one that was given, whoever signed it
+    # the certificate is compared with the inventory's; who signed it does not matter
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     name, _, port = endpoint.rpartition(":")

@@ -1,4 +1,4 @@
-"""A host asked for its health, and judged by the plan: the part of the preflight that a deploy makes, too."""
+"""Reads a host's health and checks it against the plan: the part of the preflight that a deploy also runs."""
 
 from __future__ import annotations
 
@@ -9,33 +9,41 @@ from pyinfra import host, logger
 from pyinfra.api.exceptions import PyinfraError
 
 from operations import rollout
-from operations.detached import LOST
 from operations.facts.host_health import HostHealth
-from operations.plan import PlanError, Release, Settings, preflight
-from operations.plan.health import Health, HubAnswer
-from operations.plan.observed import Observed
-from operations.plan.preflight import Check, Subject
-from operations.plan.profiles import Profile, load_profile
-from operations.plan.settings import from_host_data
-from operations.secrets import SecretMissing, hub_token
+from operations.intake.secrets import SecretMissing, hub_token
+from operations.plan import PlanError, Release, Settings
+from operations.plan.inventory.settings import from_host_data
+from operations.plan.machine import docker_settings
+from operations.plan.observed.health import Health, HubAnswer
+from operations.plan.observed.observed import Observed
+from operations.plan.preflight import checks as preflight
+from operations.plan.preflight.checks import Check, Subject
+from operations.plan.profile.profiles import Profile, load_profile
+from operations.pyinfra_patches import data_of
+from operations.remote.detached import LOST
 
 ASK_SECONDS = 20  # the script itself ends after 8
 HUB_SECONDS = 5
-# warnings that the look has printed already, of the plan's own
+# warnings of the plan, which the probe has already printed
 _SAID = ("version floors", "GPU driver", "disk space", "host memory")
 
 
 def fits(release: Release, observed: Observed) -> bool:
     """
-    Whether the host fits the release, as far as can be checked; prints every mismatch at once.
+    Whether the host fits the release, as far as can be checked. Prints every mismatch together.
 
-    Changes nothing. A host with a failed check is left out of the run, with what it serves.
+    Changes nothing. A host with a failed check is excluded from the run and keeps its running release.
     """
     subject = Subject(
         release.settings,
         release.profile,
         release,
-        asked(release.settings, release.profile, observed.os_major),
+        asked(
+            release.settings,
+            release.profile,
+            observed.os_major,
+            docker_settings.root_of(observed.daemon_json, release.docker_settings),
+        ),
         observed,
         hub_answer(release.settings, release.profile) if _downloads(release, observed) else None,
         today=today(),
@@ -45,33 +53,38 @@ def fits(release: Release, observed: Observed) -> bool:
     failed = [check.name for check in found if check.verdict == "failed"]
     if failed:
         rollout.leave_out(
-            f"preflight: found {len(failed)} failed ({', '.join(failed)}), expected none; mend what the rows above name, "
+            f"preflight: found {len(failed)} failed ({', '.join(failed)}), expected none; fix what the rows above name, "
             "or name a check in preflight_waived; nothing was changed"
         )
     return not failed
 
 
 def say_what_else(error: PlanError, observed: Observed | None = None) -> None:
-    """A host that cannot be planned for: print what else does not fit, so that it is mended in one go."""
+    """For a host without a plan: print what else does not fit, so that everything can be fixed in one go."""
     try:
-        settings = from_host_data(host.data.dict(), host.name)  # type: ignore[no-untyped-call]
+        settings = from_host_data(data_of(host), host.name)
         profile = load_profile(settings.model, settings.profile_overrides)
         health = asked(settings, profile, observed.os_major if observed else "")
-        problem = str(error).removeprefix(f"{host.name}: ")
-        subject = Subject(settings, profile, None, health, observed, problem=problem, today=today())
+        subject = Subject(settings, profile, None, health, observed, problem=error, today=today())
         found = [check for check in preflight.of_deploy(preflight.checks(subject)) if check.name != "release"]
     except (PlanError, PyinfraError, *LOST):
-        return  # the error itself is said in any case
+        return  # the error itself is printed in any case
     logger.info(_said(found))
 
 
-def asked(settings: Settings, profile: Profile, os_major: str, as_root: bool = True) -> Health:
-    """The host's health, in one round trip; nothing is known of it where that fails, and the host is none the worse."""
+def asked(
+    settings: Settings, profile: Profile, os_major: str, docker_root: str = "", as_root: bool = True
+) -> Health:
+    """
+    The host's health, read in one round trip. Empty if that fails; this alone does not fail the host.
+
+    + docker_root: docker's data directory; empty: the inventory's setting, or docker's default
+    """
     urls = list(preflight.sources(settings, profile, os_major or "9").values())
     health: Health | None = host.get_fact(
         HostHealth,
         data_root=settings.data_root,
-        docker_root=str(settings.docker_daemon_settings.get("data-root", "")),
+        docker_root=docker_root or docker_settings.root_of("", settings.docker_daemon_settings),
         names=preflight.names(urls),
         urls=urls,
         _timeout=ASK_SECONDS,
@@ -82,12 +95,12 @@ def asked(settings: Settings, profile: Profile, os_major: str, as_root: bool = T
 
 
 def today() -> date:
-    """The day it is, everywhere the same."""
+    """Today's date in UTC."""
     return datetime.now(UTC).date()
 
 
 def hub_answer(settings: Settings, profile: Profile) -> HubAnswer | None:
-    """What the hub says of the operator's token, asked from this machine; None where nothing is gated."""
+    """The hub's answer to the operator's token, queried from this machine. None if nothing is gated."""
     for weights in preflight.gated_weights(profile):
         answer = _ask_hub(settings.hub_endpoint, weights.repository, weights.revision)
         if answer.verdict != "ok":
@@ -97,8 +110,8 @@ def hub_answer(settings: Settings, profile: Profile) -> HubAnswer | None:
 
 @cache
 def _ask_hub(endpoint: str, repository: str, revision: str) -> HubAnswer:
-    """Asked once for all hosts. The token goes to the hub alone: a redirect to another host is not followed."""
-    # imported here: a run of hosts that serve open models does without
+    """Query the hub once for all hosts. Only the hub gets the token: a redirect to another host is not followed."""
+    # imported here: a run that serves only open models does not need it
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RevisionNotFoundError
 
@@ -108,9 +121,9 @@ def _ask_hub(endpoint: str, repository: str, revision: str) -> HubAnswer:
         return HubAnswer("failed", str(error))
     url = hf_hub_url(repository, "config.json", revision=revision, endpoint=endpoint)
     try:
-        get_hf_file_metadata(url, token=token, timeout=HUB_SECONDS)
+        answer = get_hf_file_metadata(url, token=token, timeout=HUB_SECONDS)
     except (EntryNotFoundError, RevisionNotFoundError):
-        pass  # the token was taken; what is missing is said by the download
+        pass  # the hub accepted the token; the download reports what is missing
     except HfHubHTTPError as error:
         code = error.response.status_code if error.response is not None else 0
         if code == 401:
@@ -121,19 +134,24 @@ def _ask_hub(endpoint: str, repository: str, revision: str) -> HubAnswer:
             return HubAnswer("failed", found, f"accept its licence on its page: {endpoint}/{repository}")
         return HubAnswer("not checked", f"the hub answered this machine with HTTP {code}")
     except Exception as error:
-        # whatever an HTTP library may raise; its text could hold the request
+        # an HTTP library may raise anything; its message could contain the request
         return HubAnswer("not checked", f"the hub was not reached from this machine ({type(error).__name__})")
-    return HubAnswer("ok", "taken by the hub")
+    else:
+        if answer.commit_hash is None:
+            # a login page, a proxy or a plain file server accepts any token
+            said = "the answer is not from a hub: no header X-Repo-Commit"
+            return HubAnswer("not checked", said, "check hub_endpoint")
+    return HubAnswer("ok", "accepted by the hub")
 
 
 def _downloads(release: Release, observed: Observed) -> bool:
-    """Whether weights are missing: only then the hub is asked."""
+    """Whether weights are missing: only then is the hub queried."""
     stored = (observed.artifacts.get((s.artifact.kind, s.artifact.key)) for s in release.recipe.downloads)
     return any(artifact is None or artifact.problem for artifact in stored)
 
 
 def _said(found: list[Check]) -> str:
-    """What a deploy prints of it: what failed, what to know, and the names of what was not checked."""
+    """What a deploy prints: failed checks, warnings, and the names of the checks that could not run."""
     counts = {
         word: sum(1 for c in found if c.verdict == word)
         for word in ("ok", "warning", "failed", "not checked")

@@ -16,15 +16,16 @@ from typing import Any
 import gevent
 from paramiko import SSHException
 from pyinfra import logger
-from pyinfra.api.command import FunctionCommand
+from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
-from operations.detached import LOST, guards, shell
+from operations import pyinfra_patches
 from operations.plan.release import Release
-from operations.scripts import host_script
+from operations.remote.detached import LOST, shell
+from operations.remote.scripts import host_script
 
 ANSWER_SECONDS = 30
 BEAT_SECONDS = 5
@@ -32,6 +33,8 @@ BEAT_SECONDS = 5
 SILENCE_SECONDS, SILENCE_ON_HOST_SECONDS = 40, 60
 _channels: dict[str, Any] = {}  # by host; kept open until this process ends
 _lost: dict[str, str] = {}
+# shell text in front of each command: it ends the command where this run does not hold the lock
+_guards: dict[str, str] = {}
 
 
 @deploy("Lock")
@@ -58,8 +61,7 @@ def held(purpose: str, units: Sequence[str] = ()) -> Generator[FunctionCommand, 
 
 
 def hold(state: State, host: Host, purpose: str, units: Sequence[str] = ()) -> bool:
-    client: Any = getattr(host.connector, "client", None)
-    transport: Any = client.get_transport() if client is not None else None
+    transport = pyinfra_patches.transport_of(host)
     if transport is None:
         return True  # pyinfra's @local and its test connectors have no connection that could hold it
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -83,7 +85,8 @@ def hold(state: State, host: Host, purpose: str, units: Sequence[str] = ()) -> b
         return False
     if answer == "held":
         _channels[host.name] = channel
-        guards[host.name] = host_script("own_lock.sh", {"WHO": who, "DIRECTORY": "/run/tritonhost"})
+        _guards[host.name] = host_script("own_lock.sh", {"WHO": who, "DIRECTORY": "/run/tritonhost"})
+        _guard(host)
         gevent.spawn(_beat, host, transport, channel)
         return True
     if not answer.startswith("refused"):
@@ -100,6 +103,20 @@ def hold(state: State, host: Host, purpose: str, units: Sequence[str] = ()) -> b
     return False
 
 
+def _guard(host: Host) -> None:
+    """From here on each command of the run asks the host itself whether the run still holds its lock, pyinfra's own among them."""
+
+    def guarded(command: StringCommand) -> StringCommand:
+        if problem := _lost.get(host.name):
+            raise SSHException(problem)
+        guard = _guards.get(host.name, "")
+        if not guard or command.get_raw_value().startswith(guard):
+            return command
+        return StringCommand(guard, command, _separator="")
+
+    pyinfra_patches.before_each_command(host, guarded)
+
+
 def lost(host: Host) -> str:
     """Why this run does not hold the host's lock any more, or nothing: the host is asked before a service is touched."""
     if host.name in _lost or host.name not in _channels:
@@ -112,29 +129,46 @@ def lost(host: Host) -> str:
 
 
 def _beat(host: Host, transport: Any, channel: Any) -> None:
-    """Give signs of life, and end the connection when they are not answered: whatever waits on it then ends too."""
-    heard = time.monotonic()
+    """
+    Give signs of life, and end the connection when they are not answered, or the host has ended the lock.
+
+    Whatever waits on the connection then ends too: nothing goes on beside the next run.
+    """
+    heard = before = _now()
+    found = ""
     try:
-        while not channel.closed and not channel.exit_status_ready():
+        while not found and not channel.closed and not channel.exit_status_ready():
             channel.sendall(b"alive\n")
             gevent.sleep(BEAT_SECONDS)
+            now = _now()
+            if now - before > SILENCE_SECONDS:
+                # answers that were received earlier may still be buffered: they do not show that the host answers now
+                found = f"this machine asleep or stopped for {now - before:.0f} s"
+            before = now
             while channel.recv_ready() and channel.recv(4096):
-                heard = time.monotonic()
-            silence = time.monotonic() - heard
-            if silence > SILENCE_SECONDS:
-                _lost[host.name] = f"connection lost, no answer for {silence:.0f} s"
-                logger.error(
-                    f"{host.print_prefix}connection lost: found no answer for {silence:.0f} s, expected one each "
-                    f"{BEAT_SECONDS} s; what runs on the host as tritonhost-*.service goes on there (systemctl list-units "
-                    "'tritonhost-*'; journalctl --follow --unit …), and what serves goes on serving; run the same command "
-                    "again to take it up"
-                )
-                # pyinfra's facts expect this error, and not the EOFError of a connection that was closed
-                transport.get_exception = lambda: SSHException("connection lost")
-                transport.close()
-                return
-    except LOST:
+                heard = now
+            if not found and now - heard > SILENCE_SECONDS:
+                found = f"no answer for {now - heard:.0f} s"
+    except LOST as error:
+        found = str(error) or "the connection closed"
+    if not transport.is_active():
+        # closed by pyinfra at the end of the run, or lost: the connection itself reports that to the operation that waits on it
+        _lost.setdefault(host.name, "connection lost")
         return
+    found = found or "the lock ended by the host"
+    _lost[host.name] = f"connection lost, {found}"
+    logger.error(
+        f"{host.print_prefix}connection lost: found {found}, expected an answer each "
+        f"{BEAT_SECONDS} s; units tritonhost-*.service continue on the host (systemctl list-units "
+        "'tritonhost-*'; journalctl --follow --unit …), and so does the running release; run the same command "
+        "again to adopt that work"
+    )
+    pyinfra_patches.end_connection(transport, "connection lost")
+
+
+def _now() -> float:
+    """Seconds that also pass while this machine sleeps, where its kernel counts them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _user() -> str:

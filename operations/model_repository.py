@@ -1,30 +1,32 @@
-"""Lay out a release: the model repository from the checkout's own templates, filled strictly."""
+"""Write a release: its scripts, its records, and its model repository, from the checkout's own templates."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Generator
 
-from pyinfra import host
+from pyinfra import host, logger
 from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 
 from operations.facts.provenance import Provenance
 from operations.facts.releases import ReleaseFiles, TemplateFiles
-from operations.plan import PlanError, commands
-from operations.plan import model_repository as plan_model_repository
-from operations.plan.profile_tables import Golden
-from operations.plan.provenance import provenance
+from operations.plan import PlanError
+from operations.plan.artifacts import commands
+from operations.plan.audit.provenance import provenance
+from operations.plan.profile import model_repository as plan_model_repository
+from operations.plan.profile.profiles import EngineProfile
+from operations.plan.profile.tables import Golden
 from operations.plan.release import Release
-from operations.refusal import refuse
-from operations.scripts import archive, host_script
+from operations.remote.refusal import refuse
+from operations.remote.scripts import archive, host_script
 
 
 @deploy("Model repository")
 def lay_out(release: Release) -> None:
     """A release directory is complete before anything points to it, and not written to afterwards."""
-    laid_out(name="Lay out the release", release=release)
+    laid_out(name="Write the release", release=release)
 
 
 @operation()
@@ -33,7 +35,7 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
     The release's directory holds its model repository, its scripts, release.json and provenance.json, each as its
     manifest records.
 
-    + release: what to lay out
+    + release: what to write
     """
     found = host.get_fact(ReleaseFiles, path=release.path)
     if found.complete:
@@ -50,6 +52,8 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
             )
             return
     try:
+        for warning in _left_as_they_are(release, templates):
+            logger.warning(f"{host.print_prefix}{warning}")
         configs = plan_model_repository.render(
             templates, release.parameters, release.profile.model_parameters
         )
@@ -69,10 +73,10 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
         **{f"model_repository/{model}/config.pbtxt": text for model, text in configs.items()},
         **{f"model_repository/{path}": text for path, text in own.items()},
         **release.files,
-        # what a rollback asks: not one of the planned files, so that another expectation makes no other release
+        # a rollback sends these. Not one of the planned files: a changed expectation must not change the release id
         "golden.json": json.dumps(golden_requests(release), indent=2, sort_keys=True) + "\n",
         "release.json": json.dumps(release.document(), indent=2, sort_keys=True) + "\n",
-        # what was found and not what is wanted: no input of the release's id either
+        # what was found, not what is wanted: not an input of the release id either
         "provenance.json": json.dumps(provenance(release, made_of), indent=1, sort_keys=True) + "\n",
     }
     head = json.dumps(
@@ -90,6 +94,7 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
                 "PARTIAL": release.partial,
                 "HEAD": head[:-1],
                 "TEMPLATES": release.template_directory,
+                "SOURCE": release.source.path if release.source else "",
                 "MODELS": "\n".join(release.models),
             },
             host_script("seal.sh", {}),
@@ -99,8 +104,23 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
     )
 
 
+def _left_as_they_are(release: Release, templates: dict[str, str]) -> list[str]:
+    """Warnings for placeholders that this tool does not know: a bare one is refused later, one in quotes stays."""
+    profile = release.profile
+    if not isinstance(profile, EngineProfile):
+        return []
+    unlisted, version = profile.repository.unlisted, release.stack.version
+    found = plan_model_repository.unknown_placeholders(templates, version, unlisted)
+    return [
+        f"{model}/config.pbtxt: placeholder {name} is not known here and is left as it is; to fill it, "
+        f"{plan_model_repository.how_to_fill(name)}"
+        for model, names in found.items()
+        for name in names
+    ]
+
+
 def golden_requests(release: Release) -> dict[str, object]:
-    """The golden requests that need nothing but themselves, and where to ask them."""
+    """The golden requests that need no documents, and the address to send them to."""
     server = release.servers[0]
-    asked = [g.model_dump() for g in release.profile.golden if isinstance(g, Golden)]
+    asked = [g.model_dump() for g in release.profile.golden_requests if isinstance(g, Golden)]
     return {"golden": asked, "address": server.address, "grpc_port": server.ports[1]}

@@ -1,9 +1,10 @@
-"""Who may reach the server and whom it may reach: a table of nftables that is ours, and firewalld's doors for a front."""
+"""Who may reach the server, and what it may reach: our own table of nftables, and rules of firewalld for clients."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 
 from pyinfra import host, logger
 from pyinfra.api.command import FunctionCommand, StringCommand
@@ -14,47 +15,54 @@ from pyinfra.api.state import State
 from pyinfra.facts.files import Sha256File
 from pyinfra.facts.systemd import SystemdEnabled, SystemdStatus
 
-from operations import etc_files, host_files
-from operations.facts.docker import NetworkOwner
+from operations import etc_files, gateway
+from operations.facts.docker import Network, NetworkOwner
 from operations.facts.firewall import FirewallState, LoadedGuard
-from operations.plan import firewall, network
-from operations.plan.firewall import Firewall, Rule
+from operations.plan.exposure import firewall, network
+from operations.plan.exposure.firewall import Firewall, Rule
 from operations.plan.release import Release
-from operations.refusal import refuse
-from operations.scripts import host_script
+from operations.remote import host_files
+from operations.remote.refusal import refuse
+from operations.remote.scripts import host_script
 from operations.systemd_units import reloaded
 
 
 @deploy("Network")
 def guard(release: Release) -> None:
-    """The server's guard is loaded, at boot too, and firewalld lets in who may come; neither interrupts the server."""
+    """
+    The guard is loaded, now and at boot, and firewalld admits the declared sources. Neither interrupts the server.
+
+    Until the first gateway runs, the running release is reached as before.
+    """
     settings = release.settings
     own(name="Check that the server's network is ours", service=settings.service_name)
-    path = host_files.guard_unit_path(settings)
-    etc_files.written(name="Install the guard's unit", path=path, text=host_files.rendered(release)[path])
+    unit = host_files.rendered(release)[host_files.paths(settings).guard_unit]
+    etc_files.written(name="Install the guard's unit", path=unit.path, text=unit.text)
     reloaded(name="Let systemd read the guard's unit", unit=release.guard.unit)
-    loaded(name="Load the guard", release=release)
-    opened(name="Open firewalld for people", release=release)
+    loaded(name="Load the guard", release=release, leads=False)
+    opened(name="Open firewalld for clients", release=release)
 
 
 @deploy("Network")
 def close(release: Release) -> None:
-    """Last of all: firewalld lets nobody in any more to the ports of a front that was led elsewhere, or is gone."""
-    closed(name="Close what nobody uses any more", release=release)
+    """Last step: no client can bypass the gateway, or reach the ports of a proxy that has moved or is gone."""
+    if release.gateway:
+        loaded(name="Close the ways around the gateway", release=release)
+    closed(name="Close the ports that are no longer used", release=release)
 
 
 @operation()
 def own(service: str) -> Generator[FunctionCommand, None, None]:
     """
-    The docker network that the server is put on is ours, or there is none of its name yet.
+    The server's docker network was made by this tool, or there is none of that name yet.
 
-    + service: whose network
+    + service: the server's service name
 
-    The server would refuse to start on somebody else's, when the one before it was stopped already.
+    The server would refuse to start on another network of that name, after the previous server was stopped.
     """
     name = network.network(service)
-    found: str | None = host.get_fact(NetworkOwner, network=name)
-    if found in (None, f"{network.bridge(service)} {name}"):
+    found: Network | None = host.get_fact(NetworkOwner, network=name)
+    if found in (None, Network(network.bridge(service), name)):
         host.noop(f"{name} is ours" if found else f"{name} is made when the server starts")
         return
     yield refuse(
@@ -64,46 +72,51 @@ def own(service: str) -> Generator[FunctionCommand, None, None]:
 
 
 @operation()
-def loaded(release: Release) -> Generator[StringCommand, None, None]:
+def loaded(release: Release, leads: bool = True) -> Generator[StringCommand, None, None]:
     """
     The kernel has the guard's rules, and its unit loads them at boot, before docker and the server.
 
     + release: whose server is guarded
+    + leads: the release's gateway serves; False: whether it does is read from the host
 
-    They are checked before they are put in place, and replaced at once: a packet finds the old rules or the new ones. A
-    server of an earlier release, on docker's own bridge, is not touched by what is about the new network.
+    The rules are checked before they are installed, and replaced atomically: a packet meets the old rules or the new
+    ones. Rules about the new network do not affect a server of an earlier release, on docker's own bridge.
     """
     settings = release.settings
-    path, unit = host_files.guard_path(settings), release.guard.unit
-    text = host_files.rendered(release)[path]
-    wanted = host_files.digests({path: text})[path]
+    path, unit = host_files.paths(settings).guard_rules, release.guard.unit
+    # once a run has come to lead a gateway, nothing from before it serves, and no later run is to open the way again
+    closed = leads or not release.guard.closed or gateway.is_there(release)
+    text = host_files.guard_rules(release.guard if closed else replace(release.guard, closed=()))
+    wanted = host_files.digest(text)
     found = host.get_fact(LoadedGuard, service=settings.service_name)
     enabled = host.get_fact(SystemdEnabled, services=[unit]).get(unit)
     active = host.get_fact(SystemdStatus, services=[unit]).get(unit)
     written = host.get_fact(Sha256File, path=path)
-    if found == written == wanted and enabled and active:
+    if found.digest == written == wanted and enabled and active:
         host.noop("the guard's rules are loaded")
         return
-    yield StringCommand(host_script("load_guard.sh", {"FILE": path, "UNIT": unit}), _stdin=text)
+    yield StringCommand(
+        host_script("load_guard.sh", {"FILE": path, "UNIT": unit, "SHA256": wanted}), _stdin=text
+    )
 
 
 @operation()
 def opened(release: Release) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
-    firewalld lets the declared sources in to the front's ports, now and after a reload or a boot.
+    firewalld admits the declared sources to the public ports, now and after a reload or a boot.
 
     + release: whose ports
 
-    firewalld is neither reloaded nor started; where it does not run, there are no rules. Nobody is shut out: the release
-    that serves may be the one that goes on serving.
+    firewalld is neither reloaded nor started. If it does not run, there are no rules. No rule is removed here: the
+    running release may be the one that continues to serve.
     """
     found = _firewall(release)
     if not found.running and firewall.needed(release.settings):
-        yield FunctionCommand(_warn, ("a gateway" if release.settings.gateway else "a front",), {})
+        yield FunctionCommand(_warn, ("a gateway" if release.settings.gateway else "a proxy",), {})
         return
     missing = _wanted(release, found) - firewall.ours(release.settings, found)
     if not missing:
-        host.noop("firewalld has the front's rules" if found.running else "firewalld does not run")
+        host.noop("firewalld has the rules" if found.running else "firewalld does not run")
         return
     yield from _changes("add", missing)
 
@@ -111,9 +124,9 @@ def opened(release: Release) -> Generator[StringCommand | FunctionCommand, None,
 @operation()
 def closed(release: Release) -> Generator[StringCommand, None, None]:
     """
-    Of our rules, firewalld has those of the release that serves alone; everybody else's stay.
+    Of our rules, firewalld has only those of the running release. All other rules stay.
 
-    + release: which has been proven
+    + release: the proven release
     """
     found = _firewall(release)
     superfluous = firewall.ours(release.settings, found) - _wanted(release, found)
@@ -143,10 +156,10 @@ def _changes(change: str, rules: frozenset[Rule]) -> Iterator[StringCommand]:
 
 
 def _warn(state: State, host: Host, server: str) -> bool:
-    # how it is started without shutting people out depends on who serves them now: the preflight has looked
+    # how to start it without locking clients out depends on the running release: the preflight says it
     logger.warning(
-        f"{host.print_prefix}firewalld: found it not running, expected it active where {server} serves people; the "
-        "guard alone says who may reach it, and any other port of the host is as open as the network around it; "
+        f"{host.print_prefix}firewalld: found it not running, expected it active where {server} serves clients; "
+        "only the guard limits who may reach it, and any other port of the host is as open as the network around it; "
         "start it as python -m operations.preflight says"
     )
     return True

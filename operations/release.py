@@ -8,10 +8,10 @@ pyinfra -y inventories/oci.py operations.release.rollback    # serve the previou
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from ipaddress import IPv4Address
-from pathlib import Path
 
 from pyinfra import host, logger
 from pyinfra.api.command import FunctionCommand, StringCommand
@@ -20,24 +20,30 @@ from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
-from operations.detached import LOST, log_lost, shell
 from operations.facts.provenance import Provenance
 from operations.facts.releases import ReleaseDocuments, ReleaseLinks, Stored, StoredNames, StoredReleases
 from operations.lock import hold
 from operations.plan import PlanError
-from operations.plan import bill_of_materials as plan_bill_of_materials
-from operations.plan.artifacts import DIRECTORIES
-from operations.plan.garbage import garbage, unread
-from operations.plan.profile_tables import Golden
-from operations.plan.provenance import images, packages
-from operations.plan.recipes import gateway_image
+from operations.plan.artifacts.artifact import DIRECTORIES
+from operations.plan.artifacts.recipes import gateway_image
+from operations.plan.audit import bill_of_materials as plan_bill_of_materials
+from operations.plan.audit.provenance import images, packages
+from operations.plan.errors import one_line
+from operations.plan.exposure.network import LED, guard, unit
+from operations.plan.inventory.settings import Settings, from_host_data
+from operations.plan.paths import PROJECT
+from operations.plan.profile.tables import Golden
 from operations.plan.release import Release, Server
-from operations.plan.settings import Settings, from_host_data
-from operations.refusal import refuse
-from operations.scripts import host_script
-from operations.server import answered, judged, start
+from operations.plan.serving.garbage import garbage, unread
+from operations.pyinfra_patches import data_of
+from operations.remote import host_files
+from operations.remote.detached import LOST, log_lost, shell
+from operations.remote.refusal import refuse
+from operations.remote.scripts import host_script
+from operations.server.control import answered, judged, start
 
-BUILD = Path(__file__).resolve().parent.parent / "build"  # on the controller; git ignores it
+BUILD = PROJECT / "build"  # on the controller; git ignores it
+STATUS = "TRITONHOST_STATUS"  # names a file that gets what `status` prints as JSON, one line a host
 
 
 def switch_script(data_root: str, release_id: str) -> str:
@@ -103,69 +109,67 @@ def collected(data_root: str, keep: int, in_use: list[str]) -> Generator[StringC
     if not directories and not images:
         host.noop("nothing to remove")
         return
-    parts = (
-        [f"rm -rf -- {shlex.join(f'{data_root}/{name}' for name in directories)} || exit 1"]
-        if directories
-        else []
-    )
-    # An image that a container still uses stays: docker would take a tag away under it, where it has another reference.
-    # The reference it was pulled by goes too, or its layers would stay for ever.
-    parts += [
-        f'[ -n "$(docker ps --all --quiet --filter ancestor={tag})" ] || docker rmi --no-prune {tag} '
-        f"$(docker image inspect --format '{{{{join .RepoDigests \" \"}}}}' {tag}) >/dev/null 2>&1 || :"
-        for tag in images
-    ]
-    # what another run is making now may need artifacts that no release names yet
-    idle = "[ -z \"$(systemctl list-units --state=active,activating,deactivating --plain --no-legend 'tritonhost-*')\" ] || exit 0"
-    yield StringCommand("; ".join((idle, *parts)), _timeout=600)
+    given = {"DATA_ROOT": data_root, "DIRECTORIES": "\n".join(directories), "IMAGES": "\n".join(images)}
+    yield StringCommand(host_script("remove_artifacts.sh", given), _timeout=600)
 
 
 @operation()
 def status() -> Generator[FunctionCommand, None, None]:
     """Changes nothing: prints every release of the host, and what became of it."""
-    try:
-        settings = _settings()
-    except PlanError as error:
-        yield refuse(str(error))
-        return
+    yield from _with_settings(_status_commands)
+
+
+def _status_commands(settings: Settings) -> Iterator[FunctionCommand]:
     links = host.get_fact(ReleaseLinks, data_root=settings.data_root)
     stored = host.get_fact(StoredReleases, data_root=settings.data_root)
-    lines = [f"{'release':18}{'':10}{'model':24}{'image':8}verdict"]
-    for release in sorted(stored, key=lambda release: -release.made):
-        role = next((name for name in ("current", "previous") if links.get(name) == release.id), "")
-        verdict = release.verdict or "not judged"
-        lines.append(f"{release.id:18}{role:10}{release.model:24}{release.stack:8}{verdict}")
+    rows = [
+        {
+            "release": release.id,
+            "role": next((name for name in ("current", "previous") if links.get(name) == release.id), ""),
+            "model": release.model,
+            "image": release.stack,
+            "verdict": release.verdict.text if release.verdict else "not judged",
+        }
+        for release in sorted(stored, key=lambda release: -release.made)
+    ]
     # as a command, because an operation itself is run twice: once to plan, once to act
-    yield FunctionCommand(_say, (lines,), {})
+    yield FunctionCommand(_say, (rows,), {})
 
 
-def _say(state: State, host: Host, lines: list[str]) -> bool:
-    logger.info("\n".join(f"{host.print_prefix}{line}" for line in lines))
+def _say(state: State, host: Host, rows: list[dict[str, str]]) -> bool:
+    heads = {"release": "release", "role": "", "model": "model", "image": "image", "verdict": "verdict"}
+    lines = [
+        f"{host.print_prefix}{row['release']:18}{row['role']:10}{row['model']:24}{row['image']:8}{row['verdict']}"
+        for row in (heads, *rows)
+    ]
+    logger.info("\n".join(lines))
+    if place := os.environ.get(STATUS):
+        with open(place, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"host": host.name, "releases": rows}) + "\n")
     return True
 
 
 @operation()
 def bill_of_materials() -> Generator[FunctionCommand, None, None]:
-    """Changes nothing on the host: build/sbom-HOST.json on this machine is what serves, as CycloneDX 1.6."""
-    try:
-        settings = _settings()
-    except PlanError as error:
-        yield refuse(str(error))
-        return
+    """Change nothing on the host; describe its running release in build/sbom-HOST.json on this machine, CycloneDX 1.6."""
+    yield from _with_settings(_bill_commands)
+
+
+def _bill_commands(settings: Settings) -> Iterator[FunctionCommand]:
     current = host.get_fact(ReleaseLinks, data_root=settings.data_root).get("current", "")
     documents = host.get_fact(ReleaseDocuments, path=f"{settings.data_root}/releases/{current}")
     if not current or documents is None:
         yield refuse(
             f"bill of materials: found {f'no provenance.json in release {current}' if current else 'no release'}, "
-            "expected one that this version laid out; deploy, and ask again"
+            "expected one that this version wrote; deploy, and run again"
         )
         return
     release, provenance = documents
     if settings.gateway:
         before = gateway_image(settings, settings.gateway.image)
         release = {**release, "images": {**release["images"], before.tag: dict(before.inputs)}}
-    # rpms and images as they are now: since the release was laid out the distribution's may have been updated, and an
-    # image that was lost built again
+    # rpms and images as they are now: since the release was written, the distribution's packages may have been updated,
+    # and a lost image may have been built again
     found = host.get_fact(Provenance, tags=sorted(release["images"]), directories=[])
     provenance = {**provenance, "images": {**provenance["images"], **images(found)}}
     bill = plan_bill_of_materials.bill_of_materials(release, provenance, packages(found), found.os_version)
@@ -187,11 +191,10 @@ def rollback() -> Generator[FunctionCommand, None, None]:
 
     Reaches nothing but the host: everything a kept release needs is on it.
     """
-    try:
-        settings = _settings()
-    except PlanError as error:
-        yield refuse(str(error))
-        return
+    yield from _with_settings(_rollback_commands)
+
+
+def _rollback_commands(settings: Settings) -> Iterator[FunctionCommand]:
     links = host.get_fact(ReleaseLinks, data_root=settings.data_root)
     stored = {release.id: release for release in host.get_fact(StoredReleases, data_root=settings.data_root)}
     previous = stored.get(links.get("previous", ""))
@@ -209,6 +212,11 @@ def _roll_back(state: State, host: Host, settings: Settings, current: str, previ
                 f"{host.print_prefix}rollback: found release {previous.id} on {open_to}, without TLS and keys, expected one "
                 "behind the gateway; where that is meant, take gateway out of the inventory; nothing was stopped"
             )
+            return False
+        # before: the guard would keep people from it
+        problem = _led_past(host, settings, previous.id)
+        if problem:
+            logger.error(f"{host.print_prefix}rollback: {problem}; nothing was stopped")
             return False
         problem = put_back(host, settings, previous.id)
         if not problem:
@@ -234,14 +242,47 @@ def _past_the_gateway(host: Host, settings: Settings, release_id: str) -> str:
 
     Asked of the release's own files: it was made before there was a gateway.
     """
-    if settings.gateway is None:
-        return ""
+    return "" if settings.gateway is None else _open(host, settings, release_id)[0]
+
+
+def _open(host: Host, settings: Settings, release_id: str) -> tuple[str, tuple[int, ...]]:
+    """The address over which people reach a release's own ports, and those ports; nothing of one that is on the loopback."""
     serve = shlex.quote(f"{settings.data_root}/releases/{release_id}/serve")
-    _, output = shell(host, f"grep -o -e '--publish=[0-9.]*' {serve} 2>/dev/null | sort -u")
-    addresses = [line.partition("=")[2] for line in output if line.startswith("--publish=")]
-    return next((a for a in addresses if not IPv4Address(a).is_loopback), "")
+    _, output = shell(host, f"grep -o -e '--publish=[0-9.]*:[0-9]*' {serve} 2>/dev/null | sort -u")
+    places = [line.partition("=")[2].partition(":") for line in output if line.startswith("--publish=")]
+    found = [(address, int(port)) for address, _, port in places if not IPv4Address(address).is_loopback]
+    return (found[0][0] if found else "", tuple(port for _, port in found))
 
 
-def _settings() -> Settings:
-    """The host's own: a rollback plans nothing, and so needs no profile."""
-    return from_host_data(host.data.dict(), host.name)  # type: ignore[no-untyped-call]
+def _led_past(host: Host, settings: Settings, release_id: str) -> str:
+    """
+    The guard of a host whose gateway led lets people reach a release from before it again; what went wrong, or nothing.
+
+    The inventory has no gateway any more, and no run has said so to the host yet.
+    """
+    _, ports = _open(host, settings, release_id)
+    if settings.gateway or len(ports) != 3:
+        return ""
+    path, text = host_files.paths(settings).guard_rules, host_files.guard_rules(guard(settings, ports))
+    variables = {
+        "FILE": path,
+        "UNIT": unit(settings.service_name),
+        "SHA256": host_files.digest(text),
+    }
+    load = host_script("load_guard.sh", variables)
+    ok, output = shell(host, f"grep -qxF {shlex.quote(LED)} {path} 2>/dev/null || exit 0\n{load}", stdin=text)
+    return "" if ok else one_line(output[-1] if output else "guard: no answer")
+
+
+def _with_settings(commands: Callable[[Settings], Iterator[FunctionCommand]]) -> Iterator[FunctionCommand]:
+    """
+    What `commands` yields for the current host's settings, or the refusal of settings that are not valid.
+
+    Not planned for: none of these operations needs a profile.
+    """
+    try:
+        settings = from_host_data(data_of(host), host.name)
+    except PlanError as error:
+        yield refuse(str(error))
+        return
+    yield from commands(settings)

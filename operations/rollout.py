@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import gevent
-from gevent.pool import Pool
 from pyinfra import host, logger
-from pyinfra import state as current_state
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.exceptions import NestedOperationError, PyinfraError
 from pyinfra.api.host import Host
-from pyinfra.api.operation import operation
 from pyinfra.api.state import BaseStateCallback, State
-from pyinfra.context import ctx_host
 
-from operations import host_key, lock
-from operations.plan.observed import Observed
+from operations import lock, pyinfra_patches, run_report
+from operations.intake import host_key
+from operations.plan.difference import Difference
+from operations.plan.observed.observed import Observed
 from operations.plan.release import Release
-from operations.plan.rollout import Place, held_by, may_begin, report
+from operations.plan.serving.rollout import Place, held_by, may_begin, report
+from operations.pyinfra_patches import operation_of_operations
 
 TURN = "Serve the release, one host after another"
 UNCHANGED = "differs, nothing was changed"
@@ -41,8 +41,10 @@ class _Run:
         self.places: dict[str, Place] = {}
         self.releases: dict[str, str] = {}
         self.statuses: dict[str, str] = {}
-        self.failed: set[str] = set()  # whose status says why already
+        self.failed: set[str] = set()  # hosts whose status already explains the failure
         self.unreached: list[str] = []
+        self.differences: dict[str, Sequence[Difference]] = {}
+        self.since = datetime.now(UTC)
         self.containers: dict[str, str] = {}
         self.began = False
         self.reported = False
@@ -53,11 +55,9 @@ _run = _Run()
 
 def watch() -> None:
     """Follow the run from here on: who fails where, and the report when it ends."""
-    if not any(isinstance(handler, _Watch) for handler in current_state.callback_handlers):
-        # pyinfra says in one line why a run ended, and gevent would print the traceback of it as well: a fact that fails on
-        # the last host ends the run with an exception (get_fact and fail_hosts, 3.10)
-        gevent.get_hub().NOT_ERROR += (PyinfraError,)
-        current_state.add_callback_handler(_Watch())  # type: ignore[no-untyped-call]
+    if pyinfra_patches.follow(_Watch()):
+        # pyinfra says in one line why a run ended, and gevent would print the traceback of it as well
+        pyinfra_patches.print_no_traceback_of(PyinfraError)
 
 
 def expect(observed: Observed) -> None:
@@ -66,6 +66,11 @@ def expect(observed: Observed) -> None:
     _run.releases[host.name] = observed.serving
     _run.containers[host.name] = observed.container.id if observed.container else ""
     _run.statuses[host.name] = UNCHANGED
+
+
+def found(rows: Sequence[Difference]) -> None:
+    """What differs on the current host, for the report."""
+    _run.differences[host.name] = rows
 
 
 def started_meanwhile(host: Host, observed: Observed) -> bool:
@@ -92,15 +97,7 @@ def leave_out(message: str) -> None:
     logger.error(f"{host.print_prefix}{message}")
     _run.places[host.name] = Place(host.name, True, "failed")
     failed(host, f"refused: {message}")
-    left_out = ctx_host.get()  # type: ignore[no-untyped-call]
-    if left_out in current_state.failed_hosts:
-        return  # pyinfra does so itself for a look that failed
-    try:
-        current_state.fail_hosts({left_out})  # type: ignore[no-untyped-call]
-    except PyinfraError:
-        if current_state.active_hosts:
-            raise
-        # none is left: said above already, and the run ends with exit code 1
+    pyinfra_patches.leave_out_current_host()
 
 
 def unless_serving(release: Release, steps: Sequence[Step]) -> None:
@@ -117,14 +114,14 @@ def unless_serving(release: Release, steps: Sequence[Step]) -> None:
 @deploy("Rollout")
 def host_by_host(release: Release, steps: Sequence[Step]) -> None:
     """
-    The steps are run on one serving host after another, in the inventory's order; see operations/plan/rollout.py.
+    The steps are run on one serving host after another, in the inventory's order; see operations/plan/serving/rollout.py.
 
     + steps: deploys or operations that take `release`, in order; all of them have run before the next host begins
     """
     turn(name=TURN, release=release, steps=steps)
 
 
-@operation(_set_in_op=False)
+@operation_of_operations
 def turn(release: Release, steps: Sequence[Step]) -> Generator[FunctionCommand, None, None]:
     """
     The host is the release, and was changed only after the serving hosts before it in the inventory had succeeded.
@@ -141,8 +138,8 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
             "the other by themselves, and max_unavailable says how many at a time"
         )
         failed(host, "refused: --serial or --no-wait")
-        # with --no-wait pyinfra ends with 0 whatever happens (_run_no_wait_ops, 3.10)
-        state.failed_hosts.add(host)
+        # with --no-wait pyinfra ends with 0 whatever happens
+        pyinfra_patches.mark_failed(state, host)
         return False
     while not may_begin(list(_run.places.values()), host.name, release.settings.max_unavailable):
         if other := held_by(list(_run.places.values()), host.name):
@@ -150,7 +147,7 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
             failed(host, f"untouched: {other} {'was not reached' if unreached else 'failed before it'}")
             logger.error(
                 f"{host.print_prefix}rollout: found {other} {'not reached' if unreached else 'failed'}, expected no "
-                f"failure before this host's turn; what serves was left as it is; mend {other}, or leave it out with "
+                f"failure before this host's turn; the running release was left as it is; fix {other}, or exclude it with "
                 f"--exclude {other}, and run again"
             )
             return False
@@ -159,7 +156,7 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
     succeeded = False
     try:
         for step in steps:
-            # a client that was stopped and goes on may wake here, while somebody else has the host
+            # a deploy that was stopped may continue here, while another run holds the host's lock
             if problem := lock.lost(host):
                 logger.error(f"{host.print_prefix}{problem}; nothing more is done; run again")
                 failed(host, f"given up before the step {step.__name__}: {problem}")
@@ -169,9 +166,9 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
         if _run.statuses[host.name] == UNCHANGED:
             note(host, "repaired: what differed is as it should be")
     except (NestedOperationError, PyinfraError):
-        pass  # said already: by the operation itself, or by its fact that found no connection
+        pass  # reported already: by the operation itself, or by its fact, which found no connection
     finally:
-        # whatever happens: a host that waits must not wait for ever
+        # in every case: a host that waits for this one must not wait without end
         _set(host, "done" if succeeded else "failed")
     return succeeded
 
@@ -183,7 +180,7 @@ def _set(host: Host, stage: Any) -> None:
 def _status(name: str, failed: bool) -> str:
     status = _run.statuses.get(name, "")
     return (
-        "failed: see the lines above; what serves was left as it is"
+        "failed: see the lines above; the running release was left as it is"
         if failed and status == UNCHANGED
         else status
     )
@@ -194,18 +191,21 @@ def _print_report(state: State) -> None:
     if _run.reported:
         return
     _run.reported = True
+    lost, wanted = pyinfra_patches.failed_hosts(state), pyinfra_patches.hosts_of_run(state)
     rows = [
         (
             each.name,
             _run.releases.get(each.name, ""),
-            _status(each.name, each in state.failed_hosts)
-            or ("not looked at" if state.is_host_in_limit(each) else "left out by --limit or --exclude"),
+            _status(each.name, each.name in lost)
+            or ("not looked at" if each.name in wanted else "left out by --limit or --exclude"),
         )
         for each in state.inventory
     ]
     logger.info("--> Hosts:")
     for line in report(rows):
         logger.info(f"    {line}")
+    if problem := run_report.write(rows, lost, _run.differences, _run.since):
+        logger.error(problem)
 
 
 class _Watch(BaseStateCallback):
@@ -219,34 +219,30 @@ class _Watch(BaseStateCallback):
         _run.unreached.append(host.name)
         failed(host, f"unreachable: {key or str(error)}")
         # pyinfra disconnects from the hosts it has connected to, so that where there are none nobody else says this
-        wanted = state.limit_hosts if isinstance(state.limit_hosts, list) else list(state.inventory)
-        if len(_run.unreached) == len(wanted):
+        if len(_run.unreached) == len(pyinfra_patches.hosts_of_run(state)):
             _print_report(state)
 
     @staticmethod
     def operation_start(state: State, op_hash: str) -> None:
-        if not any(TURN in name for name in state.get_op_meta(op_hash).names):
+        if not any(TURN in name for name in pyinfra_patches.names_of_operation(state, op_hash)):
             return
         _run.began = True
-        # pyinfra would run it in batches of hosts in no order, of which one could wait for a host of a later batch
-        state.get_op_meta(op_hash).global_arguments["_parallel"] = 0
         order = {each.name: number for number, each in enumerate(state.inventory)}
-        active = {each.name for each in state.active_hosts}
+        active = pyinfra_patches.active_hosts(state)
         for name in _run.unreached:
             _run.places[name] = Place(name, True, "unreached")
         for name in sorted(_run.places, key=lambda name: order[name]):
             place = _run.places.pop(name)
             lost = name not in active and place.stage != "unreached"
             _run.places[name] = replace(place, stage="failed") if lost else place
-        # A host that waits holds a place in pyinfra's pool, and the one it waits for needs one too.
-        if state.pool.size is not None and state.pool.size < len(_run.places):
-            state.pool = Pool(len(_run.places))
+        # a host that waits for its turn must not keep the one that it waits for from starting
+        pyinfra_patches.start_together(state, op_hash, len(_run.places))
 
     @staticmethod
     def operation_host_error(
         state: State, host: Host, op_hash: str, retry_count: int = 0, max_retries: int = 0
     ) -> None:
-        names = " ".join(state.get_op_meta(op_hash).names)
+        names = " ".join(pyinfra_patches.names_of_operation(state, op_hash))
         if TURN not in names and host.name not in _run.failed:
             failed(host, f"failed: {names}")
 

@@ -1,4 +1,4 @@
-"""SELinux: what containers mount is labelled for them, and the booleans they need are on. Its mode is left as it is."""
+"""SELinux: labels for what containers mount, and the booleans that they need. Its mode is not changed."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from pyinfra.api.operation import operation
 from pyinfra.facts.selinux import FileContext
 
 from operations.facts.selinux import Booleans, LocalRule
+from operations.plan.inventory.settings import Settings
+from operations.plan.machine.selinux import TYPE, missing_booleans, patterns
 from operations.plan.release import Release
-from operations.plan.selinux import TYPE, missing_booleans, patterns
-from operations.plan.settings import Settings
 
 RELABEL_SECONDS = 3600  # a data root of many files on a slow disk
 
 
 @deploy("SELinux")
 def allow(release: Release) -> None:
-    """docker's confined containers may use the GPUs and read what they mount; nothing where the host has no SELinux."""
+    """Let docker's confined containers use the GPUs and read what they mount. Does nothing without SELinux."""
     if not release.selinux:
         return
     for pattern in patterns(release.settings):
         mapped(name=f"Label {pattern} for containers", target=pattern)
     labelled(name="Label the data root", path=release.data_root)
-    switched_on(name="Switch booleans on that containers need", settings=release.settings)
+    switched_on(name="Switch on the booleans that containers need", settings=release.settings)
 
 
 @operation()
 def mapped(target: str) -> Generator[StringCommand, None, None]:
     """
-    The host's policy has a rule of its own that gives what containers mount their label.
+    The host's policy has a local rule that gives this pattern the label for containers.
 
     + target: a pattern of semanage-fcontext(8)
 
@@ -50,11 +50,11 @@ def mapped(target: str) -> Generator[StringCommand, None, None]:
 @operation()
 def labelled(path: str) -> Generator[StringCommand, None, None]:
     """
-    The directory is there, and it and all below have the labels that the host's policy says, once and for all.
+    The directory exists, and it and everything below it have the labels of the host's policy.
 
     + path: the data root
 
-    What is made in it later takes its label from the directory it is made in.
+    Files that are made in it later take the label of their directory.
     """
     if (host.get_fact(FileContext, path=path) or {}).get("type") == TYPE:
         host.noop(f"{path} is labelled for containers")
@@ -66,13 +66,13 @@ def labelled(path: str) -> Generator[StringCommand, None, None]:
 @operation()
 def switched_on(settings: Settings) -> Generator[StringCommand, None, None]:
     """
-    The booleans that containers and the front need are on, now and after a boot.
+    The booleans that containers and the proxy need are on, now and after a boot.
 
-    + settings: the host's
+    + settings: the host's settings
 
-    One command for all: each rebuilds the policy, which takes seconds.
+    One command sets them all: each command rebuilds the policy, which takes seconds.
     """
-    found: dict[str, str] = host.get_fact(Booleans)
+    found: dict[str, bool] = host.get_fact(Booleans)
     missing = missing_booleans(settings, found)
     if not missing:
         host.noop("the booleans are on")

@@ -1,4 +1,4 @@
-"""The image that converts, builds and serves, from sources or NGC."""
+"""The image that converts, builds and serves: built from sources, or pulled from NGC."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pyinfra import host
 from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 
-from operations import detached
 from operations.facts.artifacts import ImageId, ImageRecord
-from operations.plan.artifacts import ServingImage
+from operations.plan.artifacts.artifact import ServingImage
 from operations.plan.release import Release
+from operations.remote import detached
 
 
 @deploy("Serving image")
 def build(release: Release) -> None:
-    """An image is built from the checkout; a newer one that is pulled carries the templates itself."""
+    """An image that is built needs the checkout first; a newer one that is pulled contains the templates itself."""
     if release.source is None:
         made(release, release.image, "Build or pull the serving image")
     elif release.image_first:
@@ -29,7 +29,7 @@ def build(release: Release) -> None:
 
 
 def made(release: Release, image: ServingImage, name: str) -> None:
-    """An image is here under its tag, made by its recipe, and its id is on record."""
+    """The image is on the host under its tag, made by its recipe, and its id is recorded."""
     record = image.record(release.data_root)
     own(name=f"Trust the tag of the {image.name} image", image=image, record=record)
     detached.image(name=name, wanted=image)
@@ -39,13 +39,13 @@ def made(release: Release, image: ServingImage, name: str) -> None:
 @operation()
 def own(image: ServingImage, record: str) -> Generator[str, None, None]:
     """
-    The image's tag is at the image that was made for it, or is not there at all.
+    The tag points to the image that was made for it, or does not exist.
 
-    + image: whose tag
+    + image: the image with this tag
     + record: the file that holds the id of the image that was made
 
-    A tag can be pointed to another image by whoever may speak to docker. It is pointed back where the right one is
-    still here; otherwise it is taken away, and the image is made again from its recipe.
+    Any account that may use docker can point a tag to another image. If the right image still exists, the tag is pointed
+    back to it. Otherwise the tag is removed, and the image is made again from its recipe.
     """
     tagged, wanted = host.get_fact(ImageId, tag=image.tag), host.get_fact(ImageRecord, path=record)
     if not wanted or tagged == wanted:
@@ -54,21 +54,21 @@ def own(image: ServingImage, record: str) -> Generator[str, None, None]:
     if host.get_fact(ImageId, tag=wanted):
         yield f"docker tag {wanted} {image.tag}"
     elif tagged:
-        # its layers stay where a container runs from it, of which docker complains
+        # if a container runs from the image, docker keeps its layers and prints an error
         yield f"docker rmi --force --no-prune {image.tag} || ! docker image inspect {image.tag} >/dev/null 2>&1"
         yield f"rm -f {shlex.quote(record)}"
     else:
-        # both are gone: whoever finds the tag the next time finds what was made since, and must not take it away again
+        # Both are gone. The record goes too, or the next run would delete the image that was built since.
         yield f"rm -f {shlex.quote(record)}"
 
 
 @operation()
 def recorded(image: ServingImage, record: str) -> Generator[str, None, None]:
     """
-    The record holds the id of the image under its tag: what every release of it is served from.
+    The record holds the id of the tagged image, from which all its releases are served.
 
-    + image: which image; it was made just now, or is known to be the one that was
-    + record: the file, one for all releases: where a lost image is built again, with another id, they go on with it
+    + image: which image; it was made just now, or is known to be the recorded one
+    + record: one file for all releases: if a lost image is built again, with another id, they all use the new one
     """
     tagged = host.get_fact(ImageId, tag=image.tag)
     if tagged and tagged == host.get_fact(ImageRecord, path=record):

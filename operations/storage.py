@@ -11,12 +11,12 @@ from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
-from operations import etc_files, host_files, packages
-from operations.detached import shell
+from operations import etc_files, packages
 from operations.facts.disks import LocalStorage, RootDisk
-from operations.plan.disks import PARTITION, root_file_system, root_growth, root_volume
 from operations.plan.errors import PlanError
-from operations.plan.local_disks import (
+from operations.plan.inventory.settings import Settings
+from operations.plan.machine.disks import PARTITION, root_file_system, root_growth, root_volume
+from operations.plan.machine.local_disks import (
     ARRAY,
     ARRAY_FILE,
     LABEL,
@@ -25,14 +25,15 @@ from operations.plan.local_disks import (
     local_plan,
     mount_unit,
 )
-from operations.plan.observed import RootFileSystem
-from operations.plan.packages import growth_packages, only_system_repositories
+from operations.plan.machine.packages import growth_packages, only_system_repositories
+from operations.plan.observed.observed import RootFileSystem
 from operations.plan.release import Release
-from operations.plan.settings import Settings
-from operations.refusal import refuse
-from operations.scripts import host_script
+from operations.remote import host_files
+from operations.remote.detached import shell
+from operations.remote.refusal import refuse
+from operations.remote.scripts import host_functions, host_script
 
-# Discarding what is on a disk of terabytes, or growing over one, takes its time.
+# Discarding the content of a disk of terabytes, or growing over it, takes minutes.
 DISK_SECONDS = 600
 
 
@@ -42,11 +43,11 @@ def grow_root_file_system(release: Release) -> None:
     settings = release.settings
     if not settings.grow_root_file_system:
         return
-    # With the other tools it would come too late: a root file system that is full has room for it, and not for them.
+    # Not together with the other tools: a full root file system has room for this package, but not for them.
     if _partition_grows(host.get_fact(RootDisk)):
         if settings.system_repositories:
             path = host_files.SYSTEM_REPOSITORIES
-            text = host_files.rendered(release)[path]
+            text = host_files.rendered(release)[path].text
             etc_files.written(name="The distribution's repositories", path=path, text=text)
         packages.pinned(
             name="Install what grows a partition",
@@ -63,12 +64,12 @@ def _partition_grows(root: RootFileSystem) -> bool:
     try:
         return PARTITION in root_growth(root)
     except PlanError:
-        return False  # which root_grown refuses
+        return False  # root_grown refuses it
 
 
 @deploy("Storage")
 def mount_local_disks(release: Release) -> None:
-    """Before anything is written to the data root, and after the tools, of which mdadm is one."""
+    """Runs before anything is written to the data root, and after the tools, which include mdadm."""
     if release.settings.local_disks != "none":
         local_disks_mounted(name="Mount the local disks at the data root", settings=release.settings)
 
@@ -78,8 +79,8 @@ def root_grown() -> Generator[StringCommand | FunctionCommand, None, None]:
     """
     The file system at / covers its disk, and so does every layer between them.
 
-    Grown by growpart, LVM's tools and the file system's own, each layer from its own state. Not by oci-growfs: it
-    returns 0 after most failures, takes a partition that was grown without its file system for done, and cannot
+    growpart, LVM's tools and the file system's own grow each layer from its current state. Not oci-growfs: it returns 0
+    after most failures, takes a grown partition for done even if its file system has not grown, and cannot
     read the name of an NVMe device's partition (oracle/oci-utils, lib/oci_utils/impl/oci_growfs_main.py).
     """
     root = host.get_fact(RootDisk)
@@ -105,7 +106,7 @@ def root_grown() -> Generator[StringCommand | FunctionCommand, None, None]:
 
 
 def _covers(state: State, host: Host) -> bool:
-    """No exit code is trusted: the host is looked at again."""
+    """Read the host again: no exit code is trusted."""
     ok, output = shell(host, RootDisk().command())
     root = root_file_system(output)
     try:
@@ -127,9 +128,9 @@ def local_disks_mounted(settings: Settings) -> Generator[StringCommand | Functio
 
     + settings: `local_disks`, which is not "none", and `data_root`
 
-    Mounted by UUID with a unit of systemd, which those that need the data root require; a sentinel file inside says
-    that it is mounted. A device that carries a signature of somebody else's is never touched, and what this tool made
-    is assembled and mounted as it is. What an interrupted run began, and by its UUID nobody else, is made anew.
+    A systemd unit mounts it by UUID, and the units that need the data root require that unit. A sentinel file inside
+    shows that it is mounted. A device with a foreign signature, or with data but no signature, is never touched. What
+    this tool made is assembled and mounted unchanged. What an interrupted run began, which its UUID proves, is made again.
     """
     place, local = host.get_fact(LocalStorage, path=settings.data_root)
     try:
@@ -149,9 +150,11 @@ def local_disks_mounted(settings: Settings) -> Generator[StringCommand | Functio
         "ARRAY": ARRAY,
         "ARRAY_FILE": ARRAY_FILE,
         "UNFINISHED": UNFINISHED,
+        "ERASE": "1" if settings.local_disks_erase else "0",
         "DATA_ROOT": settings.data_root,
         "SENTINEL": SENTINEL,
         "UNIT": mount_unit(settings.data_root),
         "UNIT_TEXT": host_files.mount_unit_text(settings),
     }
-    yield StringCommand(host_script("local_disks.sh", variables), _timeout=DISK_SECONDS)
+    script = host_script("local_disks.sh", variables, host_functions("disks.sh"))
+    yield StringCommand(script, _timeout=DISK_SECONDS)

@@ -1,4 +1,4 @@
-"""Bring a release to serve: beside the one that serves or in its place, gated, and taken back where it fails."""
+"""Swap releases: start the new one beside the running one or in its place, gate it, and go back if it fails."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
 from operations import convergence, documents, front, rollout
-from operations.detached import LOST, log_lost, shell
 from operations.facts.releases import ReleaseLinks
-from operations.plan import gates
 from operations.plan import swap as plan_swap
 from operations.plan.difference import empty_encoders, running_problems
 from operations.plan.release import Release, Server
-from operations.release import link_script, put_back, switched
-from operations.server import answer_seconds, answered, judged, measured, soaked, start
-from operations.tunnel import forwarded
+from operations.plan.serving import gates
+from operations.release import _past_the_gateway, link_script, put_back, switched
+from operations.remote.detached import LOST, log_lost, shell
+from operations.remote.tunnel import forwarded
+from operations.server.control import answer_seconds, answered, judged, measured, soaked, start
 
 
 @deploy("Swap")
 def serve(release: Release) -> None:
-    """The running server is the release, its models are ready, and its answer is the known one."""
+    """The server runs the release, its models are ready, and it gives the golden answers."""
     serving(name="Serve the release", release=release)
 
 
@@ -36,22 +36,22 @@ def serving(release: Release) -> Generator[FunctionCommand, None, None]:
     """
     `current` points to the release, its server runs it, its models are ready and it gives the golden answer.
 
-    + release: what must serve; it is laid out already
+    + release: what must serve; its directory is complete
 
-    Restarted because of what runs, never because of what this run changed: a run that was killed between a change
-    and its restart would otherwise leave the old release serving for ever. If the new release does not come up,
-    gives another answer, is too slow or ends while it is watched, the previous one is put back and the run fails.
+    The decision comes from what runs, never from what this run changed: otherwise a run that is killed between a change
+    and its restart would leave the old release running. If the new release does not start, gives a wrong answer, is too
+    slow or ends while it is watched, the previous one is put back and the run fails.
     """
     observed = convergence.observe(release.settings, release.profile)
     current = observed.current == release.id
     unit = f"{release.settings.service_name}.service"
     active = observed.units.get(unit, {}).get("ActiveState") == "active"
-    # not one that waits for its next try (auto-restart): what it failed for may have been made meanwhile
+    # not auto-restart, which waits for its next try: what it failed on may exist by now
     starting = current and observed.units.get(unit, {}).get("SubState") in ("start", "start-post")
-    problems = [f"{what}: {found}" for _, what, found, _ in running_problems(release, observed)]
+    problems = [f"{row.what}: {row.found}" for row in running_problems(release, observed)]
     if not active:
         problems = problems or ["service: not active"]
-    empty = [f"{what}: {found}" for _, what, found, _ in empty_encoders(release, observed)]
+    empty = [f"{row.what}: {row.found}" for row in empty_encoders(release, observed)]
     asked = observed.verdicts.get(release.id) and not rollout.started_meanwhile(host, observed)
     if current and not problems and not empty and asked:
         host.noop(f"release {release.id} serves")
@@ -65,23 +65,23 @@ def serving(release: Release) -> Generator[FunctionCommand, None, None]:
 
 @dataclass
 class _Swap:
-    """One swap on its way. `running`: the release that served before; `before_s`: how long its golden answer took."""
+    """One swap in progress. `running`: the release that served before; `before_s`: how long its golden answer took."""
 
     release: Release
-    way: plan_swap.Swap | None  # None: it runs already, and is only asked
+    way: plan_swap.Swap | None  # None: already running; only verified again
     problems: Sequence[str]
     empty: bool
     running: str
-    starting: bool  # its unit is being started, and will run the release
+    starting: bool  # its unit is starting, and will run the release
     comparable: bool  # another release of the same model serves, in the same place
     before_s: float | None = None
     figures: dict[str, float | None] = field(default_factory=dict)
-    switched: bool = False  # `current` points to the release, and what served before was stopped
+    switched: bool = False  # `current` points to the release, and the previous server was stopped
     cost: str = "no interruption"
 
     @property
     def stays(self) -> Server:
-        """Where the release runs in the end."""
+        """The main server, which runs the release in the end."""
         return self.release.servers[0]
 
 
@@ -92,7 +92,7 @@ def _serve(state: State, host: Host, swap: _Swap) -> bool:
         if not problem:
             judged(host, release.data_root, release.id, "proven")
             measured(host, release.settings, release.id, swap.figures)
-            what = f"serves, {swap.way.way}, {swap.cost}" if swap.way else "serves, asked again"
+            what = f"serves, {swap.way.way}, {swap.cost}" if swap.way else "serves, verified again"
             rollout.note(host, what, release.id)
             return True
         logger.error(f"{host.print_prefix}release {release.id}: {problem}")
@@ -104,15 +104,15 @@ def _serve(state: State, host: Host, swap: _Swap) -> bool:
             rollout.failed(host, f"left as it was: {problem}")
     except LOST as error:
         log_lost(host, f"release {release.id}", release.settings.service_name, error)
-        rollout.failed(host, "connection lost while the release was brought to serve")
+        rollout.failed(host, "connection lost during the swap")
     return False
 
 
 def _swap(host: Host, swap: _Swap) -> str:
-    """What went wrong on the way, or nothing."""
+    """Swap the releases. Returns the problem, or an empty string."""
     release, way = swap.release, swap.way
     if way is None:
-        # it runs already; `current` may be gone all the same, or lead elsewhere at the next start
+        # it already runs; even so, `current` may be missing, or point elsewhere at the next start
         return switched(host, release.data_root, release.id) or _gates(host, swap, swap.stays)
     logger.info(f"{host.print_prefix}release {release.id}: {way} ({'; '.join(swap.problems)})")
     if swap.comparable:
@@ -146,9 +146,9 @@ def _start_current(host: Host, swap: _Swap) -> str:
 
 def _side_by_side(host: Host, swap: _Swap) -> str:
     """
-    The new server is gated beside the old one, people are led to it, and the old one's place is taken while they are.
+    Gate the new server beside the old one, switch clients to it, and meanwhile start the release on the main server.
 
-    The release is loaded twice: so that whatever happens later, the one unit that is started at boot is what serves.
+    The release is loaded twice, so that in the end the unit that starts at boot is the one that serves.
     """
     release, beside = swap.release, swap.release.servers[1]
     ok, output = shell(host, link_script(release.data_root, beside.link, release.id))
@@ -161,9 +161,9 @@ def _side_by_side(host: Host, swap: _Swap) -> str:
     if problem:
         return problem
     _drain(host, release, swap.stays)
-    # From here on people are served by the new release, whatever happens to the old one's place.
+    # From here on the new release serves clients, whatever happens to the main server.
     problem = _start_current(host, swap) or answered(
-        host, swap.stays, release.profile.golden, release.database.seed if release.database else ""
+        host, swap.stays, release.profile.golden_requests, release.database.seed if release.database else ""
     )
     if problem:
         return problem
@@ -184,14 +184,14 @@ def _drain(host: Host, release: Release, server: Server) -> None:
 
 
 def _gates(host: Host, swap: _Swap, server: Server) -> str:
-    """Golden answers, where need be after the first documents, speed, then a soak; what is wrong, or nothing."""
+    """Check golden answers (after storing the first documents, if needed), speed, then soak. Returns the problem or ""."""
     release = swap.release
     seed = release.database.seed if release.database else ""
     if swap.empty:
         with forwarded(host, server.address, server.ports[1]) as endpoint:
             if problem := documents.stored(host, release, endpoint, seed):
                 return f"documents: {problem}"
-    if problem := answered(host, server, release.profile.golden, seed):
+    if problem := answered(host, server, release.profile.golden_requests, seed):
         return problem
     swap.figures["answer_s"] = answer_seconds(host, server, release.profile.golden)
     factor = release.settings.latency_factor
@@ -201,11 +201,13 @@ def _gates(host: Host, swap: _Swap, server: Server) -> str:
 
 
 def _leave(host: Host, swap: _Swap, reason: str) -> None:
-    """After a side-by-side swap that failed: the old release serves, or is put back, and the new one is not left."""
+    """After a failed side-by-side swap: the old release serves, or is put back, and the second server is stopped."""
     release, beside = swap.release, swap.release.servers[1]
     links = host.get_fact(ReleaseLinks, data_root=release.data_root)
     if links.get("current") == release.id:
-        _put_previous_back(host, swap, reason)
+        if problem := _put_previous_back(host, swap, reason):
+            _leave_beside(host, swap, f"{reason}; {problem}")
+            return
     else:
         logger.error(f"{host.print_prefix}release {swap.running} went on serving")
         judged(host, release.data_root, release.id, "failed", reason)
@@ -216,18 +218,46 @@ def _leave(host: Host, swap: _Swap, reason: str) -> None:
     shell(host, f"rm -f {release.data_root}/{beside.link}")
 
 
-def _put_previous_back(host: Host, swap: _Swap, reason: str) -> None:
+def _leave_beside(host: Host, swap: _Swap, reason: str) -> None:
+    """The main server is down: the second server, which is proven and serves clients, continues."""
+    release, beside = swap.release, swap.release.servers[1]
+    # the attempt to put back a release without a proxy has stopped the proxy
+    if problem := front.point_to(host, release, beside):
+        logger.error(f"{host.print_prefix}{problem}")
+        rollout.failed(host, f"DOWN: {reason}; {problem}", release.id)
+        return
+    logger.error(
+        f"{host.print_prefix}release {release.id} serves clients from {beside.service}.service, which does not "
+        f"start at boot; fix what keeps {swap.stays.service}.service from starting, and run again"
+    )
+    rollout.failed(host, f"serves from the second server, not started at boot: {reason}", release.id)
+
+
+def _put_previous_back(host: Host, swap: _Swap, reason: str) -> str:
+    """Run the previous release again on the main server. Returns the problem, or an empty string."""
     release = swap.release
     previous = host.get_fact(ReleaseLinks, data_root=release.data_root).get("previous")
     if not previous or previous == release.id:
-        logger.error(f"{host.print_prefix}no previous release to put back; nothing that was proven serves")
+        logger.error(f"{host.print_prefix}no previous release to put back; no proven release serves")
         rollout.failed(host, f"NOT PROVEN: {reason}; no previous release to put back", release.id)
-        return
+        return "no previous release to put back"
+    # the release that ran when this run began is reachable for the same clients as before
+    if previous != swap.running and (open_to := _past_the_gateway(host, release.settings, previous)):
+        problem = (
+            f"{previous} is from before the gateway, on {open_to} without TLS and keys, and was not put back"
+        )
+        logger.error(
+            f"{host.print_prefix}{problem}; fix the cause and run again, or take gateway out of the inventory"
+        )
+        state = "DOWN" if swap.switched else "NOT PROVEN"
+        rollout.failed(host, f"{state}: {reason}; {problem}", release.id)
+        return problem
     if problem := put_back(host, release.settings, previous):
         logger.error(f"{host.print_prefix}previous release {previous} could not be put back: {problem}")
         rollout.failed(host, f"DOWN: {reason}; {previous} could not be put back", previous)
-        return
+        return f"{previous} could not be put back"
     logger.error(f"{host.print_prefix}previous release {previous} was put back and serves")
     rollout.failed(host, f"put back {previous}: {reason}", previous)
-    # only what was taken back: without a release before it, the same command is the repair
+    # only if another release serves now: without one, the same command is the repair
     judged(host, release.data_root, release.id, "failed", reason)
+    return ""

@@ -1,5 +1,5 @@
--- Documents as they are, and their vectors by encoder: an upgrade to another encoder adds vectors beside the old ones,
--- which serve until `current` is switched, and again after a rollback.
+-- Documents, and their vectors by encoder: an upgrade to another encoder adds vectors beside the old ones, which are used until
+-- `current` is switched, and again after a rollback.
 CREATE EXTENSION IF NOT EXISTS vector;
 
 CREATE TABLE documents (

@@ -1,3 +1,3 @@
--- What the server connects as: it reads, and nothing else.
+-- The role of the server, which may only read.
 CREATE ROLE search LOGIN;
 GRANT SELECT ON documents, embeddings TO search;

@@ -1,5 +1,5 @@
-# Waits until nobody is connected to a server that no new request reaches: PORTS (space separated), SECONDS_AT_MOST.
-# Prints how many connections are left: those of clients that keep theirs without using it.
+# Waits until a server that gets no new requests has no connections: PORTS (space separated), SECONDS_AT_MOST.
+# Prints how many connections are left: those of clients that keep an idle connection.
 
 PATH=$PATH:/usr/sbin:/sbin
 filter=

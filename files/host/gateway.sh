@@ -1,4 +1,4 @@
-# Runs the gateway's container for its unit, waits for it, and writes down what nginx has read. Its one argument: serve,
+# Runs the gateway's container for its unit, waits for it, and records what nginx has read. Its one argument: serve,
 # answers, reload, loaded.
 #
 # Input, as shell variables set in front of this text: NAME (its unit and container), DIRECTORY, FILES (those that nginx
@@ -26,7 +26,7 @@ case $1 in
         run_it
         ;;
     answers)
-        # whatever it answers: without a key that is a refusal
+        # any answer counts: without a key it is a refusal
         until curl --silent --insecure --max-time 5 --output /dev/null "$URL/"; do
             kill -0 "${MAINPID:-}" 2>/dev/null || {
                 echo "tritonhost: $NAME ended before it answered; see the lines above" >&2
@@ -36,9 +36,9 @@ case $1 in
         done
         ;;
     reload)
-        # ends when no process takes connections any more that knows the old files; what is begun is finished all the same
+        # ends when no process with the old files accepts connections any more; it still finishes the requests it has begun
         init=$(docker inspect --format '{{.State.Pid}}' "$NAME") || exit 1
-        # docker's init, and nginx's own first process below it; no line break ends the kernel's list
+        # docker's init, and below it nginx's master process; the kernel's list does not end with a line break
         master=$(cut -d ' ' -f 1 "/proc/$init/task/$init/children") || exit 1
         before=$(cat "/proc/$master/task/$master/children")
         docker kill --signal HUP "$NAME" >/dev/null || exit 1

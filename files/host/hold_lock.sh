@@ -1,8 +1,8 @@
-# Holds the host's lock for as long as its operator gives signs of life on standard input, each of which it answers: the
-# kernel frees it when this process ends, and this process ends with the operator's connection, or when nothing was heard
-# for a while (a vanished machine's connection stays open for hours).
-# Input: WHO (one line), DIRECTORY (on tmpfs), OWN (units whose work this run would take up), SILENCE (seconds).
-# Prints `held`, or `refused` and who holds it: a run, or the work that a run has left on the host.
+# Holds the host's lock as long as the run sends signs of life on standard input, and answers each of them. The kernel frees
+# the lock when this process ends. The process ends with the run's connection, or after a time without a sign of life (the
+# connection of a machine that vanished stays open for hours).
+# Input: WHO (one line), DIRECTORY (on tmpfs), OWN (units whose work this run would adopt), SILENCE (seconds).
+# Prints `held`, or `refused` and the holder: a run, or the work that a run has left on the host.
 
 umask 077
 mkdir -p "$DIRECTORY"
@@ -22,7 +22,7 @@ for unit in $(systemctl list-units --state=active,activating,deactivating --plai
     esac
 done
 printf '%s; on this host: process %s\n' "$WHO" "$$" >"$DIRECTORY/lock.holder"
-# the time since boot: a clock that is set does not end it
+# the time since boot: setting the clock does not end it
 alive() { read -r now rest </proc/uptime && printf '%s\n' "${now%.*}" >"$DIRECTORY/lock.alive"; }
 alive
 (

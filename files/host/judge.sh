@@ -1,5 +1,5 @@
-# Remembers what became of a release: DATA_ROOT, RELEASE (an id), VERDICT (proven, failed or withdrawn), REASON (one line).
-# A release that was proven once does not fail: what fails it later is its host. A person may withdraw it.
+# Records a release's verdict: DATA_ROOT, RELEASE (an id), VERDICT (proven, failed or withdrawn), REASON (one line).
+# A proven release is not recorded as failed: a later failure is the host's. The operator may withdraw it.
 
 set -eu
 mkdir -p "$DATA_ROOT/verdicts"
@@ -8,5 +8,5 @@ case "$VERDICT $(cat "$RELEASE" 2>/dev/null)" in "failed proven"*) exit 0 ;; esa
 printf '%s %s %s\n' "$VERDICT" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$REASON" >".$RELEASE.new"
 mv -T ".$RELEASE.new" "$RELEASE"
 sync -f .
-# nothing goes back to it by itself
+# a failed swap must not put it back
 if [ "$VERDICT" = withdrawn ] && [ "$(readlink ../previous || :)" = "releases/$RELEASE" ]; then rm -f ../previous; fi

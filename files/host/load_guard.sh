@@ -1,9 +1,19 @@
-# Puts the guard's rules in place and loads them. Input: FILE, UNIT; standard input: the rules.
-# The unit is reloaded and never restarted: the server requires it. nft replaces the table at once, or leaves it as it is.
+# Installs the guard's rules and loads them. Input: FILE, UNIT, SHA256; standard input: all the rules.
+# The unit is reloaded and never restarted, because the server requires it. nft replaces the table atomically or not at all.
 
 umask 077
 fresh=${FILE%/*}/.${FILE##*/}.new
-cat >"$fresh" || exit 1
+# A lost connection also ends the text, and nft would accept an empty file, or only the first lines.
+whole() {
+    [ -z "${SHA256:-}" ] || [ "$(sha256sum <"$fresh" | cut -c -64)" = "$SHA256" ] || return 1
+    grep -q '^[^#]' "$fresh" || return 1
+    ! grep -q '^table' "$fresh" || [ "$(tail -n 1 "$fresh")" = "}" ]
+}
+cat >"$fresh" && whole || {
+    rm -f "$fresh"
+    echo "guard: $FILE: found another text than was sent, expected all of it; what was loaded was left as it is; run again" >&2
+    exit 1
+}
 said=$(nft --check --file "$fresh" 2>&1) || {
     rm -f "$fresh"
     said=$(printf '%s\n' "$said" | head -n 1)
@@ -11,11 +21,22 @@ said=$(nft --check --file "$fresh" 2>&1) || {
         "egress, and run again; what was loaded was left as it is" >&2
     exit 1
 }
+# FILE must be one that could be loaded: it is loaded at the next boot, and the server does not start without it.
+before=${FILE%/*}/.${FILE##*/}.before
+rm -f "$before"
+[ ! -e "$FILE" ] || cp -p -T "$FILE" "$before" || exit 1
 mv -T "$fresh" "$FILE" || exit 1
 systemctl enable --quiet "$UNIT" || exit 1
 if systemctl is-active --quiet "$UNIT"; then
-    systemctl reload "$UNIT"
+    said=$(systemctl reload "$UNIT" 2>&1)
 else
     systemctl reset-failed "$UNIT" 2>/dev/null
-    systemctl start "$UNIT"
-fi
+    said=$(systemctl start "$UNIT" 2>&1)
+fi && {
+    rm -f "$before"
+    exit 0
+}
+then="there was none before"
+if [ -e "$before" ]; then mv -T "$before" "$FILE" && then="the file before it is back"; fi
+echo "guard: $FILE: found $(printf '%s\n' "$said" | head -n 1), expected $UNIT to load it; $then; see journalctl --unit $UNIT" >&2
+exit 1

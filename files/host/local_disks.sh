@@ -1,8 +1,13 @@
-# Makes the host's local disks hold the data root: STEPS (one a line: clear, create, assemble, file system, mount, mark), LEVEL
-# (raid0, raid10, or empty for one disk), DISKS (the kernel's names, one a line), DEVICE (the kernel's name of what holds the
-# file system, where there is one already), LABEL, ARRAY, ARRAY_FILE, UNFINISHED, DATA_ROOT, SENTINEL, UNIT, UNIT_TEXT. Nothing that
-# carries a signature is ever overwritten, but what UNFINISHED says was begun here: it is looked at again right before, and
-# neither mdadm nor mkfs is told to force anything.
+# Sets up the host's local disks for the data root, with the functions of disks.sh before this text. Input:
+#   STEPS       one per line: clear, create, assemble, file system, mount, mark
+#   LEVEL       raid0, raid10, or empty for one disk
+#   DISKS       the kernel's names, one per line
+#   DEVICE      the kernel's name of the device with the file system, if there is one already
+#   LABEL, ARRAY, ARRAY_FILE, UNFINISHED
+#   ERASE       1: disks without a signature may have content
+#   DATA_ROOT, SENTINEL, UNIT, UNIT_TEXT
+# A device with a signature is never overwritten, except what UNFINISHED says was begun here. Each device is read again right
+# before its change, and neither mdadm nor mkfs gets an option to force anything.
 
 PATH=$PATH:/usr/sbin:/sbin
 IFS='
@@ -12,24 +17,30 @@ refuse() {
     echo "local disks: $1" >&2
     exit 65
 }
-# wipefs says nothing, and succeeds, where it may open a device and cannot read it: both ends have to be read first.
-readable() {
-    size=$(blockdev --getsize64 "$1" 2>/dev/null) && [ "${size:-0}" -ge 1048576 ] &&
-        dd if="$1" of=/dev/null bs=1M count=1 iflag=direct 2>/dev/null &&
-        dd if="$1" of=/dev/null bs=1M count=1 skip=$((size / 1048576 - 1)) iflag=direct 2>/dev/null
-}
 blank() {
     readable "$1" || refuse "found $1 that cannot be read, expected a disk without faults; see dmesg, and have it replaced"
     found=$(wipefs --parsable "$1") ||
         refuse "found nothing that wipefs could read on $1, expected its signatures; see dmesg and the lines above"
     [ -z "$found" ]
 }
-# what the kernel says is on a disk; lsblk of util-linux 2.32 leaves out an array that could not be started
+# Before the first write to a disk that is not known to be ours.
+nobodys() {
+    blank "$1" || refuse "found a signature on $1, expected none; see wipefs $1, save what it is, and run again"
+    by=$(transport "${1##*/}")
+    case $by in
+        '' | pcie) ;;
+        *) refuse "found $1, which is reached over $by, expected a disk of this host; its name was another's; see lsblk, and run again" ;;
+    esac
+    # a disk that this tool has begun may have content from that
+    [ "$ERASE" = 1 ] || [ -n "$cleared" ] || zeros "$1" ||
+        refuse "found something other than zeros on $1, which carries no signature, expected an empty disk; save what it is, and run blkdiscard $1, or set local_disks_erase = True"
+}
+# the devices on the disks, from the kernel: lsblk of util-linux 2.32 omits an array that could not be started
 holders() {
     for disk in $DISKS; do ls "/sys/class/block/$disk/holders" 2>/dev/null; done | sort -u
 }
-# The UUID is on the root file system before it is on a disk, and is gone from there before the data root is mounted, each
-# written through: a run that finds it again knows that what bears it was never used.
+# The UUID is on the root file system before it is on a disk, and is removed from there before the data root is mounted, each
+# time with a sync. So a run that finds it there knows that a device with this UUID was never used.
 begin() {
     uuid=$(cat /proc/sys/kernel/random/uuid) && mkdir -p "${UNFINISHED%/*}" && printf '%s\n' "$uuid" >"$UNFINISHED.new" &&
         sync "$UNFINISHED.new" && mv -T "$UNFINISHED.new" "$UNFINISHED" && sync "${UNFINISHED%/*}" ||
@@ -45,6 +56,11 @@ count=$(printf '%s\n' "$DISKS" | wc -l)
 paths=$(printf '%s\n' "$DISKS" | sed 's#^#/dev/#')
 device=${DEVICE:+/dev/$DEVICE}
 [ -n "$LEVEL" ] || device=$paths
+cleared=
+# DEVICE is the array's name from an earlier probe; it may belong to another device by now
+if [ -n "$LEVEL" ] && [ -n "$DEVICE" ] && [ "$(holders)" != "$DEVICE" ]; then
+    refuse "found $(echo $(holders)) on $(echo $paths), expected $DEVICE alone, as it was a moment ago; see lsblk, and run again"
+fi
 
 for step in $STEPS; do
     case $step in
@@ -62,7 +78,7 @@ for step in $STEPS; do
                     esac
                 done
             done
-            # fails where it is used
+            # fails if it is in use
             for name in $(holders); do
                 mdadm --stop "/dev/$name" ||
                     refuse "found /dev/$name in use on $(echo $paths), expected an array that nobody uses; unmount it, and run again"
@@ -71,41 +87,40 @@ for step in $STEPS; do
                 wipefs --quiet --all "$path" ||
                     refuse "found exit code $? of wipefs --all $path, expected 0; see the lines above, and run again"
             done
+            cleared=yes
             ;;
         create)
-            for path in $paths; do
-                blank "$path" || refuse "found a signature on $path, expected none; see wipefs $path, save what it is, and run again"
-            done
+            for path in $paths; do nobodys "$path"; done
             used=$(holders)
             [ -z "$used" ] || refuse "found $(echo $used) on $(echo $paths), expected disks that nothing is on; see lsblk, and run again"
             begin
             bitmap=
             [ "$LEVEL" = raid0 ] || bitmap=--bitmap=internal
-            # "any": known under its name on whatever host, so that it never becomes md127. It asks before it takes a
-            # device that holds something, and is answered by the end of its input.
+            # "any": it keeps its name on every host, so that it never becomes md127. mdadm asks before it takes a device
+            # with content; its standard input is empty, so that the answer is no.
             mdadm --create "$ARRAY" --name="$LABEL" --homehost=any --metadata=1.2 --uuid="$uuid" \
                 --level="${LEVEL#raid}" $bitmap --raid-devices="$count" $paths </dev/null ||
                 refuse "found exit code $? of mdadm --create on $(echo $paths), expected 0 and $ARRAY; see the lines above and dmesg, and run again"
             device=$ARRAY
-            # Disks whose own signatures were wiped, because one of them was lost, show what is left of the old file system
-            # again where the new array begins.
+            # If the disks' own signatures were wiped because one disk was lost, the old file system's signature shows again
+            # at the start of the new array.
             wipefs --quiet --all "$device" ||
                 refuse "found exit code $? of wipefs --all $device, which was just made, expected 0; see the lines above, and run again"
             ;;
         assemble)
-            # one that the kernel began at boot and could not start is in the way
+            # an array that the kernel began at boot and could not start would be in the way
             for name in $(holders | grep '^md'); do
                 mdadm --stop "/dev/$name"
             done
             mdadm --assemble "$ARRAY" $paths ||
-                refuse "found exit code $? of mdadm --assemble on $(echo $paths), expected $ARRAY of all its disks; see mdadm --examine; where one is lost, wipefs --all the others and run again: everything is made anew"
+                refuse "found exit code $? of mdadm --assemble on $(echo $paths), expected $ARRAY of all its disks; see mdadm --examine; if one is lost, wipefs --all and blkdiscard the others, and run again: everything is made again"
             device=$ARRAY
             ;;
         file*)
             if blank "$device"; then
                 given=
-                # a disk alone has no other UUID to be known by than its file system's
-                [ -n "$LEVEL" ] || { begin && given="-muuid=$uuid"; }
+                # a single disk has no other UUID than that of its file system
+                [ -n "$LEVEL" ] || { nobodys "$device" && begin && given="-muuid=$uuid"; }
                 mkfs.xfs -L "$LABEL" $given "$device" && sync "$device" ||
                     refuse "found exit code $? of mkfs.xfs on $device, expected 0; see the lines above and dmesg, and run again"
                 finish

@@ -1,5 +1,6 @@
-# Remembers what was measured of a release that was proven: DATA_ROOT, RELEASE (an id), MEASURED (key=value, one line),
-# GPUS (indices, or all). Asked when no other server of ours runs: the memory in use is this one's. What is known already and was not measured this time is kept.
+# Records what was measured of a proven release: DATA_ROOT, RELEASE (an id), MEASURED (key=value, one line), GPUS (indices, or
+# all). Runs when no other server of ours runs, so that the memory in use is this one's. Earlier values stay if they were not
+# measured this time.
 
 set -eu
 mkdir -p "$DATA_ROOT/measurements"

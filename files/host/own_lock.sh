@@ -1,5 +1,5 @@
-# In front of every script of a run that changes the host: it ends here unless the run still holds the lock. A client that
-# was stopped for a while, and goes on, may find that another run has the host meanwhile.
+# Runs before every script of a run that changes the host, and ends it unless the run still holds the lock. If a run was
+# suspended for a while, another run may have the host by now.
 # Input: WHO (as given to hold_lock.sh), DIRECTORY.
 
 case $(cat "$DIRECTORY/lock.holder" 2>/dev/null) in

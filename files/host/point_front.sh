@@ -1,6 +1,6 @@
-# Takes people to the server that the front's new configuration names first: FRONT (unit), CONFIGURATION (its path), PORT
-# (one it listens on), BASE64 (the new configuration). Ends when no process listens any more that knew the old one: what
-# connects from then on reaches the new first server, and what was connected is served to its end.
+# Switches clients to the server that the proxy's new configuration names first: FRONT (unit), CONFIGURATION (its path), PORT
+# (one that it listens on), BASE64 (the new configuration). Ends when no process with the old configuration listens any more:
+# new connections then reach the new first server, and existing ones are served to their end.
 
 set -u
 PATH=$PATH:/usr/sbin:/sbin
@@ -14,7 +14,7 @@ mv -T "$CONFIGURATION.new" "$CONFIGURATION"
 if ! systemctl is-active --quiet "$FRONT.service"; then
     systemctl reset-failed "$FRONT.service" 2>/dev/null
     systemctl enable --quiet "$FRONT.service" && systemctl start "$FRONT.service"
-    exit # it knows no other configuration
+    exit # it has only ever read this configuration
 fi
 main=$(systemctl show --property=MainPID --value "$FRONT.service")
 before=$(cat "/proc/$main/task/$main/children")

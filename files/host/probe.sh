@@ -1,24 +1,28 @@
-# Reads everything a release cares about, in one round trip, and changes nothing.
+# Reads everything that a release depends on, in one round trip, and changes nothing.
 #
-# Input, as shell variables set in front of this text: DATA_ROOT SERVICE GPU_FIELDS DATABASE_STATE (a
-# command, or empty; so are GUARD_STATE and FIREWALL_STATE) GATEWAY_RECORD (a file) GATEWAY_DIRECTORY GATEWAY_MODES (a format of find) MOUNT_UNIT (of the local disks, or empty), the functions of disks.sh, and the lists PACKAGES FILES UNITS URLS BOOLEANS, and SEALED and MEASURED (directories under the data root),
-# one word each line. Output: sections, each a line of the ASCII record separator and the section's
-# name, then the untouched output of the tool that was asked; operations/facts/host_state.py reads them. Raw tool
-# output rather than JSON made here: a shell cannot quote it safely, and captured output tests the reader.
-# Absent things give empty sections: the script succeeds on a host that has nothing of ours.
+# Input, as shell variables set before this text:
+#   DATA_ROOT, SERVICE, GPU_FIELDS
+#   DATABASE_STATE, GUARD_STATE, FIREWALL_STATE   commands, or empty
+#   GATEWAY_RECORD                                a file
+#   GATEWAY_DIRECTORY, GATEWAY_MODES              a directory, and a format of find
+#   MOUNT_UNIT                                    of the local disks, or empty
+#   PACKAGES, FILES, UNITS, URLS, BOOLEANS        lists, one word per line
+#   SEALED, MEASURED                              lists of directories under the data root
+# and the functions of disks.sh and ownership.sh, with the lists of the latter.
+# Output: sections, each a line of the ASCII record separator and the section's name, then the tool's untouched output;
+# operations/facts/host_state.py parses them. Raw tool output rather than JSON made here: a shell cannot quote it safely, and
+# captured output tests the parser. Absent things give empty sections: the script succeeds on a bare host.
 
 LC_ALL=C
 export LC_ALL
 PATH=$PATH:/usr/sbin:/sbin
 
-section() { printf '\036%s\n' "$1"; }
-part() { printf '\037%s\n' "$1"; }
-has() { command -v "$1" >/dev/null 2>&1; }
+. ./sections.sh
 IFS='
 '
 set -f
 
-# directories of the data root, one a line
+# directories of the data root, one per line
 under() { for name in $1; do printf '%s\n' "$DATA_ROOT/$name"; done; }
 
 section os-release
@@ -36,7 +40,7 @@ section version-locks
 { cat /etc/dnf/plugins/versionlock.list && echo; } 2>/dev/null
 
 section daemon-json
-# a person's file may end without a line break, and the next section must begin on a line of its own
+# a file that was edited by hand may end without a line break, and the next section must begin on a new line
 [ ! -e /etc/docker/daemon.json ] || { cat /etc/docker/daemon.json && echo; } 2>/dev/null
 
 section units
@@ -52,6 +56,9 @@ has docker && docker image ls --no-trunc --format '{{.Repository}}:{{.Tag}}	{{.I
 
 section image-records
 find "$DATA_ROOT/images" -type f ! -name '.*' -printf '%f\t' -exec cat {} \; 2>/dev/null
+
+section owners
+exposed
 
 section manifests
 for manifest in $(find $(under "$SEALED") -mindepth 2 -maxdepth 2 -name manifest.json -type f ! -path '*/.*' 2>/dev/null); do
@@ -97,13 +104,16 @@ section local-disks
 
 section resources
 sed -n 's/^MemTotal: *\([0-9]*\) kB$/memory\t\1/p' /proc/meminfo 2>/dev/null
-# of the nearest directory that is there already
-place=$DATA_ROOT
-while [ ! -e "$place" ] && [ -n "$place" ]; do place=${place%/*}; done
+nearest "$DATA_ROOT"
 df --block-size=1024 --output=avail "${place:-/}" 2>/dev/null | sed -n 's/^ *\([0-9][0-9]*\)$/free\t\1/p'
 
 section gpus
-has nvidia-smi && nvidia-smi --query-gpu="$GPU_FIELDS" --format=csv,noheader,nounits 2>&1
+# its standard error, to which libraries write too, only if there is no other output
+has nvidia-smi && {
+    said=$(nvidia-smi --query-gpu="$GPU_FIELDS" --format=csv,noheader,nounits 2>/dev/null)
+    [ -n "$said" ] || said=$(nvidia-smi --query-gpu="$GPU_FIELDS" --format=csv,noheader,nounits 2>&1)
+    printf '%s\n' "$said"
+}
 
 section database
 [ -n "$DATABASE_STATE" ] && has docker && sh -c "$DATABASE_STATE" </dev/null 2>/dev/null
@@ -127,7 +137,7 @@ section selinux
 if [ -e /sys/fs/selinux/enforce ]; then
     printf 'enforce\t%s\n' "$(cat /sys/fs/selinux/enforce)"
     for boolean in $BOOLEANS; do
-        # "1 1": as it is, and as it will be when a transaction is committed
+        # "1 1": the current value, and the pending one
         [ ! -e "/sys/fs/selinux/booleans/$boolean" ] ||
             printf 'boolean:%s\t%s\n' "$boolean" "$(cut -c 1 "/sys/fs/selinux/booleans/$boolean")"
     done

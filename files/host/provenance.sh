@@ -1,8 +1,8 @@
 # What a release was made of, as the host's own tools state it. Changes nothing.
 #
-# Input, as shell variables: TAGS (images, one a line), DIRECTORIES (artifacts, one a line), TREE (a git checkout, or
+# Input, as shell variables: TAGS (images, one per line), DIRECTORIES (artifacts, one per line), TREE (a git checkout, or
 # empty). Output: sections, each a line of the ASCII record separator and the section's name;
-# operations/facts/provenance.py reads them.
+# operations/facts/provenance.py parses them.
 
 LC_ALL=C
 export LC_ALL
@@ -10,9 +10,7 @@ IFS='
 '
 set -f
 
-section() { printf '\036%s\n' "$1"; }
-part() { printf '\037%s\n' "$1"; }
-has() { command -v "$1" >/dev/null 2>&1; }
+. ./sections.sh
 
 section os-release
 cat /etc/os-release 2>/dev/null && echo

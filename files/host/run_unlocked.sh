@@ -1,18 +1,18 @@
-# Runs a command of the package manager once nobody else holds its locks, and says meanwhile who does.
+# Runs a command of the package manager once no other process holds its locks, and until then prints the holder.
 #
 # Usage: sh run_unlocked.sh SECONDS COMMAND [ARGUMENT]...
 #
-# dnf 4 waits without limit for a lock of its own, and so does rpm; both are silent about whom they wait for. This waits
-# SECONDS at most, names the holder each 15 s, then gives up with exit code 75. It ends nobody else's process and removes
-# nobody else's file. https://dnf.readthedocs.io/en/latest/conf_ref.html#exit-on-lock-label
+# dnf 4 and rpm wait for their locks without a limit, and without naming the holder. This script waits at most SECONDS, names the
+# holder every 15 s, then gives up with exit code 75. It never ends another process or removes another program's file.
+# https://dnf.readthedocs.io/en/latest/conf_ref.html#exit-on-lock-label
 #
-# What is looked at: cloud-init's first boot, which installs packages; dnf's files, each of which holds the process id of
-# who has it; and the lock of rpm's database, which is one of the kernel's.
+# It checks cloud-init's first boot, which installs packages; dnf's lock files, which contain the holder's process id; and the
+# lock of rpm's database, which is a kernel lock.
 
 limit=$1
 shift
 TOLD_EACH=15
-DNF_LOCKED=200 # dnf's exit code where exit_on_lock is set and another one has a lock: nothing was changed
+DNF_LOCKED=200 # dnf's exit code if exit_on_lock is set and another process has a lock: nothing was changed
 DNF_LOCKS=${DNF_LOCKS:-/var/cache/dnf/metadata_lock.pid /var/cache/dnf/download_lock.pid /var/lib/dnf/rpmdb_lock.pid /var/log/log_lock.pid}
 RPM_LOCK=$(rpm --eval '%{?_rpmlock_path}' 2>/dev/null)
 RPM_LOCK=${RPM_LOCK:-/var/lib/rpm/.rpm.lock}
@@ -24,7 +24,7 @@ refuse() {
     exit 75
 }
 
-# PID: what runs there and since when; of a command line only the beginning, and no user or password of a URL in it
+# PID: its command and start; only the beginning of the command line, without user and password of a URL
 process() {
     about=$(ps -o args= -p "$1" 2>/dev/null | sed 's#//[^/@ ]*@#//#g' | cut -c 1-160)
     [ -n "$about" ] || about=$(cat "/proc/$1/comm" 2>/dev/null)
@@ -33,24 +33,26 @@ process() {
     printf 'pid %s (%s, since %s%s)' "$1" "$about" "${since:-?}" "$stopped"
 }
 
-# PID: when it began, in seconds since 1970; a number may be a thread's, which ps does not list
+# PID: its start, in seconds since 1970; the number may be a thread's, which ps does not list
 began() {
     ticks=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20)
     booted=$(sed -n 's/^btime //p' "/proc/stat")
     echo $((booted + ${ticks:-0} / $(getconf CLK_TCK)))
 }
 
-# PID FILE: the process is younger than the file that names it and no package manager: its number was given out again,
-# and the one who wrote the file is gone (https://github.com/rpm-software-management/dnf/issues/2273). Both are asked
-# for, because a clock that is set after the boot makes every process look younger.
+# PID FILE: the process is younger than the file that names it, and not a package manager: its number was reused, and the
+# process that wrote the file is gone (https://github.com/rpm-software-management/dnf/issues/2273). Both conditions, because
+# setting the clock after the boot makes every process look younger.
 reused() {
     [ "$(began "$1")" -gt $(($(stat -c %Y "$2") + 2)) ] || return 1
     case "$(cat "/proc/$1/comm" 2>/dev/null) $(ps -o args= -p "$1" 2>/dev/null)" in
         *dnf* | *yum* | *rpm* | *ackage*) return 1 ;;
+        # it has ended by now: the next check finds neither it nor, as a rule, its file
+        ' ') return 1 ;;
     esac
 }
 
-# processes that have the database's lock for writing; with "->": those that wait for it
+# processes that hold the database's lock for writing; with "->": those that wait for it
 rpm_lock_of() {
     inode=$(stat -L -c %i "$RPM_LOCK" 2>/dev/null) || return 0
     awk -v waits="$1" -v inode="$inode" '
@@ -59,13 +61,13 @@ rpm_lock_of() {
     ' "/proc/locks" 2>/dev/null
 }
 
-# an inode's number is one of a file system: only who has the file open can have its lock
+# an inode number is unique only within a file system: a process can hold the lock only if it has the file open
 opened() {
     for descriptor in "/proc/$1"/fd/*; do [ "$descriptor" -ef "$RPM_LOCK" ] && return 0; done
     return 1
 }
 
-# [PID]: whether anybody but PID is in the way; sets `holder`, and `stale` where waiting does not help
+# [PID]: whether a process other than PID holds a lock; sets `holder`, and `stale` if waiting does not help
 held() {
     holder= stale=
     for lock in $DNF_LOCKS; do
@@ -75,7 +77,7 @@ held() {
         [ "$pid" != "${1:-}" ] && [ -e "/proc/$pid/stat" ] || continue
         holder="$lock is held by $(process "$pid")"
         if reused "$pid" "$lock"; then
-            stale="$lock: found pid $pid, which is $(cat "/proc/$pid/comm") and not the dnf that wrote the file: $(process "$pid"); expected no file that a dnf left behind, for which dnf waits for ever; remove it: rm $lock"
+            stale="$lock: found pid $pid, which is $(cat "/proc/$pid/comm") and not the dnf that wrote the file: $(process "$pid"); expected no file that a dnf left behind, for which dnf waits without end; remove it: rm $lock"
         fi
         return 0
     done
@@ -89,7 +91,7 @@ held() {
 }
 
 waited=0 told=-$TOLD_EACH
-# one more look that found somebody
+# called when a check has found a holder
 wait_more() {
     [ "$waited" -lt "$limit" ] ||
         refuse "$1; expected it to end within $limit s (package_lock_wait_s); look at it, then run the same command again"
@@ -101,18 +103,18 @@ wait_more() {
     waited=$((waited + LOOK_EACH))
 }
 
-# PID: our own command, which rpm keeps waiting silently where its lock was taken after the look
+# PID: our own command, which waits silently for rpm's lock if another process took it after the check
 watch() {
     nap=
     trap 'kill $nap 2>/dev/null; exit 0' TERM
     while :; do
-        sleep "$LOOK_EACH" >/dev/null 2>&1 & # it must not hold the pipe of whoever reads this
+        sleep "$LOOK_EACH" >/dev/null 2>&1 & # it must not keep our output pipe open
         nap=$!
         wait "$nap"
         case " $(rpm_lock_of '->' | paste -s -d ' ') " in *" $1 "*) ;; *) continue ;; esac
         held "$1" || continue
         if [ "$waited" -ge "$limit" ]; then
-            # it waits, so it has not begun
+            # it waits, so it has not started
             kill "$1"
             sleep "$LOOK_EACH"
             kill -KILL "$1" 2>/dev/null

@@ -1,5 +1,5 @@
-# Watches a server that has just been proven: SERVICE (its container), SOAK (seconds). Fails as soon as it is another
-# container, or none: a supervisor would start it again, and nobody would see that it crashes.
+# Watches a server that has just been proven: SERVICE (its container), SOAK (seconds). Fails as soon as the container is
+# another one or gone: systemd would start it again, and hide the crash.
 
 id=$(docker inspect --format '{{.Id}}' "$SERVICE" 2>/dev/null)
 second=0

@@ -1,7 +1,7 @@
-# Starts a server's unit without waiting for it: SERVICE (its unit), FRONT (the front's unit), RELEASE (the directory
-# that the unit will run), VERB (restart, or start where it is being started already). Prints when, and the journal's cursor of that moment.
+# Starts a server's unit without waiting for it: SERVICE (its unit), FRONT (the proxy's unit), RELEASE (the directory that the
+# unit will run), VERB (restart, or start if it is already starting). Prints the time and the journal's cursor of that moment.
 
-# a release that has no front uses the front's ports itself; one that was started with a front wants it afterwards
+# a release without a proxy uses the proxy's ports itself; for a release with a proxy it is started later
 if [ "${RELEASE##*/}" = current ] && [ ! -e "$RELEASE/serve-next" ]; then
     systemctl disable --quiet --now "$FRONT.service" 2>/dev/null || :
 fi

@@ -1,5 +1,5 @@
-# Points `current` to a release and `previous` to the one before; input: DATA_ROOT, RELEASE (an id).
-# Only a release that was proven (judge.sh) becomes the one before: a rollback must lead to one that served.
+# Points `current` to a release, and `previous` to the one before it; input: DATA_ROOT, RELEASE (an id).
+# Only a proven release (judge.sh) becomes `previous`: a rollback must lead to one that has served.
 # Renames only: `ln -sfn` removes the old link before it makes the new one on some versions.
 
 set -eu
@@ -9,7 +9,7 @@ cd "$DATA_ROOT"
     exit 65
 }
 was=$(readlink current || :)
-# where somebody has put a directory in the place of the link: rename(2) does not replace it
+# a directory instead of the link: rename(2) does not replace it
 if [ -d current ] && [ ! -L current ]; then mv -T current "releases/.current.$$.partial"; fi
 point() {
     ln -s "$2" ".$1.new.$$"
@@ -21,6 +21,6 @@ if [ -n "$was" ] && [ "$was" != "releases/$RELEASE" ] && [ -e "$was/manifest.jso
     point previous "$was"
 fi
 point current "releases/$RELEASE"
-# back from a release that failed: there is nothing before the one that serves again
+# back from a failed release: the running release is then not its own previous one
 if [ "$(readlink previous || :)" = "releases/$RELEASE" ]; then rm -f previous; fi
 sync -f .

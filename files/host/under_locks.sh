@@ -1,8 +1,8 @@
-# Runs a command under other version locks, which stay if it succeeds; else the locks before it are put back.
+# Runs a command with other version locks, which stay if it succeeds; otherwise the old locks are restored.
 #
-# Usage: sh under_locks.sh FRESH COMMAND [ARGUMENT]...       FRESH: the whole list as it should be
+# Usage: sh under_locks.sh FRESH COMMAND [ARGUMENT]...       FRESH: a file with the complete new list
 #
-# The plugin keeps dnf from every version that is not in its list, and so from the one that is to be installed.
+# The plugin keeps dnf from every version that is not in its list, and so from the version to install.
 
 list=${LOCK_LIST:-/etc/dnf/plugins/versionlock.list}
 fresh=$1
@@ -18,7 +18,7 @@ fi
 "$@"
 code=$?
 if [ "$code" = 0 ]; then
-    # a plugin that was just installed brought an empty list
+    # a newly installed plugin has brought an empty list
     put || code=$?
     rm -f "$list.before"
 elif [ -n "$existed" ]; then

@@ -1,14 +1,14 @@
-# Puts the gateway's files in place, or (TEST=yes) only tries them out: nginx reads them in a container like the one that
-# serves. Input: TEST, DIRECTORY, FRESH (a name in it), USER_ID, NGINX_FILES, IMAGE_RECORD, the function `test_it`, which runs `nginx -t` of the
-# image $image over $fresh; on standard input a base64 tar archive with all files.
+# Installs the gateway's files, or (TEST=yes) only tests them: nginx reads them in a container like the one that serves. Input:
+# TEST, DIRECTORY, FRESH (a name in it), USER_ID, NGINX_FILES, IMAGE_RECORD, the function `test_it`, which runs `nginx -t` of
+# the image $image over $fresh; on standard input a base64 tar archive with all files.
 #
-# Whole at every instant, and none is readable by anybody else on the way.
+# Each file is replaced atomically, and no other user can read it at any moment.
 
 set -u
 umask 077
 fresh=$DIRECTORY/$FRESH
 mkdir -p "$DIRECTORY" || exit 1
-# root's, and open to the container's user alone
+# owned by root, and open only to the container's user
 chown "0:$USER_ID" "$DIRECTORY" && chmod 750 "$DIRECTORY" || exit 1
 rm -rf "$fresh"
 mkdir "$fresh" && base64 -d | tar -xzf - -C "$fresh" || {
@@ -22,7 +22,7 @@ chown "0:$USER_ID" "$fresh" && chmod 750 "$fresh" || exit 1
 image=$(cat "$IMAGE_RECORD") || exit 1
 said=$(test_it 2>&1) || {
     rm -rf "$fresh"
-    # not a line of the keys' own file: nginx shows what it cannot read
+    # not a line about the file of the keys: nginx quotes what it cannot parse
     why=$(printf '%s\n' "$said" | grep -v keys.map | grep -m 1 emerg)
     echo "gateway: nginx refuses its configuration: ${why:-no word of nginx}; what runs was left as it is" >&2
     exit 1

@@ -1,4 +1,4 @@
-"""What differs in the lab: where everything comes from, and what a machine without a GPU needs.
+"""What differs in the lab: the sources, and what a machine without a GPU needs.
 
 `tests/lab/lab up` writes the facts of its mirror (addresses, keys, commits, digests) to lab.json. Without a running
 lab this group has no data; inventories/lab.py says what to do then.
@@ -8,7 +8,7 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 
-from operations.plan.support_matrix import RELEASES
+from operations.plan.catalog.support_matrix import RELEASES, TRITON
 from tests.lab.settings import from_environment
 
 _imported = frozenset(dir())
@@ -35,7 +35,7 @@ if _lab_json.exists():
         "docker-ce-cli": "1:20.10.24-1.el{os_major}",
         "containerd.io": "1.6.20-1.el{os_major}",
     }
-    # With the scheme: the BuildKit inside docker 20.10 parses the entry as a URL and otherwise speaks TLS.
+    # With the scheme: the BuildKit inside docker 20.10 parses the entry as a URL and otherwise uses TLS.
     docker_daemon_settings = {"insecure-registries": [f"http://{_registry}"]}
 
     nvidia_container_toolkit_repository_url = f"{_http}/dnf/nvidia-container-toolkit/"
@@ -48,14 +48,16 @@ if _lab_json.exists():
         "libnvidia-container1": "1.17.8-1",
     }
 
-    # What the lab has is old, and stands for newer things: none of it is reached by anybody.
+    # The lab has old versions that stand for newer ones; no client from outside reaches them.
     _lab_versions = [
-        *(("triton", _name) for _name in RELEASES),
+        *(("triton", _name) for _name in TRITON),
         *(("tensorrt-llm", _version) for _version in sorted({row.tensorrt_llm for row in RELEASES.values()})),
         *(("docker-ce", "20.10.24"), ("docker-ce", "20.10.25")),
         *(("containerd.io", "1.6.20"), ("containerd.io", "1.6.21")),
         ("nvidia-container-toolkit", "1.17.8"),
         ("nginx", "1.22.1"),
+        # of the stand-in for nvidia-smi, which prints captured output of a real one
+        ("driver", "580.159.04"),
     ]
     waivers = [
         {"component": _component, "version": _version, "reason": "a lab's stand-in", "until": _next_year}
@@ -70,7 +72,7 @@ if _lab_json.exists():
     python_index_url = f"{_http}/pypi/simple/"
     image_digests = _lab["images"]
 
-    # the forecast reckons with the real images, which are a hundred times as large as the lab's stand-ins
+    # the forecast assumes the real images, which are a hundred times as large as the lab's stand-ins
     preflight_waived = ["disk space"]
 
     # tritonserver looks for a GPU for its metrics and its pinned memory, and a lab host has none.

@@ -1,6 +1,6 @@
-"""What is common to hosts on OCI."""
+"""Settings of all hosts on OCI."""
 
 # The login user of Oracle-provided Oracle Linux images, with passwordless sudo
 ssh_user = "opc"
-# A host that just booted accepts connections a little later.
+# A host that has just booted accepts connections only after a while.
 ssh_connect_retries = 3

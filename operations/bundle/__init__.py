@@ -1,4 +1,4 @@
-"""An air-gapped site: everything the hosts of an inventory fetch, in one directory, and the server that hands it out.
+"""For air-gapped sites: everything that an inventory's hosts download, in one directory, and a server for it.
 
 python -m operations.bundle make inventories/oci.py --output DIR --url http://10.0.0.5:8080     # where there is a network
 python -m operations.bundle verify DIR

@@ -1,4 +1,4 @@
-"""python -m operations.bundle make|verify|serve; exit code 2 for what was asked wrongly, 1 for what went wrong."""
+"""python -m operations.bundle make|verify|serve; exit code 2 for wrong usage, 1 for a failure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from operations.bundle import sums
 from operations.bundle.fetch import BundleError
 from operations.bundle.make import make, releases_of
 from operations.bundle.server import BundleServer
+from operations.intake.secrets import SecretMissing
 from operations.plan.errors import PlanError
-from operations.plan.packages import SUPPORTED_OS_MAJORS
-from operations.secrets import SecretMissing
+from operations.plan.machine.packages import SUPPORTED_OS_MAJORS
 
 
 def _repository(text: str) -> tuple[str, str]:
@@ -40,12 +40,16 @@ def _address(text: str) -> tuple[str, int]:
     return address, int(port)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m operations.bundle", description="An air-gapped site's bundle."
-    )
+PROGRAM = "python -m operations.bundle"
+
+
+def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    """The command's options. + prog: the name that its messages use"""
+    parser = argparse.ArgumentParser(prog=prog, description="An air-gapped site's bundle.")
     commands = parser.add_subparsers(dest="command", required=True)
-    made = commands.add_parser("make", help="everything an inventory's hosts fetch, into one directory")
+    made = commands.add_parser(
+        "make", help="download everything that an inventory's hosts fetch into one directory"
+    )
     made.add_argument("inventory", type=Path)
     made.add_argument("--output", type=Path, required=True, metavar="DIR")
     made.add_argument(
@@ -59,19 +63,21 @@ def _parser() -> argparse.ArgumentParser:
         help="a repository of the distribution; default: the inventory's system_repositories, or Oracle's",
     )  # fmt: skip
     made.add_argument(
-        "--python", metavar="VERSION", help="of images that install wheels; default: the support matrix's"
+        "--python",
+        metavar="VERSION",
+        help="version in images that install wheels; default: the support matrix's",
     )
-    checked = commands.add_parser("verify", help="whether every file is as SHA256SUMS lists it")
+    checked = commands.add_parser("verify", help="check every file against SHA256SUMS")
     checked.add_argument("bundle", type=Path)
-    served = commands.add_parser("serve", help="hand it out, after verifying it")
+    served = commands.add_parser("serve", help="serve it over HTTP, after verifying it")
     served.add_argument("bundle", type=Path)
     served.add_argument("--listen", type=_address, required=True, metavar="ADDRESS:PORT")
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command. What is wrong is said in one line."""
-    given = _parser().parse_args(arguments)
+def main(arguments: list[str] | None = None, prog: str = PROGRAM) -> int:
+    """The command. Prints an error in one line."""
+    given = parser(prog).parse_args(arguments)
     try:
         if given.command == "make":
             releases = releases_of(given.inventory, given.os)

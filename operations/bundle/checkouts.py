@@ -1,7 +1,7 @@
 """Git repositories at pinned commits, with their submodules and the content that git-lfs points to.
 
-Each is a bare repository of the wanted commits alone, without their history, under the path of its public address:
-git/github.com/NVIDIA/TensorRT-LLM.git. Objects of git-lfs lie in a folder beside them, by their SHA-256.
+Each is a bare repository with only the wanted commits, without history, under the path of its public address:
+git/github.com/NVIDIA/TensorRT-LLM.git. git-lfs objects are in a folder beside them, named by their SHA-256.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from operations.bundle.fetch import BundleError, download, read
+from operations.bundle.fetch import BundleError, download, read_json
 
 LFS_TYPE = "application/vnd.git-lfs+json"
 _POINTER = re.compile(
@@ -35,7 +36,7 @@ class Checkout:
 
 
 def repository_path(bundle: Path, url: str) -> Path:
-    """Where the bundle has the repository of a public address. Raises BundleError for another kind of address."""
+    """The bundle's path of the repository with this public address. Raises BundleError if it is not http or https."""
     place = urlsplit(url)
     path = place.path.strip("/").removesuffix(".git")
     if place.scheme not in ("http", "https") or not re.fullmatch(r"[A-Za-z0-9._/-]+", path) or ".." in path:
@@ -44,12 +45,12 @@ def repository_path(bundle: Path, url: str) -> Path:
 
 
 def lfs_path(bundle: Path, oid: str) -> Path:
-    """Where the object with this SHA-256 is."""
+    """The bundle's path of the git-lfs object with this SHA-256."""
     return bundle / "git-lfs" / oid[:2] / oid
 
 
 class Collector:
-    """Fetches checkouts into a bundle. + mirrors: prefix of an address -> what is fetched instead"""
+    """Fetches checkouts into a bundle. + mirrors: prefix of an address -> what replaces it"""
 
     def __init__(self, bundle: Path, mirrors: Mapping[str, str]) -> None:
         self.bundle = bundle
@@ -57,7 +58,7 @@ class Collector:
         self.found: list[Checkout] = []
 
     def fetch(self, wanted: Checkout, submodules: bool, lfs: bool) -> None:
-        """The commit is in the bundle; `submodules` and `lfs`: with what it refers to."""
+        """The commit is in the bundle; with `submodules` and `lfs`, also its submodules and git-lfs objects."""
         repository = repository_path(self.bundle, wanted.url)
         if not (repository / "HEAD").exists():
             _git("init", "--quiet", "--bare", "--template=", "--initial-branch=main", str(repository))
@@ -94,7 +95,7 @@ class Collector:
         _git(*here, "update-ref", "refs/heads/main", wanted.commit)
 
     def _mirrored(self, url: str) -> str:
-        """The address that it is fetched from: git's own rule, the longest prefix that fits."""
+        """The address to fetch from, by git's own rule: the longest matching prefix wins."""
         fitting = [prefix for prefix in self.mirrors if url.startswith(prefix)]
         if not fitting:
             return url
@@ -135,7 +136,8 @@ class Collector:
             ]
             request = {"operation": "download", "transfers": ["basic"], "objects": objects}
             headers = {"Accept": LFS_TYPE, "Content-Type": LFS_TYPE}
-            for entry in json.loads(read(address, headers, json.dumps(request).encode()))["objects"]:
+            answer = read_json(address, headers, json.dumps(request).encode())
+            for entry in _objects_of(answer, address):
                 action = entry.get("actions", {}).get("download")
                 if not action:
                     raise BundleError(
@@ -147,6 +149,14 @@ class Collector:
                     entry["oid"],
                     headers=action.get("header"),
                 )
+
+
+def _objects_of(answer: Any, address: str) -> list[dict[str, Any]]:
+    """The objects of git-lfs' batch answer: https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md."""
+    found = answer.get("objects") if isinstance(answer, dict) else None
+    if not isinstance(found, list) or not all(isinstance(each, dict) and "oid" in each for each in found):
+        raise BundleError(f"{address}: found no list of objects, expected git-lfs' answer; see git_mirrors")
+    return found
 
 
 def _pointers(repository: Path, commit: str) -> list[tuple[str, int]]:
@@ -169,10 +179,10 @@ def _pointers(repository: Path, commit: str) -> list[tuple[str, int]]:
 
 
 def _environment() -> dict[str, str]:
-    # nothing of the user's own: an insteadOf of theirs would fetch from elsewhere, silently
+    # without the user's own settings: an insteadOf there would silently fetch from elsewhere
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     own = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
-    # a server that stalls ends it after two minutes
+    # give up if a server stalls for two minutes
     return {**kept, **own, "GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "120"}
 
 
@@ -189,6 +199,8 @@ def _git(*words: str) -> str:
     except FileNotFoundError:
         raise BundleError("found no program git, expected one on this machine; install git") from None
     if done.returncode:
-        said = " ".join(done.stderr.split())[:300]
+        # without earlier warnings, which are not why it failed
+        lines = [line for line in done.stderr.splitlines() if line.startswith(("fatal: ", "error: "))]
+        said = " ".join(" ".join(lines or [done.stderr]).split())[:400]
         raise BundleError(f"git {' '.join(w for w in words if not w.startswith('-'))[:200]}: {said}")
     return done.stdout

@@ -1,15 +1,17 @@
-"""One file over HTTP, whole and with the hash it must have, or one line that says why not."""
+"""Download one file over HTTP, complete and with the expected hash, or fail with one line that says why."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import json
+import ssl
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ATTEMPTS = 4
 TIMEOUT = 120  # seconds without a byte
@@ -17,7 +19,15 @@ _CHUNK = 1 << 20
 
 
 class BundleError(ValueError):
-    """Why a bundle cannot be made, verified or served: one line."""
+    """
+    Why a bundle cannot be made, verified or served: one line.
+
+    + status: the HTTP status of the source's answer; 0 if there was none
+    """
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 def digest_of(path: Path, kind: str = "sha256") -> str:
@@ -30,9 +40,9 @@ def download(
     url: str, path: Path, digest: str = "", kind: str = "sha256", headers: Mapping[str, str] | None = None
 ) -> None:
     """
-    `path` holds what `url` has.
+    `path` has the content of `url`.
 
-    + digest: the hash it must have; a file that is there with it is not fetched again. Empty: whatever is served now
+    + digest: the expected hash; an existing file with it is not downloaded again. Empty: any content is accepted
     + kind: sha256, or another name that hashlib knows
     """
     if digest and path.is_file() and digest_of(path, kind) == digest:
@@ -41,8 +51,12 @@ def download(
     part = path.with_name(f"{path.name}.part")
     with opened(url, headers) as answer, part.open("wb") as file:
         hasher = hashlib.new(kind)
+        first = True
         try:
             while chunk := answer.read(_CHUNK):
+                if first and not digest:
+                    _no_page(chunk, url)
+                first = False
                 hasher.update(chunk)
                 file.write(chunk)
         except (OSError, http.client.HTTPException) as error:
@@ -68,8 +82,33 @@ def read(url: str, headers: Mapping[str, str] | None = None, body: bytes | None 
             ) from None
 
 
+def read_json(url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Any:
+    """A small answer in JSON."""
+    content = read(url, headers, body)
+    _no_page(content, url)
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise BundleError(
+            f"{url.partition('?')[0]}: found no JSON, expected it; check the address of the source"
+        ) from None
+
+
+def is_page(content: bytes) -> bool:
+    """Whether it is HTML, which a login page or a proxy returns in place of a file."""
+    return content[:100].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
+def _no_page(content: bytes, url: str) -> None:
+    if is_page(content):
+        raise BundleError(
+            f"{url.partition('?')[0]}: found an HTML page, expected a file; does a login page or a proxy answer? "
+            "check the address of the source"
+        )
+
+
 def opened(url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> IO[bytes]:
-    """The answer to a request; what passes by itself is tried again. Raises urllib's HTTPError for 401 alone."""
+    """The answer to a request; temporary failures are retried. Raises urllib's HTTPError only for 401."""
     request = urllib.request.Request(url, data=body, headers=dict(headers or {}))
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -77,12 +116,24 @@ def opened(url: str, headers: Mapping[str, str] | None = None, body: bytes | Non
         except urllib.error.HTTPError as error:
             if error.code == 401:
                 raise
-            problem, passing = f"HTTP {error.code}", error.code == 429 or error.code >= 500
+            problem, status = f"HTTP {error.code}", error.code
+            passing = status in (408, 425, 429) or status >= 500
         except (OSError, http.client.HTTPException) as error:
-            problem, passing = f"{getattr(error, 'reason', error)}", True
-        if not passing or attempt == ATTEMPTS:
-            raise BundleError(
-                f"{url.partition('?')[0]}: found {problem}, expected an answer; check the source, and run again"
+            reason = getattr(error, "reason", error)
+            # retrying does not help against an untrusted certificate, a URL that is not HTTP, or a directory
+            lasting = (
+                ssl.SSLCertVerificationError,
+                http.client.InvalidURL,
+                IsADirectoryError,
+                FileNotFoundError,
             )
+            problem, status, passing = str(reason), 0, not isinstance(reason, lasting)
+        if not passing or attempt == ATTEMPTS:
+            then = (
+                "check the source, and run again"
+                if passing
+                else "trying again does not help: correct the source"
+            )
+            raise BundleError(f"{url.partition('?')[0]}: found {problem}, expected an answer; {then}", status)
         time.sleep(2**attempt)
     raise AssertionError("unreachable")

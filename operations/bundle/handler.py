@@ -1,4 +1,4 @@
-"""What handing files out over HTTP takes, whatever they are of: a bundle's server is made of it, and so is the lab's mirror."""
+"""Serves files over HTTP: the base of the bundle's server and of the lab's mirror."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from operations.bundle.checkouts import LFS_TYPE
 
 _CHUNK = 1 << 20
 _LARGEST_BODY = 64 << 20  # bytes; a fetch says which commits it has, a batch which objects it wants
+_LONGEST_LINE = 1024  # of a chunk's size
 
 
 class Server(ThreadingHTTPServer):
-    """A thread for each client; one that is gone is an everyday thing. `label`: what its lines of log begin with."""
+    """One thread per client; a client that disconnects is not an error. `label`: how its log lines begin."""
 
     label: ClassVar[str]
     daemon_threads = True
@@ -35,10 +36,10 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     """
-    One request. A subclass says what is served.
+    One request. A subclass decides what is served.
 
-    absent        what it says of the rest
-    file_headers  what is sent with every file beside its own headers, or instead of one of them
+    absent        the message for everything else
+    file_headers  headers of every file, beside its own or instead of one of them
     """
 
     server: Server
@@ -50,7 +51,9 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 300
 
     def log_message(self, format: str, *args: object) -> None:
-        print(f"{self.server.label}: {self.client_address[0]} {format % args}", flush=True)
+        # a client's text must not control the terminal
+        said = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in format % args)
+        print(f"{self.server.label}: {self.client_address[0]} {said}", flush=True)
 
     @property
     def url_path(self) -> str:
@@ -62,21 +65,29 @@ class Handler(BaseHTTPRequestHandler):
         if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
             return self.rfile.read(self._bounded(int(self.headers.get("Content-Length") or 0)))
         content = b""
-        while size := int(self.rfile.readline().split(b";")[0], 16):
+        while size := int(self._line().split(b";")[0], 16):
             content += self.rfile.read(self._bounded(size, len(content)))
-            self.rfile.readline()
-        self.rfile.readline()
+            self._line()
+        self._line()
         return content
 
+    def _line(self) -> bytes:
+        """A line of a chunked body's framing. Raises ConnectionError if it is longer than any such line needs to be."""
+        line = self.rfile.readline(_LONGEST_LINE + 1)
+        if len(line) > _LONGEST_LINE:
+            self.close_connection = True
+            raise ConnectionError(f"a line of more than {_LONGEST_LINE} bytes in a chunked body")
+        return line
+
     def _bounded(self, size: int, before: int = 0) -> int:
-        """A size that may be read. Raises ConnectionError, which ends the connection: what follows it cannot be told."""
+        """The size, if so much may be read. Raises ConnectionError otherwise, and ends the connection."""
         if size < 0 or before + size > _LARGEST_BODY:
             self.close_connection = True
             raise ConnectionError(f"a body of more than {_LARGEST_BODY} bytes")
         return size
 
     def shaped(self, chunks: Iterator[bytes], offset: int = 0) -> Iterator[bytes]:
-        """A body as it is sent, from `offset` of its file on: as it is, but where a subclass has another wish."""
+        """The body as sent, from `offset` of its file on. A subclass may change it."""
         return chunks
 
     def answer(
@@ -86,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
         kind: str = "text/plain",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """A whole, small answer."""
+        """Send a small answer at once."""
         self.send_response(status)
         for name, value in {"Content-Type": kind, **(headers or {})}.items():
             self.send_header(name, value)
@@ -105,13 +116,13 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(status, json.dumps(content).encode(), kind, headers)
 
     def missing(self) -> None:
-        """There is no such thing here."""
+        """Answer that this does not exist here."""
         self.answer(404, f"{self.absent}\n".encode())
 
     # Files
 
     def _range(self, size: int, etag: str, modified: str) -> tuple[int, int] | None:
-        """First and last byte asked for; None = the whole file; an empty range = cannot be satisfied."""
+        """The first and the last requested byte; None = the whole file; an empty range = cannot be satisfied."""
         found = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "").strip())
         if (
             found is None
@@ -144,10 +155,10 @@ class Handler(BaseHTTPRequestHandler):
         kind: str = "application/octet-stream",
     ) -> None:
         """
-        The file, or the range of it that was asked for, or 304.
+        Send the file, or the requested range of it, or 304.
 
-        + etag: what tells this content from another; None: its time and size do
-        + name: what a browser is to keep it as
+        + etag: identifies the content; None: made from the file's time and size
+        + name: the file name for a browser
         """
         try:
             file = path.open("rb")
@@ -198,7 +209,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def lfs_batch(self, body: bytes, has: Callable[[str], bool]) -> None:
         """
-        Where the objects are that a batch request of git-lfs names: /git-lfs/OID of this very server.
+        Answer a batch request of git-lfs: its objects are at /git-lfs/OID of this server.
 
         + has: whether there is an object with this SHA-256
         """
@@ -210,7 +221,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer_json({"message": "not a batch request"}, 422, kind=LFS_TYPE)
             return
         if operation != "download":
-            self.answer_json({"message": "this server only hands out"}, 403, kind=LFS_TYPE)
+            self.answer_json({"message": "this server is read-only"}, 403, kind=LFS_TYPE)
             return
         objects: list[dict[str, object]] = []
         for oid, size in wanted:
@@ -224,16 +235,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def git_backend(self, root: Path, path_info: str, body: bytes) -> None:
         """
-        git http-backend answers, as a CGI program: https://git-scm.com/docs/git-http-backend.
+        Let git http-backend answer, as a CGI program: https://git-scm.com/docs/git-http-backend.
 
-        + root: the folder of the repositories; + path_info: of one of them below it, and what is asked of it
+        + root: the folder of the repositories; + path_info: a repository below it, and the request to it
         """
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "HOME": "/nonexistent",
             "GIT_PROJECT_ROOT": str(root),
             "GIT_HTTP_EXPORT_ALL": "1",
-            # the repositories may belong to another user than the one who serves them
+            # the repositories may belong to another user than the one that serves them
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": "safe.directory",
             "GIT_CONFIG_VALUE_0": "*",
@@ -260,7 +271,7 @@ class Handler(BaseHTTPRequestHandler):
                     backend.stdin.write(body)
                     backend.stdin.close()
                 except BrokenPipeError:
-                    pass  # it refused before reading all; its answer says why
+                    pass  # it rejected the request before it had read all of it; its answer says why
                 status, headers = 200, []
                 while line := output.readline().decode().strip():
                     name, _, value = line.partition(":")

@@ -1,7 +1,7 @@
 """Container images by digest, from a registry's HTTP interface: https://distribution.github.io/distribution/spec/api/.
 
-All of an image is content that is named by its own SHA-256, so that manifests and layers lie in one folder of blobs.
-Of an image for several processors, the one for x86_64 is taken, below the list that the digest names.
+Every part of an image is named by its own SHA-256, so manifests and layers share one folder of blobs.
+If a digest names a list of images for several processors, the one for x86_64 is taken with it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from operations.bundle.fetch import BundleError, download, read
+from operations.bundle.fetch import BundleError, download, read_json
 
 MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -27,26 +27,26 @@ _HOSTS = {"docker.io": "registry-1.docker.io"}
 
 
 def blob_path(bundle: Path, digest: str) -> Path:
-    """Where the content with this digest is. Raises BundleError for what is no sha256 digest."""
+    """The bundle's path of the content with this digest. Raises BundleError if it is not a sha256 digest."""
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
         raise BundleError(f"found the digest {digest!r}, expected sha256: and 64 hexadecimal digits")
     return bundle / "blobs" / digest.removeprefix("sha256:")
 
 
 def media_type(manifest: dict[str, Any]) -> str:
-    """A manifest's type, which one of the OCI's may leave out."""
+    """A manifest's type, which an OCI manifest may omit."""
     return str(manifest.get("mediaType") or (LISTS[1] if "manifests" in manifest else MANIFESTS[1]))
 
 
 class Registry:
-    """A registry, read without an account: the token it asks for is the one that anybody gets."""
+    """A registry, read without an account: with a token for anonymous clients if it requires one."""
 
     def __init__(self, address: str, plain: bool) -> None:
         self.base = f"{'http' if plain else 'https'}://{_HOSTS.get(address, address)}/v2"
         self.token = ""
 
     def fetch(self, bundle: Path, name: str, digest: str) -> None:
-        """The image `name` at `digest` is among the bundle's blobs, with everything it is made of."""
+        """The image `name` at `digest` is among the bundle's blobs, with its configuration and layers."""
         kinds = ", ".join((*MANIFESTS, *LISTS))
         content = self._blob(bundle, f"{self.base}/{name}/manifests/{digest}", digest, kinds)
         manifest = json.loads(content.read_bytes())
@@ -68,18 +68,20 @@ class Registry:
                 download(url, path, digest.removeprefix("sha256:"), headers=headers)
                 return path
             except urllib.error.HTTPError as error:
-                self.token = self._new_token(error.headers.get("WWW-Authenticate", ""), url)
+                self.token = self.new_token(error.headers.get("WWW-Authenticate", ""), url)
         raise BundleError(f"{url}: found HTTP 401, expected an image that anybody may pull")
 
-    def _new_token(self, challenge: str, url: str) -> str:
+    def new_token(self, challenge: str, url: str) -> str:
+        """A token for anonymous clients, from the address in the registry's 401 answer; `url` is for the error."""
         asked = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         realm = asked.pop("realm", "")
-        # a token is asked for over TLS, unless the registry itself is plain
+        # request a token over TLS, unless the registry itself uses plain HTTP
         secure = realm.startswith("https://") or self.base.startswith("http://")
         if not challenge.lower().startswith("bearer ") or not secure:
             raise BundleError(f"{url}: found HTTP 401, expected an image that anybody may pull")
         try:
-            answer = json.loads(read(f"{realm}?{urlencode(asked)}"))
+            answer = read_json(f"{realm}?{urlencode(asked)}")
         except urllib.error.HTTPError:
             raise BundleError(f"{url}: found HTTP 401, expected an image that anybody may pull") from None
-        return str(answer.get("token") or answer.get("access_token") or "")
+        given = answer if isinstance(answer, dict) else {}
+        return str(given.get("token") or given.get("access_token") or "")

@@ -1,4 +1,4 @@
-"""What an inventory's hosts fetch, all of it, into one directory."""
+"""Download everything that an inventory's hosts fetch into one directory."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from urllib.parse import urlsplit
 
 from operations.bundle import checkouts, images, models, rpms, sums, wheels
 from operations.bundle.fetch import BundleError, download
-from operations.plan import own_models
+from operations.plan.artifacts.artifact import published
 from operations.plan.errors import PlanError
 from operations.plan.explain import gpus_from
-from operations.plan.inventory import checked_hosts, settings_of
-from operations.plan.openpgp import fingerprints
-from operations.plan.packages import BY_HAND, for_os, toolkit_url, wanted_packages
-from operations.plan.profiles import PlanProfile, load_profile
+from operations.plan.inventory.hosts import checked_hosts, settings_of
+from operations.plan.inventory.settings import Settings
+from operations.plan.machine.openpgp import armored, fingerprints
+from operations.plan.machine.packages import BY_HAND, for_os, toolkit_url, wanted_packages
+from operations.plan.profile.profiles import PlanProfile, load_profile
 from operations.plan.release import Release, plan_release
-from operations.plan.settings import Settings
 
-# Where Oracle Linux has what is not the vendors': https://yum.oracle.com/ . git-lfs is in both versions' AppStream.
+# Oracle Linux's own packages: https://yum.oracle.com/ . git-lfs is in both versions' AppStream.
 SYSTEM_REPOSITORIES = {
     "baseos": "https://yum.oracle.com/repo/OracleLinux/OL{os_major}/baseos/latest/$basearch/",
     "appstream": "https://yum.oracle.com/repo/OracleLinux/OL{os_major}/appstream/$basearch/",
 }
 MANIFEST = "bundle.json"
 FORMAT = 1
-# What the inventory may say of sources: one bundle has one of each
+# The settings that name sources: one bundle has one value of each
 _SOURCES = (
     "docker_repository_url",
     "docker_gpg_key_url",
@@ -50,10 +50,15 @@ Entry = dict[str, Any]
 
 def releases_of(inventory: Path, os_majors: Sequence[str]) -> list[Release]:
     """
-    A release for each different host of an inventory and each version of Oracle Linux, planned for a GPU it fits.
+    One release for each distinct host of an inventory and each version of Oracle Linux, planned for a GPU that fits.
 
-    Raises PlanError as a deploy would, and where two hosts fetch from different sources.
+    Raises PlanError as a deploy would, and if two hosts fetch from different sources.
     """
+    if not inventory.is_file() or inventory.suffix != ".py":
+        found = "a file of another kind" if inventory.is_file() else "no such file"
+        then = "such as inventories/oci.py"
+        expected = "the Python file of an inventory"
+        raise PlanError("", found, expected, then, where=str(inventory), reference="no-inventory")
     data = inventory.parent / "group_data"
     hosts = checked_hosts(runpy.run_path(str(inventory)).get("hosts"), inventory.name)
     settings = settings_of(hosts, inventory.stem, data)
@@ -63,16 +68,18 @@ def releases_of(inventory: Path, os_majors: Sequence[str]) -> list[Release]:
         for key in _SOURCES:
             if getattr(one, key) != getattr(first, key):
                 raise PlanError(
-                    f"{name}: {key}",
+                    key,
                     getattr(one, key),
                     f"the same as {first_name}'s",
                     "make a bundle for each, from inventories of their own",
+                    host=name,
+                    reference="hosts-of-several-sources",
                 )
         profile = load_profile(one.model, one.profile_overrides)
         gpus = f"{profile.hardware.gpu}:{profile.hardware.count}" if profile.hardware else "NVIDIA H200:8"
         for major in os_majors:
             release = plan_release(one.model_copy(update={"gpu_ids": "all"}), gpus_from(gpus), major, profile)
-            # hosts of one release may have other versions of docker
+            # hosts with the same release may have different versions of docker
             releases[f"{release.id} {major} {wanted_packages(one, major)}"] = release
     return list(releases.values())
 
@@ -86,14 +93,14 @@ def make(
     python: str | None = None,
 ) -> int:
     """
-    The directory holds all that these releases fetch, and how an inventory points to it; how many files that is.
+    The directory has everything that these releases fetch, and the group data for it. Returns the number of files.
 
-    + group: the inventory's own group, which its data is written for
-    + url: where hosts will reach the server of the bundle
+    + group: the inventory's own group, for which the group data is written
+    + url: where hosts will reach the bundle's server
     + system: name -> address of the distribution's repositories; None: the inventory's, or Oracle's
-    + python: the version that wheels are for; None: that of the images, as the support matrix knows it
+    + python: the version that wheels are for; None: the images' version, from the support matrix
 
-    What an interrupted run left is gone on with. Raises BundleError or PlanError with one line.
+    Continues what an interrupted run left. Raises BundleError or PlanError with one line.
     """
     _begin(bundle)
     (bundle / sums.NAME).unlink(missing_ok=True)
@@ -156,10 +163,12 @@ def _packages(bundle: Path, releases: Sequence[Release], system: Mapping[str, st
     ):
         key = bundle / "keys" / name
         download(url, key)
-        if (found := fingerprints(key.read_text(encoding="utf-8"))) != [fingerprint]:
+        text = key.read_text(encoding="utf-8", errors="replace")
+        if (found := fingerprints(text)) != [fingerprint]:
             raise BundleError(
                 f"package key {url}: found {', '.join(found) or 'no OpenPGP key'}, expected {fingerprint}"
             )
+        key.write_text(armored(text), encoding="utf-8")
         entries.append({"kind": "package key", "name": name, "from": url, "pinned": fingerprint})
     for major in sorted({release.os_major for release in releases}):
         repositories = {
@@ -191,10 +200,10 @@ def _packages(bundle: Path, releases: Sequence[Release], system: Mapping[str, st
 
 def needed_packages(releases: Sequence[Release], major: str, there: Sequence[rpms.Rpm]) -> list[rpms.Rpm]:
     """
-    Of the packages that there are, every one that dnf may be asked for on a host of this version, by a run or by people.
+    Every available package that dnf may need on a host of this version, in a run or for an operator's own commands.
 
-    Whatever a run installs, it installs out of `wanted_packages`: what the settings of one release leave out, such as
-    haproxy or mdadm, is left out here as well, and those who change them make the bundle again.
+    A run installs only packages of `wanted_packages`. What no release's settings need, such as haproxy or mdadm, is not
+    in the bundle either: after a change of such a setting, make the bundle again.
     """
     wanted = {pin for release in releases for pin in wanted_packages(release.settings, major).items()}
     return rpms.closure(there, sorted(wanted, key=str), BY_HAND)
@@ -205,17 +214,8 @@ def _images(bundle: Path, releases: Sequence[Release]) -> list[Entry]:
     for release in releases:
         settings = release.settings
         for image in release.images:
-            name = image.inputs.get("image") or image.inputs.get("base")
-            digest = image.inputs.get("digest") or image.inputs.get("base_digest")
-            if not name or not digest:
-                raise PlanError(
-                    "image.base" if not name else f"image_digests[{name!r}]",
-                    "nothing",
-                    "an image by digest, for a bundle",
-                    "an image that the Dockerfile chooses cannot be known here",
-                )
             registry = settings.image_registry if image.name == "serving" else settings.docker_hub_registry
-            wanted[name] = (digest, registry)
+            wanted |= {name: (digest, registry) for name, digest in published(image.inputs).items()}
     entries = []
     for name, (digest, registry) in sorted(wanted.items()):
         _say(f"image {registry}/{name}")
@@ -230,7 +230,7 @@ def _checkouts(bundle: Path, releases: Sequence[Release]) -> list[Entry]:
     collector = checkouts.Collector(bundle, releases[0].settings.git_mirrors)
     for release in releases:
         inputs = release.source.inputs if release.source else {}
-        if "repository" in inputs:  # and not: out of the image
+        if "repository" in inputs:  # otherwise it comes out of the image
             wanted = checkouts.Checkout(inputs["repository"], inputs["commit"], inputs["tag"])
             _say(f"git repository {wanted.url} {wanted.tag}")
             collector.fetch(wanted, inputs["submodules"], inputs["lfs"])
@@ -258,11 +258,15 @@ def _models(bundle: Path, releases: Sequence[Release]) -> list[Entry]:
 def _wheels(bundle: Path, releases: Sequence[Release], python: str | None) -> list[Entry]:
     entries: list[Entry] = []
     for release in releases:
-        if isinstance(release.profile, PlanProfile):
+        if requirements := release.image.files.get("requirements.txt"):
             version = python or release.stack.python
+            if not version:
+                raise BundleError(
+                    f"Python of the image {release.stack.image}: found none in the support matrix, expected its version; "
+                    "run python3 --version in it, and pass the answer with --python"
+                )
             _say(f"wheels for Python {version}")
             index = release.settings.python_index_url
-            requirements = own_models.image_file("requirements.txt")
             names = wheels.fetch(bundle, requirements, version, index)
             entries += [
                 {
@@ -280,9 +284,9 @@ def _wheels(bundle: Path, releases: Sequence[Release], python: str | None) -> li
 
 def group_data(releases: Sequence[Release], url: str, system: Sequence[str], git_hosts: Sequence[str]) -> str:
     """
-    The inventory data that points at the bundle's server, as a file of group_data.
+    The text of a group_data file that points to the bundle's server.
 
-    + system: the names of the distribution's repositories; + git_hosts: whose repositories the bundle has
+    + system: the names of the distribution's repositories; + git_hosts: the hosts whose repositories the bundle has
     """
     settings, base = releases[0].settings, url.rstrip("/")
     address = urlsplit(base).netloc
@@ -307,7 +311,7 @@ def group_data(releases: Sequence[Release], url: str, system: Sequence[str], git
         }
     gated = [release for release in releases if getattr(release.profile, "gated", False)]
     if gated and not any(isinstance(release.profile, PlanProfile) for release in releases):
-        # the bundle was made with the token, and asks nobody for it; who may have the files is the site's to see to
+        # the bundle was made with the token and does not require one; the site controls who may have the files
         weights = {**settings.profile_overrides.get("weights", {}), "gated": False}
         data["profile_overrides"] = {**settings.profile_overrides, "weights": weights}
     lines = [f"{key} = {value!r}\n" for key, value in data.items()]

@@ -1,4 +1,4 @@
-"""Weights and data sets at their revision, fetched and verified by the very program that hosts fetch them with."""
+"""Weights and data sets at their revision, fetched and verified by the same program that hosts use."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from operations.bundle.fetch import BundleError
-from operations.plan.artifacts import Artifact
-from operations.secrets import hub_token
+from operations.intake.secrets import hub_token
+from operations.plan.artifacts.artifact import Artifact
 
 _PROGRAM = Path(__file__).resolve().parents[2] / "files" / "image" / "download_weights.py"
 
@@ -22,7 +22,7 @@ def model_path(bundle: Path, kind: str, repository: str, revision: str) -> Path:
 
 
 def fetch(bundle: Path, artifact: Artifact) -> dict[str, Any]:
-    """The artifact's files are in the bundle, each as the hub states it; the token is kept in no file but for this."""
+    """The artifact's files are in the bundle, with the hub's hashes. The token is in a file only during the download."""
     request = json.loads(artifact.files["request.json"])
     place = model_path(bundle, artifact.kind, request["repository"], request["revision"])
     place.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""Packages: each repository's metadata as it is published, signatures and all, and of its rpms those that are needed.
+"""Packages: each repository's metadata as published, with its signatures, and those of its rpms that are needed.
 
-What a host needs depends on what it holds already. So the bundle has everything the wanted packages need down to the
-C library: of each requirement, every package that meets it, at its newest version, as dnf would choose among them. And
-with each of them what would not let it move alone: packages built from the same source that require it at exactly its
-version. A host that has such a package at an older version needs the new one, or dnf finds a conflict. The metadata
-names more rpms than there are: dnf asks for none of those.
+What a host needs depends on what it already has. So the bundle has everything that the wanted packages need, down to
+the C library: for each requirement, every package that meets it, at its newest version, as dnf would choose among
+them. It also has the packages that would block an update: those built from the same source that require a package at
+exactly its version. A host that has an older version of one needs the new one, or dnf finds a conflict. The metadata
+lists more rpms than the bundle has; dnf requests none of those.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from itertools import zip_longest
 from pathlib import Path
 from urllib.parse import quote
 
-from operations.bundle.fetch import BundleError, download, read
-from operations.plan.packages import UNTOUCHED, same_version
+from operations.bundle.fetch import BundleError, download, is_page, read
+from operations.plan.machine.packages import UNTOUCHED, same_version
 
 _REPO = "{http://linux.duke.edu/metadata/repo}"
 _COMMON = "{http://linux.duke.edu/metadata/common}"
@@ -102,14 +102,14 @@ class Rpm:
     version: Version
     location: str
     checksum: tuple[str, str]  # kind, hexadecimal
-    source: str = ""  # the file name of the source package that it was built from, version and all
+    source: str = ""  # the file name of its source package, with the version
     provides: tuple[Need, ...] = ()
     requires: tuple[Need, ...] = ()
     files: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def modular(self) -> bool:
-        """Of a module's stream: which stream a host has enabled is not known here."""
+        """Whether it belongs to a module's stream. Which stream a host has enabled is not known here."""
         return ".module" in self.version.release
 
 
@@ -136,7 +136,7 @@ def parse_primary(text: bytes, repository: str) -> list[Rpm]:
                 checksum=(_hash_name(checksum), (checksum.text or "").strip()),
                 source=details.findtext(f"{_RPM}sourcerpm", "").strip(),
                 provides=tuple(_needs(details, "provides")),
-                # what is recommended is installed too, unless dnf is told otherwise
+                # dnf also installs what is recommended, unless it is told otherwise
                 requires=(*_needs(details, "requires"), *_needs(details, "recommends")),
                 files=tuple(file.text or "" for file in details.iter(f"{_COMMON}file")),
             )
@@ -145,7 +145,7 @@ def parse_primary(text: bytes, repository: str) -> list[Rpm]:
 
 
 def _packages(text: bytes) -> Iterator[ElementTree.Element]:
-    """One after the other, each forgotten before the next: Oracle's lists are hundreds of megabytes as a tree."""
+    """One after the other, each freed before the next: Oracle's lists are hundreds of megabytes as a tree."""
     for _, element in ElementTree.iterparse(io.BytesIO(text)):
         if element.tag == f"{_COMMON}package":
             yield element
@@ -172,13 +172,13 @@ def closure(
     rpms: Sequence[Rpm], wanted: Iterable[tuple[str, str | None]], welcome: Iterable[str] = ()
 ) -> list[Rpm]:
     """
-    The wanted packages, all that they may need, and what must move with any of these, by repository and location.
+    The wanted packages, everything that they may need, and what must be updated with these; sorted.
 
     + wanted: names, each with its epoch:version-release, or None for the newest
-    + welcome: names of further ones, taken at their newest where they are in one of the repositories
+    + welcome: further names, taken at their newest version if a repository has them
 
-    Raises BundleError where a wanted package is in none of the repositories. A requirement that nothing here meets is
-    left: a host that has what dnf needs for it has it already, or dnf would refuse it online as well.
+    Raises BundleError if no repository has a wanted package. A requirement that no package here meets is ignored: the
+    host meets it already, or dnf would refuse it online as well.
     """
     by_name: dict[str, list[Rpm]] = {}
     by_source: dict[str, list[Rpm]] = {}
@@ -217,7 +217,7 @@ def closure(
 
 
 def simple_needs(need: Need) -> list[Need]:
-    """A rich requirement, `(a if b)`, as all the names in it: which of them counts is decided on the host."""
+    """All the names in a rich requirement, `(a if b)`: the host decides which of them count."""
     if not need.name.startswith("("):
         return [need]
     return [Need(name) for name in re.findall(r"[^\s()]+(?:\([^()\s]*\))*", need.name)]
@@ -238,10 +238,10 @@ def _is_exactly(has: Need, need: Need) -> bool:
 
 def _bound_to(rpm: Rpm, siblings: Iterable[Rpm]) -> list[Rpm]:
     """
-    Of the packages of its source, those that require this one at exactly its version.
+    The packages of the same source that require this one at exactly its version.
 
-    Which of them a host has is not known here, so that all are taken. Across sources such a requirement is rare, because
-    every update of the one would wait for the other: it is not looked for. What our dnf never touches is left out.
+    Which of them a host has is not known here, so all are taken. Such a requirement between sources is rare, because each
+    update would wait for the other: those are not searched for. Packages that our dnf never touches are excluded.
     """
     provided: dict[str, list[Need]] = {}
     for has in rpm.provides:
@@ -258,7 +258,7 @@ def _bound_to(rpm: Rpm, siblings: Iterable[Rpm]) -> list[Rpm]:
 
 
 def newest(rpms: Iterable[Rpm]) -> list[Rpm]:
-    """Of each name the newest; of modules' packages all."""
+    """The newest package of each name, and all packages of modules."""
     best: dict[str, Rpm] = {}
     modular = []
     for rpm in rpms:
@@ -271,19 +271,31 @@ def newest(rpms: Iterable[Rpm]) -> list[Rpm]:
 
 def mirror_metadata(url: str, directory: Path, name: str) -> list[Rpm]:
     """
-    `directory` has the repository's metadata, unchanged; its packages.
+    `directory` has the repository's metadata, unchanged. Returns its packages.
 
-    + url: of the repository; + name: what it is called in the bundle
+    + url: the repository's address; + name: its name in the bundle
     """
     base = url.rstrip("/")
     download(f"{base}/repodata/repomd.xml", directory / "repodata" / "repomd.xml")
     signature = directory / "repodata" / "repomd.xml.asc"
     try:
         signature.write_bytes(read(f"{base}/repodata/repomd.xml.asc"))
-    except BundleError:
-        signature.unlink(missing_ok=True)  # most repositories sign their packages alone
+    except BundleError as error:
+        # most repositories sign only their packages; one that fails in another way may have a signature
+        if error.status not in (403, 404, 410):
+            raise
+        signature.unlink(missing_ok=True)
+    else:
+        if is_page(signature.read_bytes()):
+            signature.unlink()  # a page that says that there is none
     primary = None
-    for data in ElementTree.parse(directory / "repodata" / "repomd.xml").getroot().iter(f"{_REPO}data"):
+    try:
+        listed = ElementTree.parse(directory / "repodata" / "repomd.xml").getroot()
+    except ElementTree.ParseError as error:
+        raise BundleError(
+            f"{url}: found a repomd.xml that is not XML ({error}), expected a dnf repository"
+        ) from None
+    for data in listed.iter(f"{_REPO}data"):
         kind = data.get("type", "")
         location, checksum = data.find(f"{_REPO}location"), data.find(f"{_REPO}checksum")
         if location is None or checksum is None or kind.endswith("_db") or kind.startswith("other"):

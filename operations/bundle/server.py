@@ -1,13 +1,13 @@
-"""Hands a bundle out: files as they lie, and the three protocols that need a little more than files.
+"""Serves a bundle: plain files, and the three protocols that need a little more than files.
 
 /rpm/… /keys/… /pypi/…     files
 /git/HOST/PATH.git/…       git's own http-backend (a shallow fetch needs its protocol); …/info/lfs/objects/batch
-/git-lfs/OID               what git-lfs is pointed to
-/v2/NAME/manifests/DIGEST  a registry that can only be read, by digest
+/git-lfs/OID               the objects of git-lfs
+/v2/NAME/manifests/DIGEST  a read-only registry, by digest
 /v2/NAME/blobs/DIGEST
-/hub/…                     of a Hugging Face hub what huggingface_hub downloads one revision by
+/hub/…                     what huggingface_hub needs of a Hugging Face hub to download one revision
 
-It reads and never writes, and asks nobody who they are: it belongs on a network of the site's own.
+It never writes, and it does not authenticate clients: run it on a network of the site's own.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Handler(handler.Handler):
         self._file(f"{name}/index.html" if f"{name}/index.html" in self.server.sums else name)
 
     def _file(self, name: str, kind: str = "", headers: Mapping[str, str] | None = None) -> None:
-        """A file that SHA256SUMS lists, or the part of it that was asked for. What is not listed is not there."""
+        """Send a file that SHA256SUMS lists, or the requested part of it. A file that is not listed does not exist."""
         digest = self.server.sums.get(name)
         if digest is None:
             self.missing()
@@ -119,7 +119,7 @@ class Handler(handler.Handler):
             message = {"X-Error-Code": "RevisionNotFound", "X-Error-Message": self.absent}
             self.answer_json({"error": self.absent}, 404, message)
             return
-        # all as files of git-lfs, whose hash is the one that the bundle has of them
+        # all as files of git-lfs, because their hash is the one in SHA256SUMS
         siblings = []
         for path, name in sorted(files.items()):
             size, digest = (self.server.bundle / name).stat().st_size, self.server.sums[name]

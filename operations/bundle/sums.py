@@ -14,11 +14,13 @@ _SHOWN = 5
 
 
 def files(bundle: Path) -> Iterator[str]:
-    """The paths of all files below the bundle but for the list itself."""
+    """The paths of all files below the bundle, except the list itself."""
     for path in sorted(bundle.rglob("*")):
         name = path.relative_to(bundle).as_posix()
         if path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir()):
-            raise BundleError(f"{path}: found a link or no file, expected plain files; make the bundle again")
+            raise BundleError(
+                f"{path}: found a link or a special file, expected plain files; make the bundle again"
+            )
         if path.is_file() and name != NAME:
             if "\n" in name or "\\" in name:
                 raise BundleError(f"{path}: found a line break or a backslash in a name, expected none")
@@ -26,7 +28,7 @@ def files(bundle: Path) -> Iterator[str]:
 
 
 def write(bundle: Path) -> int:
-    """The list is written, last and at once: a bundle without it was not finished. Returns how many files."""
+    """Write the list, last and atomically: a bundle without it is not finished. Returns the number of files."""
     lines = [f"{digest_of(bundle / name)}  {name}\n" for name in files(bundle)]
     fresh = bundle / f"{NAME}.part"
     fresh.unlink(missing_ok=True)
@@ -36,7 +38,7 @@ def write(bundle: Path) -> int:
 
 
 def listed(bundle: Path) -> dict[str, str]:
-    """Path -> SHA-256, as the list has them. Raises BundleError where there is none."""
+    """Path -> SHA-256, from the list. Raises BundleError if there is none."""
     try:
         text = (bundle / NAME).read_text(encoding="utf-8")
     except OSError:
@@ -46,7 +48,7 @@ def listed(bundle: Path) -> dict[str, str]:
 
 
 def verify(bundle: Path) -> int:
-    """Every file is there with its hash, and no other; how many. Raises BundleError that names the first that differ."""
+    """Check that exactly the listed files exist and have their hashes. Returns their number. Raises BundleError."""
     wanted = listed(bundle)
     present = set(files(bundle))
     problems = [f"{name} is missing" for name in sorted(wanted.keys() - present)]

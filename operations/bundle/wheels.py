@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from operations.bundle.fetch import BundleError, digest_of
 
-# what an image's Python may be linked against, from the oldest glibc that wheels are made for
+# the C libraries that an image's Python may have, from the oldest glibc that wheels are made for
 _PLATFORMS = (
     "manylinux2014_x86_64",
     *(f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 27, 28, 31, 34, 35)),
@@ -21,10 +21,10 @@ _PLATFORMS = (
 
 def fetch(bundle: Path, requirements: str, python: str, index: str | None) -> list[str]:
     """
-    The index has the wheels of the requirements, each with a hash that they name; their file names.
+    The index has the wheels of the requirements, each with a hash that they list. Returns their file names.
 
     + python: the images' Python, such as 3.10
-    + index: where they come from; None: pip's own
+    + index: the package index; None: pip's default
     """
     files = bundle / "pypi" / "files"
     files.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,9 @@ def fetch(bundle: Path, requirements: str, python: str, index: str | None) -> li
     command += [f"--platform={platform}" for platform in _PLATFORMS]
     if index:
         command.append(f"--index-url={index}")
-        if index.startswith("http://"):  # pip leaves it out otherwise, and says that there is no such package
+        if index.startswith(
+            "http://"
+        ):  # otherwise pip ignores the index, and says that there is no such package
             command.append(f"--trusted-host={urlsplit(index).hostname}")
     with tempfile.TemporaryDirectory(prefix="tritonhost-") as folder:
         asked = Path(folder) / "requirements.txt"
@@ -52,7 +54,7 @@ def fetch(bundle: Path, requirements: str, python: str, index: str | None) -> li
 
 
 def write_index(bundle: Path) -> None:
-    """The pages that pip reads, of all wheels that are there."""
+    """Write the pages that pip reads, for all wheels that are there."""
     projects: dict[str, list[Path]] = {}
     for wheel in sorted((bundle / "pypi" / "files").glob("*")):
         project = re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()

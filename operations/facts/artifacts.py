@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pyinfra.api.facts import FactBase
 
 from operations.facts.host_state import file_problem, read_manifest, sizes_and_times
+from operations.plan.profile.described import CONFIG, QUANTIZATION, SIZES, Description
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,17 @@ class Artifact:
     problem: str
 
 
-class ArtifactState(FactBase[Artifact]):
-    """
-    Whether the artifact at `path` is complete: its manifest, and each file's size and time.
+Files = Mapping[str, Mapping[str, Any]]  # of a manifest
 
-    + path: the artifact's directory
+
+class WithManifest(FactBase[Artifact]):
     """
+    A directory compared with its manifest, which is one line.
+
+    + path: the directory
+    """
+
+    listing: str  # the command that prints what is in it
 
     @staticmethod
     def default() -> Artifact:
@@ -33,17 +42,33 @@ class ArtifactState(FactBase[Artifact]):
 
     def command(self, path: str) -> str:
         place = shlex.quote(path)
-        return (
-            f"! test -e {place}/manifest.json || {{ cd {place} && cat manifest.json && "
-            "find . -type f -printf '%P\\t%s\\t%Ts\\n'; }"
-        )
+        return f"! test -e {place}/manifest.json || {{ cd {place} && cat manifest.json && {self.listing}; }}"
 
     def process(self, output: list[str]) -> Artifact:
-        manifest = read_manifest(output[0])
+        # a shell's own words before it are none of it
+        first = next((n for n, line in enumerate(output) if line.lstrip().startswith("{")), 0)
+        manifest = read_manifest(output[first])
         if manifest is None:
             return Artifact(False, "unreadable manifest")
-        problem = file_problem(manifest["files"], sizes_and_times(output[1:]))
+        problem = self.problem(manifest["files"], output[first + 1 :])
         return Artifact(not problem, problem)
+
+    def problem(self, files: Files, listed: list[str]) -> str:
+        """What differs from the manifest; empty where nothing does."""
+        raise NotImplementedError
+
+
+class ArtifactState(WithManifest):
+    """
+    Whether the artifact at `path` is complete: its manifest, and each file's size and time.
+
+    + path: the artifact's directory
+    """
+
+    listing = "find . -type f -printf '%P\\t%s\\t%Ts\\n'"
+
+    def problem(self, files: Files, listed: list[str]) -> str:
+        return file_problem(files, sizes_and_times(listed))
 
 
 class ImageId(FactBase[str]):
@@ -55,7 +80,7 @@ class ImageId(FactBase[str]):
         return f"docker image inspect --format '{{{{.Id}}}}' {shlex.quote(tag)} 2>/dev/null || :"
 
     def process(self, output: list[str]) -> str:
-        return output[0].strip()
+        return _image_id(output)
 
 
 class ImageRecord(FactBase[str]):
@@ -71,24 +96,51 @@ class ImageRecord(FactBase[str]):
         return f"cat {shlex.quote(path)} 2>/dev/null || :"
 
     def process(self, output: list[str]) -> str:
-        return output[0].strip()
+        return _image_id(output)
 
 
-class ModelConfig(FactBase[dict[str, Any]]):
+def _image_id(output: list[str]) -> str:
+    """The first line that is the id of an image; a tool's warning is none."""
+    return next((line.strip() for line in output if re.fullmatch(r"sha256:[0-9a-f]+", line.strip())), "")
+
+
+class Described(FactBase[Description]):
     """
-    A downloaded model's config.json; empty where there is none, or it is not one.
+    What a downloaded repository, or its description, says of the model; nothing where there is neither.
 
-    + path: the file
+    + paths: directories, the first that is complete is read
     """
 
-    default = dict
+    @staticmethod
+    def default() -> Description:
+        return Description()
 
-    def command(self, path: str) -> str:
-        return f"cat {shlex.quote(path)} 2>/dev/null || :"
+    def command(self, paths: list[str]) -> str:
+        files = shlex.join([CONFIG, QUANTIZATION, SIZES])
+        # base64, because a file may hold any line
+        return (
+            f'for place in {shlex.join(paths)}; do [ -e "$place/manifest.json" ] || continue; '
+            f'for file in {files}; do [ ! -e "$place/$file" ] || '
+            'printf \'%s\\t%s\\n\' "$file" "$(base64 -w 0 "$place/$file")"; done; '
+            "find \"$place\" -name '*.safetensors' -printf 'bytes\\t%s\\n'; break; done"
+        )
 
-    def process(self, output: list[str]) -> dict[str, Any]:
-        try:
-            config = json.loads("\n".join(output))
-        except json.JSONDecodeError:
-            return {}
-        return config if isinstance(config, dict) else {}
+    def process(self, output: list[str]) -> Description:
+        files: dict[str, dict[str, Any]] = {}
+        size = 0
+        for line in output:
+            name, _, value = line.partition("\t")
+            if name == "bytes":
+                size += int(value)
+            else:
+                files[name] = _table(value)
+        sizes = [number for number in files.get(SIZES, {}).values() if type(number) is int]
+        return Description(files.get(CONFIG, {}), files.get(QUANTIZATION, {}), size or sum(sizes))
+
+
+def _table(encoded: str) -> dict[str, Any]:
+    try:
+        found = json.loads(base64.b64decode(encoded))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

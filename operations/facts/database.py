@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 
 from pyinfra.api.facts import FactBase
 
-from operations.plan import commands
+from operations.facts.parse import tabbed
+from operations.plan.artifacts import commands
+from operations.plan.observed.observed import DatabaseContents
 
 # tab-separated lines: version and its number, vectors:<encoder> and their count
 STATE_SQL = (
     "SELECT 'version', max(version) FROM schema_migrations UNION ALL "
     "SELECT 'vectors:' || encoder, count(*) FROM embeddings GROUP BY encoder"
 )
+_VECTORS = "vectors:"
 
 
 def state_command(container: str) -> str:
     """The shell command that prints them."""
     options = ("--tuples-only", "--no-align", "--field-separator", "\t", "--command", STATE_SQL)
     return shlex.join(commands.psql(container, *options))
+
+
+def contents(lines: Iterable[str]) -> DatabaseContents:
+    """What it printed; empty for a database without a schema. A value that is not a number is skipped."""
+    told = {name: int(value) for name, value in tabbed(lines).items() if value.isdecimal()}
+    vectors = {
+        name.removeprefix(_VECTORS): count for name, count in told.items() if name.startswith(_VECTORS)
+    }
+    return DatabaseContents(told.get("version"), vectors)
 
 
 class RunningKey(FactBase[str]):
@@ -60,17 +73,17 @@ class Majors(FactBase[tuple[str, str]]):
         return found.get("data", ""), found.get("PG_MAJOR", "")
 
 
-class DatabaseState(FactBase[dict[str, str]]):
+class DatabaseState(FactBase[DatabaseContents]):
     """
-    version -> its number, vectors:<encoder> -> their count; empty for a database without a schema.
+    The version of the schema and the vectors of each encoder; empty for a database without a schema.
 
     + container: the database's
     """
 
-    default = dict
+    default = DatabaseContents
 
     def command(self, container: str) -> str:
         return f"{state_command(container)} 2>/dev/null || :"
 
-    def process(self, output: list[str]) -> dict[str, str]:
-        return dict(line.split("\t", 1) for line in output if "\t" in line)
+    def process(self, output: list[str]) -> DatabaseContents:
+        return contents(output)

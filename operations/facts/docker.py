@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pyinfra.api.facts import FactBase
 
-from operations.plan.daemon_json import UNREAD
+from operations.plan.machine.daemon_json import UNREAD
 
 _ENGINE, _UNREAD = "engine-runtimes ", "daemon-json-unread"
 
@@ -18,12 +18,21 @@ class Daemon:
 
     text: str = ""
     engine_knows_nvidia: bool = True
+    running: bool = False
     unread: bool = False  # it was replaced by a run that ended before docker was restarted
 
 
-class NetworkOwner(FactBase[str | None]):
+@dataclass(frozen=True)
+class Network:
+    """A docker network's bridge, and the label that ours have; each empty where it has none."""
+
+    bridge: str = ""
+    label: str = ""
+
+
+class NetworkOwner(FactBase[Network | None]):
     """
-    The bridge and the label of a docker network, parted by a space, each empty where it has none; None: no such network.
+    The docker network of this name; None where there is none.
 
     + network: its name
     """
@@ -38,9 +47,12 @@ class NetworkOwner(FactBase[str | None]):
         asked = shlex.quote(f"network {{{{index {bridge}}}}} {{{{index {label}}}}}")
         return f"docker network inspect --format {asked} {shlex.quote(network)} 2>/dev/null || :"
 
-    def process(self, output: list[str]) -> str | None:
+    def process(self, output: list[str]) -> Network | None:
         found = next((line for line in output if line.startswith("network ")), None)
-        return found.removeprefix("network ") if found is not None else None
+        if found is None:
+            return None
+        bridge, _, label = found.removeprefix("network ").partition(" ")
+        return Network(bridge, label)
 
 
 class DaemonConfiguration(FactBase[Daemon]):
@@ -60,4 +72,4 @@ class DaemonConfiguration(FactBase[Daemon]):
         engine = [line for line in output if line.startswith(_ENGINE)]
         text = "\n".join(line for line in output if not line.startswith(_ENGINE) and line != _UNREAD)
         knows = not engine or "nvidia" in engine[0].removeprefix(_ENGINE).split()
-        return Daemon(text, knows, _UNREAD in output)
+        return Daemon(text, knows, bool(engine), _UNREAD in output)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 
 from pyinfra.api.facts import FactBase
 
-from operations.plan import network
-from operations.plan.firewall import SCOPES, Firewall
-from operations.scripts import host_script
+from operations.plan.exposure import network
+from operations.plan.exposure.firewall import SCOPES, Firewall
+from operations.plan.observed.observed import GuardRules
+from operations.remote.scripts import host_script
 
 _PART = "\x1f"
+# A zone's name alone, or what --list-all-zones puts behind it: "public (default, active)"; "FirewallD is not running" is none
+_ZONE = re.compile(r"([A-Za-z0-9_./-]+)( \([a-z, -]+\))?\s*$")
 
 
 def firewall_command(mark: str, ask: bool) -> str:
@@ -34,14 +38,19 @@ def firewall(lines: list[str]) -> Firewall:
             current.append(line)
     if "running" not in parts:
         return Firewall()
-    default = "".join(parts.get("default", [])).strip()
+    default = next((m[1] for line in parts.get("default", []) if (m := _ZONE.match(line)) and not m[2]), "")
+    if "default" in parts and not default:
+        return Firewall()  # its unit is active, and it answers nobody
     interfaces: dict[str, str] = {}
     rules = set()
     for scope in SCOPES:
         zone = ""
         for line in parts.get(scope, []):
             if line and not line[0].isspace():
-                zone = line.split()[0]
+                header = _ZONE.match(line)
+                zone = header[1] if header else ""
+            elif not zone:
+                continue  # of something that is no zone
             elif line.strip().startswith("interfaces:") and scope == "runtime":
                 interfaces.update(dict.fromkeys(line.split()[1:], zone))
             elif line.strip().startswith("rule "):
@@ -57,7 +66,7 @@ def firewall(lines: list[str]) -> Firewall:
 
 class FirewallState(FactBase[Firewall]):
     """
-    firewalld's own state, as `operations.plan.firewall.Firewall`.
+    firewalld's own state, as `operations.plan.exposure.firewall.Firewall`.
 
     + mark: what our rules bear
     + ask: False where none is wanted
@@ -82,17 +91,23 @@ def guard_command(service: str) -> str:
     )
 
 
-class LoadedGuard(FactBase[str]):
+def guard_rules(lines: Iterable[str]) -> GuardRules:
+    """What guard_command printed."""
+    text = "".join(lines).strip()
+    return GuardRules(changed=True) if text == "changed" else GuardRules(text)
+
+
+class LoadedGuard(FactBase[GuardRules]):
     """
-    The digest of the rules that the kernel has; `changed` where they were changed since, or are gone; empty where none were.
+    The guard's rules in the kernel.
 
     + service: whose
     """
 
-    default = str
+    default = GuardRules
 
     def command(self, service: str) -> str:
         return guard_command(service)
 
-    def process(self, output: list[str]) -> str:
-        return "".join(output).strip()
+    def process(self, output: list[str]) -> GuardRules:
+        return guard_rules(output)

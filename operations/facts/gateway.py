@@ -8,22 +8,24 @@ from dataclasses import dataclass, field
 
 from pyinfra.api.facts import FactBase
 
-from operations.facts.host_state import digest_pairs
-from operations.plan.gateway import MODES
+from operations.facts.parse import digest_pairs, loaded_gateway, permissions
+from operations.plan.exposure.gateway import MODES
+from operations.plan.observed.observed import LoadedGateway
+from operations.plan.permissions import Permissions
 
 
 @dataclass(frozen=True)
 class Gateway:
     """
     + digests: path -> SHA-256 of each of its files that is there
-    + modes: path -> mode:user:group of its directory and of everything in it
-    + loaded: the key of the container that runs, and the digest of the files that nginx has read; empty where none runs
+    + modes: path -> permissions of its directory and of everything in it
+    + loaded: what the container runs with; empty where none runs
     + active, enabled: of its unit
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
-    modes: Mapping[str, str] = field(default_factory=dict)
-    loaded: str = ""
+    modes: Mapping[str, Permissions] = field(default_factory=dict)
+    loaded: LoadedGateway = field(default_factory=LoadedGateway)
     active: bool = False
     enabled: bool = False
 
@@ -49,7 +51,6 @@ class GatewayState(FactBase[Gateway]):
     def process(self, output: list[str]) -> Gateway:
         active, enabled, loaded, *files = output
         found = {path: digest for digest, path in digest_pairs(files)}
-        modes = dict(line.split("\t", 1) for line in files if "\t" in line)
-        return Gateway(
-            found, modes, loaded if active == "active" else "", active == "active", enabled == "enabled"
-        )
+        # the record of a container that does not run any more is out of date
+        runs_with = loaded_gateway(loaded if active == "active" else "")
+        return Gateway(found, permissions(files), runs_with, active == "active", enabled == "enabled")

@@ -11,9 +11,10 @@ from xml.etree import ElementTree
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
-from operations.facts.host_state import sections
-from operations.plan.health import Answer, GpuHealth, Health, Holder, Space
-from operations.scripts import host_script
+from operations.facts.parse import assignments, sections, tabbed, unit_properties
+from operations.plan.capacity.gpu import FAULT
+from operations.plan.observed.health import Answer, GpuHealth, Health, Holder, Space
+from operations.remote.scripts import host_script
 
 # https://docs.oracle.com/en-us/iaas/Content/Compute/Tasks/gettingmetadata.htm: version 2 wants the header that the script sends
 METADATA = "http://169.254.169.254/opc/v2/instance/"
@@ -22,19 +23,17 @@ NOT_KNOWN = ("", "N/A", "[N/A]", "Not Supported", "Requested functionality has b
 
 class HostHealth(FactBase[Health]):
     """
-    The host as `operations.plan.health.Health`.
+    The host as `operations.plan.observed.health.Health`.
 
     + data_root: where the artifacts are, or will be
-    + docker_root: docker's own directory, as the inventory has it; empty: what daemon.json says, or docker's default
+    + docker_root: docker's own directory, as daemon.json and the inventory have it
     + names: host names to resolve
     + urls: sources to reach; a HEAD without any token
     """
 
     default = Health
 
-    def command(
-        self, data_root: str, names: Sequence[str], urls: Sequence[str], docker_root: str = ""
-    ) -> str:
+    def command(self, data_root: str, names: Sequence[str], urls: Sequence[str], docker_root: str) -> str:
         return host_script(
             "preflight.sh",
             {
@@ -66,10 +65,10 @@ def health(output: list[str], now: float) -> Health:
     gpus, driver, gpu_problem = gpus_of("\n".join(part["gpus"]))
     shape, metadata = _shape(part["network"])
     links, inactive = nvlinks("\n".join(part["nvlink"]))
-    kernel = _pairs(part["kernel"])
-    disks = _pairs(part["disks"])
+    kernel = tabbed(part["kernel"])
+    disks = tabbed(part["disks"])
     return Health(
-        os_release=_assignments(part["os-release"]),
+        os_release=assignments(part["os-release"]),
         architecture=_text(part["architecture"]),
         user=_text(part["user"]),
         shape=shape,
@@ -82,10 +81,10 @@ def health(output: list[str], now: float) -> Health:
         nvlinks_inactive=inactive,
         switches=sum(1 for line in part["switches"] if line.strip()),
         fabric_manager=_version(_text(part["fabric-manager"])),
-        units=_units(part["units"]),
+        units=unit_properties(part["units"]),
         docker_root=disks.pop("docker", "/var/lib/docker"),
         disks={path: space for path, line in disks.items() if (space := _space(line))},
-        memory={name: 1024 * int(text) for name, text in _pairs(part["memory"]).items()},
+        memory={name: 1024 * int(text) for name, text in tabbed(part["memory"]).items() if text.isdecimal()},
         clock_ahead_s=_ahead(_text(part["clock"]), now),
         synchronized=_text(part["synchronized"]),
         names=_answers(part["network"], "name"),
@@ -98,13 +97,22 @@ def health(output: list[str], now: float) -> Health:
         ),
         selinux=_text(part["selinux"]),
         container_selinux=_text(part["container-selinux"]),
-        temporary=dict(line.split(" ", 1) for line in part["temporary"] if " " in line),
+        temporary=dict(
+            line.split(" ", 1) for line in part["temporary"] if line.startswith("/") and " " in line
+        ),
         umask=_text(part["umask"]),
         ip_forward=_text(part["ip-forward"]),
         kernel=kernel.get("running", ""),
         next_kernel=kernel.get("next", ""),
         next_driver=kernel.get("driver"),
+        kernel_fixed=_marked(part["kernel-fixes"], "fixed") if "read" in part["kernel-fixes"] else None,
+        kernel_blocked=_marked(part["kernel-fixes"], "blocked"),
     )
+
+
+def _marked(lines: Sequence[str], mark: str) -> frozenset[str]:
+    """What stands behind the mark, of all lines that begin with it."""
+    return frozenset(line.split("\t", 1)[1] for line in lines if line.startswith(f"{mark}\t"))
 
 
 def gpus_of(text: str) -> tuple[tuple[GpuHealth, ...], str, str]:
@@ -115,14 +123,33 @@ def gpus_of(text: str) -> tuple[tuple[GpuHealth, ...], str, str]:
     """
     if not text.strip():
         return (), "", "no nvidia-smi, or no answer of it within 5 s"
-    if "<!ENTITY" in text or not text.lstrip().startswith("<?xml"):
-        return (), "", f"nvidia-smi printed {' '.join(text.split())[:200]!r} instead of its GPUs"
+    # what it warns of stands before its document, or behind
+    before, start, document_text = text.partition("<?xml")
+    inside, end, behind = document_text.rpartition("</nvidia_smi_log>")
+    around = f"{before} {behind if end else ''}"
+    fault = next((line for line in around.splitlines() if FAULT.search(line)), "")
+    if "<!ENTITY" in text or not start or fault:
+        said = " ".join((fault if start else text).split())
+        return (), "", f"nvidia-smi printed {said[:400]!r} instead of its GPUs"
     try:
-        document = ElementTree.fromstring(text.strip())
+        document = ElementTree.fromstring(
+            f"{start}{inside}{end}" if end else f"{start}{document_text}".strip()
+        )
     except ElementTree.ParseError as error:
         return (), "", f"nvidia-smi printed XML that ends early or is none ({error})"
-    gpus = tuple(_gpu(number, element) for number, element in enumerate(document.findall("gpu")))
-    return gpus, _field(document, "driver_version"), "" if gpus else "nvidia-smi tells of no GPU"
+    elements = document.findall("gpu")
+    gpus = tuple(_gpu(number, element) for number, element in enumerate(elements))
+    unusable = "; ".join(filter(None, map(_unusable, range(len(elements)), elements)))
+    problem = unusable or ("" if gpus else "nvidia-smi tells of no GPU")
+    return gpus, _field(document, "driver_version"), problem
+
+
+def _unusable(number: int, gpu: ElementTree.Element) -> str:
+    """What one GPU says in the place of its name and memory, where it is lost or waits for a reset."""
+    for path in ("product_name", "uuid", "fb_memory_usage/total"):
+        if FAULT.search(text := (gpu.findtext(path) or "").strip()):
+            return f"GPU {number}: nvidia-smi says {text} for {path}"
+    return ""
 
 
 def _gpu(number: int, gpu: ElementTree.Element) -> GpuHealth:
@@ -245,7 +272,7 @@ def _space(line: str) -> Space | None:
 def _holders(lines: list[str]) -> list[Holder]:
     found = []
     for line in lines:
-        path, pid, command = line.split("\t", 2)
+        path, pid, command = [*line.split("\t", 2), "", ""][:3]
         if pid.isdecimal():
             found.append(Holder(path, int(pid), " ".join(command.split())))
     return found
@@ -261,21 +288,6 @@ def _ahead(text: str, now: float) -> float | None:
 def _version(text: str) -> str:
     found = re.search(r"\d+(\.\d+)+", text)
     return found[0] if found else ""
-
-
-def _units(lines: list[str]) -> dict[str, dict[str, str]]:
-    """systemctl show's blocks, one a unit, parted by empty lines."""
-    blocks = (_assignments(block.splitlines()) for block in "\n".join(lines).split("\n\n"))
-    return {block["Id"]: block for block in blocks if "Id" in block}
-
-
-def _assignments(lines: list[str]) -> dict[str, str]:
-    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
-
-
-def _pairs(lines: list[str]) -> dict[str, str]:
-    return dict(line.split("\t", 1) for line in lines if "\t" in line)
 
 
 def _text(lines: list[str]) -> str:

@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
-from operations.facts.database import state_command
+from operations.facts.database import contents, state_command
 from operations.facts.firewall import firewall as read_firewall
-from operations.facts.firewall import firewall_command, guard_command
-from operations.plan import gateway
-from operations.plan.artifacts import DIRECTORIES, artifact_path
-from operations.plan.disks import root_file_system
-from operations.plan.gpu import QUERY_FIELDS, Gpu, parse_query
-from operations.plan.local_disks import data_root, local_disks, mount_unit
-from operations.plan.observed import Container, Observed, StoredArtifact
-from operations.plan.selinux import BOOLEANS
-from operations.scripts import host_functions, host_script
+from operations.facts.firewall import firewall_command, guard_command, guard_rules
+from operations.facts.parse import (
+    SECTION,
+    assignments,
+    digest_pairs,
+    loaded_gateway,
+    permissions,
+    sections,
+    tabbed,
+    unit_properties,
+    verdict,
+)
+from operations.facts.selinux import selinux
+from operations.plan import ownership
+from operations.plan.artifacts.artifact import DIRECTORIES, artifact_path
+from operations.plan.capacity.gpu import QUERY_FIELDS, read_query
+from operations.plan.exposure import gateway
+from operations.plan.machine.disks import root_file_system
+from operations.plan.machine.local_disks import data_root, local_disks, mount_unit
+from operations.plan.machine.selinux import BOOLEANS
+from operations.plan.observed.observed import Container, Measurements, Observed, StoredArtifact
+from operations.remote.scripts import host_functions, host_script
 
 # A source tree's files are not listed in its manifest; a release's are compared by their content.
 UNMEASURED = ("source", "release")
 
-_SECTION, _PART = "\x1e", "\x1f"
+_PART = "\x1f"
 
 
 class HostState(FactBase[Observed]):
     """
-    The host as `operations.plan.observed.Observed`.
+    The host as `operations.plan.observed.observed.Observed`.
 
     + data_root: where the artifacts are
     + service: the serving container's name
     + database: the database's container; empty where the model has none
     + local_disks: whether the host's local disks are looked at
-    + packages, files, units, urls: what to ask for, by name
+    + packages, units, urls: what to ask for, by name
+    + files: those of ours outside the data root; unit_files: those of them that are units
+    + inside: files of ours in the data root of which the content is read as well
     + firewall: our rules' mark, and whether some are wanted
     """
 
@@ -49,6 +65,8 @@ class HostState(FactBase[Observed]):
         files: list[str],
         units: list[str],
         urls: list[str],
+        unit_files: list[str],
+        inside: Sequence[str] = (),
         database: str = "",
         local_disks: bool = False,
         firewall: tuple[str, bool] = ("", False),
@@ -59,11 +77,11 @@ class HostState(FactBase[Observed]):
                 "DATA_ROOT": data_root,
                 "SERVICE": service,
                 "DATABASE_STATE": state_command(database) if database else "",
-                "SEALED": "\n".join(DIRECTORIES.values()),
+                **ownership.variables(data_root, files, unit_files),
                 "MEASURED": "\n".join(DIRECTORIES[kind] for kind in DIRECTORIES if kind not in UNMEASURED),
                 "GPU_FIELDS": ",".join(QUERY_FIELDS),
                 "PACKAGES": "\n".join(packages),
-                "FILES": "\n".join(files),
+                "FILES": "\n".join([*files, *inside]),
                 "UNITS": "\n".join(units),
                 "URLS": "\n".join(urls),
                 "MOUNT_UNIT": mount_unit(data_root) if local_disks else "",
@@ -74,7 +92,7 @@ class HostState(FactBase[Observed]):
                 "GUARD_STATE": guard_command(service),
                 "FIREWALL_STATE": firewall_command(*firewall),
             },
-            functions=host_functions("disks.sh"),
+            functions=f"{host_functions('disks.sh')}\n{host_functions('ownership.sh')}",
         )
 
     def process(self, output: list[str]) -> Observed:
@@ -85,73 +103,62 @@ class HostState(FactBase[Observed]):
             raise FactProcessError(f"the host's state could not be read: {error}") from error
 
 
-def sections(output: list[str]) -> dict[str, list[str]]:
-    """The probe's output, section by section."""
-    found: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in output:
-        if line.startswith(_SECTION):
-            lines = found.setdefault(line[1:].strip(), [])
-        else:
-            lines.append(line)
-    return found
-
-
 def observed(output: list[str]) -> Observed:
-    """The probe's output as an Observed. Raises ValueError where it ended early: a part of a host is no host."""
+    """The probe's output as an Observed. Raises ValueError if the output is truncated."""
     part = sections(output)
     if "end" not in part:
         raise ValueError("the probe's output ends early")
     artifacts, release_manifests = _artifacts(part["manifests"], part["sizes"])
-    links = _tabbed(part["links"])
+    links = tabbed(part["links"])
     current = links.get("current", "").rsplit("/", 1)[-1]
-    gpus, gpu_problem = _gpus(part["gpus"])
-    resources = _tabbed(part["resources"])
-    spoken = list(takewhile(lambda line: not line.startswith(_SECTION), output))
+    answer = read_query("\n".join(part["gpus"]))
+    resources = tabbed(part["resources"])
+    spoken = list(takewhile(lambda line: not line.startswith(SECTION), output))
     return Observed(
         noise=" ".join(" ".join(spoken).split()),
-        os_release=_assignments(part["os-release"]),
+        os_release=assignments(part["os-release"]),
         architecture="".join(part["architecture"]).strip(),
         packages=package_versions(part["packages"]),
         file_digests={path: digest for digest, path in digest_pairs(part["files"])},
         version_locks=list_lines(part["version-locks"]),
         daemon_json="\n".join(part["daemon-json"]),
-        units=_units(part["units"]),
-        detached_units=tuple(line.split()[0] for line in part["detached"] if line.strip()),
-        images=_tabbed(part["images"]),
-        image_records=_tabbed(part["image-records"]),
+        units=unit_properties(part["units"]),
+        detached_units=tuple(
+            line.split()[0] for line in part["detached"] if line.strip().startswith("tritonhost-")
+        ),
+        images=tabbed(part["images"]),
+        image_records=tabbed(part["image-records"]),
         container=_container(part["container"]),
         artifacts=artifacts,
         current=current,
         previous=links.get("previous", "").rsplit("/", 1)[-1],
-        verdicts=_tabbed(part["verdicts"]),
+        verdicts={
+            release: found for release, text in tabbed(part["verdicts"]).items() if (found := verdict(text))
+        },
         release_digests={
             path.removeprefix("./"): digest for digest, path in digest_pairs(part["release-files"])
         },
         release_manifest=release_manifests.get(current, {}),
-        inodes=_tabbed(part["inodes"]),
+        inodes=tabbed(part["inodes"]),
         root=root_file_system(part["root"]),
         data_root=data_root(part["data-root"]),
         local=local_disks(part["local-disks"]),
         memory=1024 * int(resources.get("memory", 0)),
         data_free=1024 * int(resources.get("free", 0)),
-        gpus=gpus,
-        gpu_problem=gpu_problem,
-        database=_tabbed(part["database"]),
-        ready=_tabbed(part["ready"]),
-        measurements={name: measured(line) for name, line in _tabbed(part["measurements"]).items()},
+        gpus=answer.gpus,
+        gpu_problem=answer.problem,
+        gpu_remarks=answer.remarks,
+        database=contents(part["database"]),
+        ready=tabbed(part["ready"]),
+        measurements={name: measurements(line) for name, line in tabbed(part["measurements"]).items()},
         listening=listening_ports(part["listening"]),
-        gateway="".join(part["gateway"]).strip(),
-        gateway_modes=_tabbed(part["gateway-modes"]),
-        guard="".join(part["guard"]).strip(),
+        gateway=loaded_gateway("".join(part["gateway"]).strip()),
+        gateway_modes=permissions(part["gateway-modes"]),
+        exposed=permissions(part.get("owners", [])),
+        guard=guard_rules(part["guard"]),
         firewall=read_firewall(part["firewall"]),
-        selinux=_tabbed(part["selinux"]),
+        selinux=selinux(part["selinux"]),
     )
-
-
-def _assignments(lines: list[str]) -> dict[str, str]:
-    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
 
 
 def package_versions(lines: list[str]) -> dict[str, tuple[str, ...]]:
@@ -168,38 +175,32 @@ def list_lines(lines: list[str]) -> tuple[str, ...]:
     return tuple("\n".join(line.rstrip() for line in lines).rstrip("\n").splitlines())
 
 
-def digest_pairs(lines: list[str]) -> list[tuple[str, str]]:
-    """sha256sum's lines: digest, two spaces, path."""
-    return [(m.group(1), m.group(2)) for line in lines if (m := re.match(r"([0-9a-f]{64}) [ *](.+)$", line))]
+def measurements(line: str) -> Measurements:
+    """`load_s=12.5 gpu_mib=4096`, which files/host/measure.sh writes; a value that is not a number counts as not measured."""
+    told = dict(pair.split("=", 1) for pair in line.split() if "=" in pair)
 
+    def number(name: str) -> float | None:
+        try:
+            value = float(told[name])
+        except (LookupError, ValueError):
+            return None
+        return value if math.isfinite(value) else None
 
-def _units(lines: list[str]) -> dict[str, dict[str, str]]:
-    """systemctl show's blocks, one a unit, parted by empty lines."""
-    found: dict[str, dict[str, str]] = {}
-    for block in "\n".join(lines).split("\n\n"):
-        properties = _assignments(block.splitlines())
-        if "Id" in properties:
-            found[properties["Id"]] = properties
-    return found
-
-
-def _tabbed(lines: list[str]) -> dict[str, str]:
-    return dict(line.split("\t", 1) for line in lines if "\t" in line)
-
-
-def measured(line: str) -> dict[str, str]:
-    """`load_s=12.5 gpu_mib=4096` as a table; files/host/measure.sh writes it."""
-    return dict(pair.split("=", 1) for pair in line.split() if "=" in pair)
+    mib = number("gpu_mib")
+    return Measurements(number("load_s"), number("answer_s"), None if mib is None else int(mib))
 
 
 def listening_ports(lines: list[str]) -> frozenset[int]:
     """The ports of `<address>:<port in hexadecimal>`, as /proc/net/tcp has them."""
-    return frozenset(int(line.rpartition(":")[2], 16) for line in lines if ":" in line)
+    return frozenset(
+        int(m[1], 16) for line in lines if (m := re.fullmatch(r"[0-9A-F]+:([0-9A-F]{4})", line.strip()))
+    )
 
 
 def _container(lines: list[str]) -> Container | None:
     """docker inspect's JSON of one container."""
-    text = "".join(lines).strip()
+    # one line of JSON; what docker warns of beside it is none
+    text = next((line for line in lines if line.lstrip().startswith("{")), "")
     if not text:
         return None
     value = json.loads(text)
@@ -293,10 +294,3 @@ def file_problem(files: Mapping[str, Mapping[str, Any]], present: Mapping[str, t
         if found[1] != str(entry["mtime"]):
             return f"{name} was changed after it was made"
     return ""
-
-
-def _gpus(lines: list[str]) -> tuple[tuple[Gpu, ...], str]:
-    try:
-        return parse_query("\n".join(lines)), ""
-    except ValueError as error:
-        return (), str(error)

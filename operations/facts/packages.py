@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 
 from pyinfra.api.facts import FactBase
 
 from operations.facts.host_state import list_lines, package_versions
-from operations.plan.version_locks import LOCK_LIST
+from operations.plan.machine.version_locks import LOCK_LIST
 
 
 class InstalledVersions(FactBase[dict[str, tuple[str, ...]]]):
@@ -29,6 +30,23 @@ class InstalledVersions(FactBase[dict[str, tuple[str, ...]]]):
 
     def process(self, output: list[str]) -> dict[str, tuple[str, ...]]:
         return package_versions(output)
+
+
+class InstalledLike(FactBase[list[str]]):
+    """
+    The names of installed packages that fit a pattern.
+
+    + patterns: rpm's own, such as `moby-*`
+    """
+
+    default = list
+
+    def command(self, patterns: list[str]) -> str:
+        return f"rpm -qa --qf '%{{NAME}}\\n' {shlex.join(patterns)}"
+
+    def process(self, output: list[str]) -> list[str]:
+        # a name, and not what rpm says of its database
+        return sorted({line.strip() for line in output if re.fullmatch(r"[A-Za-z0-9._+-]+", line.strip())})
 
 
 class VersionLocks(FactBase[list[str]]):
@@ -73,7 +91,7 @@ class TrustedKeys(FactBase[Keys]):
 
 class RemoteText(FactBase[str]):
     """
-    A small text the host fetches; empty where it cannot.
+    A small text the host fetches; where it cannot, what curl says: `curl: (60) SSL certificate problem …`.
 
     + url: http(s) or file URL
     """
@@ -81,4 +99,4 @@ class RemoteText(FactBase[str]):
     default = str
 
     def command(self, url: str) -> str:
-        return f"curl --fail --silent --show-error --location --max-time 30 {shlex.quote(url)} || :"
+        return f"curl --fail --silent --show-error --location --max-time 30 {shlex.quote(url)} 2>&1 || :"

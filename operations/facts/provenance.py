@@ -7,9 +7,10 @@ import json
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.api.facts import FactBase
 
-from operations.facts.host_state import read_manifest, sections
-from operations.plan.provenance import Found, Image, Package
-from operations.scripts import host_script
+from operations.facts.host_state import read_manifest
+from operations.facts.parse import sections
+from operations.plan.audit.provenance import Found, Image, Package
+from operations.remote.scripts import host_script
 
 _PART = "\x1f"
 _NO_VALUE = "(none)"  # rpm's word for a tag that a header lacks
@@ -17,7 +18,7 @@ _NO_VALUE = "(none)"  # rpm's word for a tag that a header lacks
 
 class Provenance(FactBase[Found]):
     """
-    What is on the host, as `operations.plan.provenance.Found`.
+    What is on the host, as `operations.plan.audit.provenance.Found`.
 
     + tags: images to describe
     + directories: artifacts whose manifests are read

@@ -8,40 +8,28 @@ from typing import Any
 
 from pyinfra.api.facts import FactBase
 
-from operations.facts.artifacts import Artifact
-from operations.facts.host_state import digest_pairs, read_manifest
-from operations.plan.artifacts import DIRECTORIES
-from operations.plan.garbage import Stored
+from operations.facts.artifacts import Files, WithManifest
+from operations.facts.parse import digest_pairs, tabbed, verdict
+from operations.plan.artifacts.artifact import DIRECTORIES
+from operations.plan.serving.garbage import Stored
 
 _PART = "\x1f"
 
 
-class ReleaseFiles(FactBase[Artifact]):
+class ReleaseFiles(WithManifest):
     """
     Whether a release's directory is complete and each of its files has the SHA-256 its manifest records.
 
     + path: the release's directory
     """
 
-    @staticmethod
-    def default() -> Artifact:
-        return Artifact(False, "absent")
+    listing = "find . -type f ! -name manifest.json -exec sha256sum {} +"
 
-    def command(self, path: str) -> str:
-        place = shlex.quote(path)
-        return (
-            f"! test -e {place}/manifest.json || {{ cd {place} && cat manifest.json && "
-            "find . -type f ! -name manifest.json -exec sha256sum {} +; }"
-        )
-
-    def process(self, output: list[str]) -> Artifact:
-        manifest = read_manifest(output[0])
-        if manifest is None:
-            return Artifact(False, "unreadable manifest")
-        wanted = {name: entry["sha256"] for name, entry in manifest["files"].items()}
-        found = {path.removeprefix("./"): digest for digest, path in digest_pairs(output[1:])}
+    def problem(self, files: Files, listed: list[str]) -> str:
+        wanted = {name: entry["sha256"] for name, entry in files.items()}
+        found = {path.removeprefix("./"): digest for digest, path in digest_pairs(listed)}
         changed = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
-        return Artifact(not changed, f"changed: {', '.join(changed)}" if changed else "")
+        return f"changed: {', '.join(changed)}" if changed else ""
 
 
 class TemplateFiles(FactBase[dict[str, str]]):
@@ -87,8 +75,7 @@ class ReleaseLinks(FactBase[dict[str, str]]):
         )
 
     def process(self, output: list[str]) -> dict[str, str]:
-        pairs = (line.split("\t", 1) for line in output if "\t" in line)
-        return {link: target.rsplit("/", 1)[-1] for link, target in pairs}
+        return {link: target.rsplit("/", 1)[-1] for link, target in tabbed(output).items()}
 
 
 class ReleaseDocuments(FactBase[tuple[dict[str, Any], dict[str, Any]] | None]):
@@ -131,23 +118,23 @@ class StoredReleases(FactBase[list[Stored]]):
         found = []
         for chunk in "\n".join(output).split(_PART)[1:]:
             head, _, text = chunk.partition("\n")
-            identity, made, verdict = head.split("\t", 2)
+            identity, made, judged = head.split("\t", 2)
             document, _, golden = text.partition("\x1e")
             try:
-                found.append(stored(identity, int(made), verdict.strip(), document, golden))
+                found.append(stored(identity, int(made), judged.strip(), document, golden))
             except (ValueError, LookupError, TypeError, AttributeError):
                 continue  # not one of ours, or of a version before: it is neither counted nor touched
         return found
 
 
-def stored(identity: str, made: int, verdict: str, document: str, golden: str) -> Stored:
+def stored(identity: str, made: int, judged: str, document: str, golden: str) -> Stored:
     """A release as its own files describe it."""
     release = json.loads(document)
     asked = json.loads(golden) if golden.strip() else {}
     return Stored(
         id=identity,
         made=made,
-        verdict=verdict,
+        verdict=verdict(judged),
         model=release["model"],
         stack=release["stack"]["release"],
         artifacts=tuple((name.split("-")[0], a["key"]) for name, a in release["artifacts"].items()),

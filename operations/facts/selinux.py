@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Mapping
 
 from pyinfra.api.facts import FactBase
 
-from operations.plan.selinux import BOOLEANS
+from operations.facts.parse import tabbed
+from operations.plan.machine.selinux import BOOLEANS
+from operations.plan.observed.observed import SELinux
+
+_BOOLEAN = "boolean:"
 
 
-class Booleans(FactBase[dict[str, str]]):
+def selinux(lines: Iterable[str]) -> SELinux | None:
+    """What files/host/probe.sh printed; None where the kernel has no SELinux."""
+    told = tabbed(lines)
+    if "enforce" not in told:
+        return None
+    return SELinux(told["enforce"] == "1", _booleans(told), told.get("rule"), told.get("label"))
+
+
+def _booleans(told: Mapping[str, str]) -> dict[str, bool]:
+    return {
+        name.removeprefix(_BOOLEAN): value == "1" for name, value in told.items() if name.startswith(_BOOLEAN)
+    }
+
+
+class Booleans(FactBase[dict[str, bool]]):
     """
-    `boolean:<name>` -> 0 or 1, of those we know that the host's policy has.
+    name -> whether it is on, of those we know that the host's policy has.
 
     Source: selinuxfs; a boolean's file says what it is, and what it will be when a transaction is committed: `1 1`.
     """
@@ -24,8 +43,8 @@ class Booleans(FactBase[dict[str, str]]):
             '! [ -e "$file" ] || printf "boolean:%s\\t%s\\n" "$name" "$(cut -c 1 "$file")"; done'
         )
 
-    def process(self, output: list[str]) -> dict[str, str]:
-        return dict(line.split("\t", 1) for line in output if "\t" in line)
+    def process(self, output: list[str]) -> dict[str, bool]:
+        return _booleans(tabbed(output))
 
 
 class LocalRule(FactBase[str]):

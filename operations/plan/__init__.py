@@ -1,10 +1,10 @@
-"""Decide: pure functions from inventory data, a model profile and host facts to a fully resolved release.
+"""The plan: pure functions that turn inventory data, a model profile and host facts into a complete release.
 
-Nothing here imports pyinfra or touches a host; a test holds it to that.
+Nothing here imports pyinfra or contacts a host; a test checks it.
 """
 
 from operations.plan.errors import PlanError
+from operations.plan.inventory.settings import Settings
 from operations.plan.release import Release, plan_release
-from operations.plan.settings import Settings
 
 __all__ = ["PlanError", "Release", "Settings", "plan_release"]

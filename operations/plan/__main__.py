@@ -5,55 +5,79 @@ python -m operations.plan matrix
 python -m operations.plan check my-model.toml
 python -m operations.plan explain mixtral-8x7b
 python -m operations.plan explain gpt2-medium --release 25.05 --gpu "NVIDIA H200" --gpus 1 --json
-    python -m operations.plan migrate llama-2-7b > inventories/models/llama-2-7b-llmapi.toml
+python -m operations.plan migrate llama-2-7b > inventories/models/llama-2-7b-llmapi.toml
+python -m operations.plan schema profile > files/schema/profile.json
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
-from operations.plan.errors import PlanError
-from operations.plan.explain import as_json, explained, matrix, planned, text
-from operations.plan.inventory import read_group_data
-from operations.plan.migrate import migrated
-from operations.plan.profiles import load_profile, profile_in, profile_names
+from operations.plan.errors import PlanError, nearest
+from operations.plan.explain import as_json, explained, matrix, matrix_rows, planned, text
+from operations.plan.inventory.hosts import read_group_data
+from operations.plan.paths import PROJECT
+from operations.plan.profile.migrate import migrated
+from operations.plan.profile.profiles import load_profile, profile_in, profile_names
 
-GROUP_DATA = Path(__file__).resolve().parents[2] / "inventories" / "group_data"
+GROUP_DATA = PROJECT / "inventories" / "group_data"
+PROGRAM = "python -m operations.plan"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; 2 for a profile that is not valid or cannot be planned."""
-    parser = argparse.ArgumentParser(prog="python -m operations.plan", description=__doc__.splitlines()[0])
+def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    """The command's options. + prog: the name that its messages use"""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("profiles", help="the models at hand")
-    commands.add_parser("matrix", help="which versions belong together, an image a line")
+    listed = commands.add_parser("profiles", help="the available models")
+    listed.add_argument("--json", action="store_true", help="for a program")
+    versions = commands.add_parser("matrix", help="which versions belong together, one image per line")
+    versions.add_argument("--json", action="store_true", help="for a program")
     checked = commands.add_parser("check", help="whether a file is a valid profile")
     checked.add_argument("file", type=Path)
     shown = commands.add_parser("explain", help="every step and value of one profile")
     shown.add_argument("profile")
-    shown.add_argument("--release", help="YY.MM in the place of the profile's")
+    shown.add_argument("--release", help="YY.MM instead of the profile's")
     shown.add_argument("--gpu", help="a GPU's name, as nvidia-smi prints it; default: the profile's own")
     shown.add_argument("--gpus", help="how many of them, or NAME:COUNT; default: the profile's own")
     shown.add_argument("--json", action="store_true", help="for a program")
     moved = commands.add_parser("migrate", help="the LLM-API profile equivalent to an engine profile")
     moved.add_argument("profile")
-    given = parser.parse_args(arguments)
+    described = commands.add_parser("schema", help="the JSON Schema with which an editor completes TOML")
+    described.add_argument("name", choices=("profile", "inventory"))
+    return parser
+
+
+def main(arguments: list[str] | None = None, prog: str = PROGRAM) -> int:
+    """The command; 2 for a profile that is not valid or cannot be planned."""
+    given = parser(prog).parse_args(arguments)
     try:
         if given.command == "profiles":
+            rows = []
             for name in profile_names():
-                print(f"{name:20} {load_profile(name).summary}")
+                profile = load_profile(name)
+                rows.append({"name": name, "kind": profile.kind, "summary": profile.summary})
+                if not given.json:
+                    print(f"{name:20} {profile.summary}")
+            if given.json:
+                print(json.dumps(rows, indent=2))
         elif given.command == "matrix":
-            print(matrix(), end="")
+            print(json.dumps(matrix_rows(), indent=2) + "\n" if given.json else matrix(), end="")
         elif given.command == "check":
-            profile = profile_in(given.file, given.file.name)
+            profile = profile_in(_existing(given.file), given.file.name)
             # planned for its own hardware, or for the largest GPU known: the versions of its flags show only then
             gpus = None if profile.hardware else f"NVIDIA H200:{profile.gpus_needed}"
             planned(given.file.stem, profile, read_group_data(GROUP_DATA / "all.py"), gpus)
             print(f"{given.file.name}: valid, kind {profile.kind}: {profile.summary}")
         elif given.command == "migrate":
             print(migrated(given.profile), end="")
+        elif given.command == "schema":
+            # imported here: no other command needs it
+            from operations.plan.schema import schema_text
+
+            print(schema_text(given.name), end="")
         else:
             gpus = f"{given.gpu}:{given.gpus or 1}" if given.gpu else given.gpus
             data = read_group_data(GROUP_DATA / "all.py")
@@ -61,8 +85,22 @@ def main(arguments: list[str] | None = None) -> int:
             print(as_json(release) if given.json else text(release), end="")
     except PlanError as error:
         print(f"tritonhost: {error}", file=sys.stderr)
+        if getattr(given, "json", False):
+            print(json.dumps({"error": error.as_dict()}, indent=2))
         return 2
     return 0
+
+
+def _existing(file: Path) -> Path:
+    """The file, which may have been given by a profile's name. Raises PlanError where it is not there."""
+    if file.exists():
+        return file
+    paths = {name: f"inventories/models/{name}.toml" for name in profile_names()}
+    near = paths.get(file.stem) or paths.get(nearest(file.stem, paths), "")
+    then = f"did you mean {near}?" if near else "such as inventories/models/gpt2-medium.toml"
+    raise PlanError(
+        "", "no such file", "the path of a profile", then, where=str(file), reference="no-such-profile"
+    )
 
 
 if __name__ == "__main__":

@@ -7,34 +7,45 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from operations.plan import commands, serve
-from operations.plan.artifacts import Artifact, ServingImage
-from operations.plan.capacity import deployment
+from operations.plan.artifacts import commands
+from operations.plan.artifacts.artifact import Artifact, ServingImage
+from operations.plan.capacity.driver import MINIMUM_DRIVER
+from operations.plan.capacity.fit import deployment
+from operations.plan.capacity.forecast import as_dict, forecast
+from operations.plan.capacity.forecast import lines as forecast_lines
+from operations.plan.capacity.gpu import Gpu
+from operations.plan.catalog.sources import DOCKERFILES
+from operations.plan.catalog.support_matrix import PLAIN_RELEASES, RELEASES, StackRelease
+from operations.plan.catalog.template_parameters import parameters_of
+from operations.plan.catalog.version_floors import FLOORS
 from operations.plan.errors import PlanError
-from operations.plan.forecast import as_dict, forecast
-from operations.plan.forecast import lines as forecast_lines
-from operations.plan.gateway import IMAGE
-from operations.plan.gpu import Gpu
-from operations.plan.model_repository import DEFAULTS, text_of
-from operations.plan.profile_tables import Golden, SearchGolden
-from operations.plan.profiles import EngineProfile, PlanProfile, Profile, load_profile
+from operations.plan.exposure.gateway import IMAGE
+from operations.plan.inventory.settings import from_host_data
+from operations.plan.profile.model_repository import DEFAULTS, text_of
+from operations.plan.profile.profiles import EngineProfile, PlanProfile, Profile, load_profile, plain_image
+from operations.plan.profile.tables import Golden, SearchGolden
 from operations.plan.release import FIRST_LLMAPI_VERSION, LAST_ENGINE_VERSION, Release, plan_release
-from operations.plan.settings import from_host_data
-from operations.plan.support_matrix import RELEASES
-from operations.plan.template_parameters import parameters_of
+from operations.plan.serving import serve
 
+NOT_KNOWN, UNKNOWN = "not known", "?"
 # Stands for a digest the inventory must give: a plan can be read before it is known.
 UNKNOWN_DIGEST = f"sha256:{'0' * 64}"
 
-# GPU models by nvidia-smi's name: compute capability, memory in MiB (nvidia-smi --query-gpu=name,compute_cap,memory.total;
-# the H200 row was read on one, the others are NVIDIA's published figures).
+# GPU models by nvidia-smi's name, every one that a shape of operations/plan/catalog/shapes.py has: compute capability, memory in MiB
+# (nvidia-smi --query-gpu=name,compute_cap,memory.total; the H200 row was read on one, those of A10 to H100 are NVIDIA's published
+# figures, and the rest as public reports show them).
 KNOWN_GPUS = {
+    "Tesla P100-SXM2-16GB": ("6.0", 16280),
+    "Tesla V100-SXM2-16GB": ("7.0", 16160),
     "NVIDIA A10": ("8.6", 23028),
     "NVIDIA A100-SXM4-40GB": ("8.0", 40960),
     "NVIDIA A100-SXM4-80GB": ("8.0", 81920),
     "NVIDIA L40S": ("8.9", 46068),
     "NVIDIA H100 80GB HBM3": ("9.0", 81559),
     "NVIDIA H200": ("9.0", 143771),
+    "NVIDIA B200": ("10.0", 183359),
+    "NVIDIA B300 SXM6 AC": ("10.3", 275040),
+    "NVIDIA RTX PRO 6000 Blackwell Server Edition": ("12.0", 97887),
 }
 
 
@@ -59,11 +70,17 @@ def explained(
     + name: the profile
     + data: inventory data, as in group_data/all.py; image digests it lacks are shown as zeros
     + gpus: NAME:COUNT; None takes the profile's own hardware
-    + release: YY.MM in the place of the profile's
+    + release: YY.MM in the place of the profile's, and in its base of the same month
 
     Raises PlanError for what cannot be planned.
     """
-    return planned(name, load_profile(name, {"image": {"release": release}} if release else None), data, gpus)
+    profile = load_profile(name)
+    if release:
+        image = {"release": release}
+        if profile.image.base and profile.image.release in profile.image.base:
+            image["base"] = profile.image.base.replace(profile.image.release, release)
+        profile = load_profile(name, {"image": image})
+    return planned(name, profile, data, gpus)
 
 
 def planned(name: str, profile: Profile, data: Mapping[str, Any], gpus: str | None = None) -> Release:
@@ -73,8 +90,10 @@ def planned(name: str, profile: Profile, data: Mapping[str, Any], gpus: str | No
             raise PlanError("--gpus", "nothing", "NAME:COUNT", "the profile names no hardware of its own")
         gpus = f"{profile.hardware.gpu}:{profile.hardware.count}"
     images = [row.image for row in RELEASES.values()]
+    images += [image for file in DOCKERFILES.values() for image in (file.base, file.pytorch)]
+    images.append(plain_image(profile))
     if isinstance(profile, PlanProfile):
-        images += [profile.image.base or "", profile.documents.image]
+        images.append(profile.documents.image)
     if isinstance(gateway := data.get("gateway"), Mapping):
         images.append(str(gateway.get("image", IMAGE)))
     digests = dict.fromkeys(images, UNKNOWN_DIGEST) | data.get("image_digests", {})
@@ -119,8 +138,9 @@ def text(release: Release) -> str:
     lines.append(f"{release.settings.model}: {profile.summary}")
     section(
         "stack",
-        f"release {stack.release}: Triton {stack.triton}, TensorRT-LLM {stack.tensorrt_llm}, "
-        f"TensorRT {stack.tensorrt}, CUDA {stack.cuda}",
+        f"release {stack.release}: Triton {stack.triton or NOT_KNOWN}{f' (of {stack.base})' if stack.base else ''}, "
+        f"TensorRT-LLM {stack.tensorrt_llm or 'none'}, TensorRT {stack.tensorrt or NOT_KNOWN}, CUDA {stack.cuda}",
+        driver_needed(stack),
         f"planned for {gpus}{f' ({profile.hardware.shape})' if profile.hardware else ''}",
     )
     for step in release.recipe.downloads:
@@ -140,7 +160,7 @@ def text(release: Release) -> str:
     for model in release.models if isinstance(profile, EngineProfile) else ():
         section(f"model repository: {model}/config.pbtxt", *_parameters(release, model))
     section("served", *_served(release))
-    for golden in profile.golden:
+    for golden in profile.golden_requests:
         section("golden request", _golden(golden))
     seen = deployment(profile, stack, release.gpus[0])
     if seen:
@@ -148,6 +168,20 @@ def text(release: Release) -> str:
     for warning in release.warnings:
         section("warning", warning)
     return "\n".join(lines) + "\n"
+
+
+def driver_needed(stack: StackRelease) -> str:
+    """What a release asks of the host's driver: what its CUDA runs on, and what is free of known holes."""
+    least = MINIMUM_DRIVER[int(stack.cuda.split(".")[0])]
+    newest = max(
+        (floor for floor in FLOORS if floor.component == "driver"), key=lambda floor: floor.published
+    )
+    floors = [floor.minimum for floor in FLOORS if floor.bulletin == newest.bulletin]
+    made_with = f"; made with {stack.driver}" if stack.driver else ""
+    return (
+        f"driver: {least} or later for CUDA {stack.cuda.split('.')[0]}{made_with}; "
+        f"by {newest.bulletin} {', '.join(floors[:-1])} or {floors[-1]}, of its branch, or a newer branch"
+    )
 
 
 def _golden(golden: Golden | SearchGolden) -> str:
@@ -161,7 +195,9 @@ def _golden(golden: Golden | SearchGolden) -> str:
 
 def _shown(step: tuple[str, ...]) -> str:
     """A command without what repeats: git's environment, the partial directory's name."""
-    words = [word for word in step if not word.startswith(("HOME=", "GIT_TERMINAL_PROMPT="))]
+    words = list(step)
+    if words[0] == "env":
+        words = [word for word in words if not word.startswith(("HOME=", "GIT_TERMINAL_PROMPT="))]
     return shlex.join(words[1:] if words[0] == "env" and "=" not in words[1] else words)
 
 
@@ -196,12 +232,14 @@ def _values(release: Release, model: str) -> list[tuple[str, str, str]]:
         ("profile, this model", profile.model_parameters.get(model, {})),
     )
     chosen = {name: (text_of(value), origin) for origin, values in origins for name, value in values.items()}
-    known = parameters_of(model, release.stack.version)
+    known = set(parameters_of(model, release.stack.version))
+    if isinstance(profile, EngineProfile):
+        known.update(profile.repository.unlisted)
     return [(name, *chosen[name]) for name in sorted(known) if name in chosen]
 
 
-def matrix() -> str:
-    """The support matrix, one line an image."""
+def matrix_rows() -> list[dict[str, str]]:
+    """The support matrix, an image a row: column -> value."""
     heads = (
         "release",
         "triton",
@@ -213,26 +251,35 @@ def matrix() -> str:
         "backend tag",
         "kinds",
     )
-    rows = [heads]
-    for row in RELEASES.values():
+    rows = []
+    for row in (*RELEASES.values(), *PLAIN_RELEASES.values()):
         kinds = "engine, llmapi" if row.version >= FIRST_LLMAPI_VERSION else "engine"
         if row.version[:2] > LAST_ENGINE_VERSION:
             kinds = "llmapi"
+        if not row.tensorrt_llm:
+            kinds = "plan"
         tag = row.backend_tag or "none"
         rows.append(
             (
                 row.release,
-                row.triton,
-                row.tensorrt_llm,
-                row.tensorrt,
+                row.triton or UNKNOWN,
+                row.tensorrt_llm or "none",
+                row.tensorrt or UNKNOWN,
                 row.cuda,
-                row.driver,
-                row.python,
+                row.driver or UNKNOWN,
+                row.python or UNKNOWN,
                 tag,
                 kinds,
             )
         )
-    widths = [max(len(row[n]) for row in rows) for n in range(len(heads))]
+    return [dict(zip(heads, row, strict=True)) for row in rows]
+
+
+def matrix() -> str:
+    """The same as text, one line an image."""
+    found = matrix_rows()
+    rows = [tuple(found[0]), *(tuple(row.values()) for row in found)]
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -242,5 +289,8 @@ def _served(release: Release) -> list[str]:
     command = next(line for line in script.splitlines() if line.startswith("exec docker run"))
     words = shlex.split(command.removeprefix("exec "))
     at = words.index(serve.IMAGE)
-    options = [word for word in words[2:at] if not word.startswith("tritonhost.")]
+    given = words[2:at]
+    # a label's value says which run made the container: without it the line can be copied
+    labels = {number for number, word in enumerate(given) if word == "--label"}
+    options = [word for number, word in enumerate(given) if not {number, number - 1} & labels]
     return [shlex.join(words[at + 1 :]), f"docker run {shlex.join(options)}"]

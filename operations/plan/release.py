@@ -1,4 +1,4 @@
-"""plan_release: the one entry. Inventory data, a profile and the host's GPUs in; everything the stages need out."""
+"""plan_release turns inventory data, a profile and the host's GPUs into everything that the stages need."""
 
 from __future__ import annotations
 
@@ -7,45 +7,59 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from operations.plan import commands, network, own_models, packages, recipes, serve, server_flags
-from operations.plan.artifacts import Artifact, ServingImage, Step, artifact_path, partial_path
-from operations.plan.capacity import check_capacity
-from operations.plan.documents import check_seed
-from operations.plan.driver import driver_warnings
+from operations.plan.artifacts import commands, recipes
+from operations.plan.artifacts.artifact import Artifact, ServingImage, Step, artifact_path, partial_path
+from operations.plan.artifacts.keys import Inputs, key_of
+from operations.plan.capacity.driver import driver_warnings
+from operations.plan.capacity.fit import check_capacity
+from operations.plan.capacity.gpu import Gpu
+from operations.plan.catalog.llm_arguments import check_names
+from operations.plan.catalog.support_matrix import StackRelease, template_root
 from operations.plan.errors import PlanError
-from operations.plan.gateway import Gateway
-from operations.plan.gateway import directory as gateway_directory
-from operations.plan.gateway import service as gateway_service
-from operations.plan.gpu import Gpu
-from operations.plan.keys import Inputs, key_of
-from operations.plan.model_repository import check_parameters
-from operations.plan.profile_tables import Value
-from operations.plan.profiles import EngineProfile, LlmApiProfile, PlanProfile, Profile, load_profile
-from operations.plan.selinux import level
-from operations.plan.settings import Settings
-from operations.plan.support_matrix import StackRelease, stack_release, template_root
+from operations.plan.exposure import network, server_flags
+from operations.plan.exposure.gateway import Gateway
+from operations.plan.exposure.gateway import directory as gateway_directory
+from operations.plan.exposure.gateway import service as gateway_service
+from operations.plan.inventory.settings import Settings
+from operations.plan.machine import docker_settings, packages
+from operations.plan.machine.selinux import level
+from operations.plan.profile import own_models
+from operations.plan.profile.described import check_rope, named_otherwise
+from operations.plan.profile.documents import check_seed
+from operations.plan.profile.model_repository import DEFAULTS, check_parameters
+from operations.plan.profile.profiles import (
+    EngineProfile,
+    LlmApiProfile,
+    PlanProfile,
+    Profile,
+    load_profile,
+    stack_of,
+)
+from operations.plan.profile.relations import check_relations
+from operations.plan.profile.tables import Value
+from operations.plan.serving import serve
 
-# TensorRT-LLM removed trtllm-build and the engine backend after 1.2.x; v1.3.0rc20 announced itself as the last with
-# it: https://github.com/NVIDIA/TensorRT-LLM/releases/tag/v1.3.0rc20
+# TensorRT-LLM removed trtllm-build and the engine backend after 1.2.x; by its release notes v1.3.0rc20 is the last with
+# them: https://github.com/NVIDIA/TensorRT-LLM/releases/tag/v1.3.0rc20
 LAST_ENGINE_VERSION = (1, 2)
 # Triton's LLM-API model came with 0.19; the LLM API and its PyTorch backend are stable from 1.0 (release notes).
 FIRST_LLMAPI_VERSION = (1, 0)
 
 
 LOOPBACK = "127.0.0.1"
-# Behind a front, the ports that people use are its own, and the servers' are this much higher, or twice that.
+# With a proxy, clients use the proxy's ports; the servers' ports are higher by this number, or by twice this number.
 BEHIND_FRONT = 10000
-# A GPU has a process with the server's and the engine's threads, and a Python process a model with libraries that start a thread a
-# core, of which the largest shapes have 224: thousands. What runs away starts tens of thousands in a second.
+# Each GPU needs thousands: the server's and the engine's threads, and one Python process per model, whose libraries start
+# one thread per core (up to 224 on the largest shapes). A runaway process starts tens of thousands in a second.
 PIDS_PER_GPU = 8192
-# In memory, and counted only where it is used. Python environments and compiled kernels are run from it, so that it
-# cannot be noexec.
+# In memory, of which only the used part counts. Python environments and compiled kernels run from it, so it cannot be
+# noexec.
 TMP = "/tmp:rw,exec,nosuid,nodev,size=4g,mode=1777"
 
 
 @dataclass(frozen=True)
 class Server:
-    """One place a release can run in. `service`: its unit and container; `link`: what names its release."""
+    """One server that can run a release. `service`: its unit and container; `link`: the link to its release."""
 
     service: str
     link: str
@@ -73,15 +87,24 @@ class Database:
     shm_size: str
     migrations: dict[int, str]
     seed: str  # JSON lines: the profile's own documents
-    encoders: dict[str, str]  # output of the searching model -> what its vectors are stored under
-    level: str = ""  # of SELinux, which its container shares with the server's; empty without SELinux
+    encoders: dict[str, str]  # output of the search model -> the name of its vectors in the database
+    level: str = (
+        ""  # MCS level of SELinux, which its container shares with the server's; empty without SELinux
+    )
 
     @property
     def key(self) -> str:
-        """What its container is made from: another one is started anew."""
+        """The hash of what its container is made from: with another key it is restarted."""
         level = {"level": self.level} if self.level else {}
         return key_of(
-            {"image": self.image.key, "directory": self.directory, "shm_size": self.shm_size, **level}
+            {
+                "image": self.image.key,
+                "directory": self.directory,
+                "shm_size": self.shm_size,
+                "options": commands.DATABASE_OPTIONS,
+                "hba": commands.HBA,
+                **level,
+            }
         )
 
     @property
@@ -92,7 +115,7 @@ class Database:
 
 @dataclass(frozen=True)
 class Release:
-    """Everything a host should be, fully resolved: nothing is decided after this."""
+    """Everything that a host should be, fully resolved: nothing is decided after this."""
 
     settings: Settings
     profile: Profile
@@ -109,7 +132,7 @@ class Release:
 
     @property
     def source(self) -> Artifact | None:
-        """Where the templates come from; None: from this project."""
+        """The source of the templates; None: this project."""
         return self.recipe.source
 
     @property
@@ -119,19 +142,24 @@ class Release:
 
     @property
     def image_first(self) -> bool:
-        """Whether the templates come out of the image, and not the image out of the checkout."""
+        """Whether the templates come from the image, instead of the image from the checkout."""
         return recipes.comes_from(self.source, self.image)
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """Downloads, then what is made of them."""
+        """The downloads, then what is made from them."""
         return (*self.recipe.downloads, *self.recipe.steps)
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
-        """In the order they are made; the serving image comes after, or before, the first."""
+        """All artifacts in the order in which they are made; the serving image is made after, or before, the first."""
         source = (self.source,) if self.source else ()
         return (*source, *(step.artifact for step in self.steps))
+
+    @property
+    def descriptions(self) -> tuple[Artifact, ...]:
+        """The hub's small files, read before the weights. Not part of the release, and removed like other unused artifacts."""
+        return tuple(step.artifact for step in self.recipe.descriptions.values())
 
     @property
     def named_artifacts(self) -> dict[str, Artifact]:
@@ -143,35 +171,35 @@ class Release:
         return named
 
     def artifact(self, kind: str) -> Artifact:
-        """The first artifact of a kind. Raises LookupError where the profile has none."""
+        """The first artifact of a kind. Raises LookupError if the profile has none."""
         return next(a for a in self.artifacts if a.kind == kind)
 
     @property
     def images(self) -> tuple[ServingImage, ...]:
-        """Every container image the host needs."""
+        """Every container image that the host needs."""
         return (*self.own_images, self.gateway.image) if self.gateway else self.own_images
 
     @property
     def own_images(self) -> tuple[ServingImage, ...]:
-        """Those that the release itself is run from: a gateway stands before any."""
+        """The images of the release itself: the gateway's is the same for all releases."""
         return (self.image, self.database.image) if self.database else (self.image,)
 
     @property
     def units(self) -> tuple[str, ...]:
-        """The transient units of its making: what a run for it starts, or takes up where one was left on the host."""
+        """The transient units that make it: a run starts them, or adopts those that still run on the host."""
         chosen = (packages.runtime_packages, packages.tool_packages, packages.growth_packages)
         sets = [versions(self.settings, self.os_major) for versions in chosen]
         installs = [packages.install(versions, ()) for versions in sets if versions]
         installs += [packages.removal(), *(packages.trust(*key) for key in packages.keys(self.settings))]
         return tuple(
             unit
-            for works in (self.artifacts, self.images, installs)
+            for works in (self.artifacts, self.descriptions, self.images, installs)
             for unit in (work.unit for work in works)
         )
 
     @property
     def mounts(self) -> dict[str, str]:
-        """What the server reads beside the release itself: path on the host -> path in the container."""
+        """What the server reads in addition to the release: path on the host -> path in the container."""
         return self.recipe.mounts
 
     @property
@@ -181,12 +209,12 @@ class Release:
 
     @property
     def address(self) -> str:
-        """Where the host reaches its own server."""
+        """The address at which the host reaches its own server."""
         return local_address(self.settings)
 
     @property
     def ready_urls(self) -> dict[str, str]:
-        """model -> where to ask whether it is ready."""
+        """model -> the URL that says whether it is ready."""
         return ready_urls(self.settings, self.profile)
 
     @property
@@ -201,12 +229,12 @@ class Release:
 
     @property
     def partial(self) -> str:
-        """Where it is laid out before it is complete."""
+        """The directory in which it is written before it is complete."""
         return partial_path(self.path)
 
     @property
     def template_directory(self) -> str:
-        """The templates of the model repository, on the host; empty where this project has them."""
+        """The directory of the model repository's templates on the host; empty if they are this project's."""
         if self.source is None:
             return ""
         root = "templates" if self.image_first else template_root(self.stack.version, self.profile.templates)
@@ -214,28 +242,28 @@ class Release:
 
     @property
     def docker_settings(self) -> dict[str, Any]:
-        """What daemon.json has to say: the inventory's keys, and on a host with SELinux that containers are confined."""
+        """What daemon.json must have: the inventory's keys, and on a host with SELinux the switch that confines containers."""
         own = {"selinux-enabled": True} if self.selinux else {}
         return {**own, **self.settings.docker_daemon_settings}
 
     @property
     def guard(self) -> network.Guard:
-        """Who may reach the server, and whom it may reach."""
+        """Who may reach the server, and what it may reach."""
         return network.guard(self.settings, self.ports)
 
     @property
     def fronted(self) -> bool:
-        """Whether people reach the servers through a front."""
+        """Whether clients reach the servers through a proxy."""
         return self.settings.front != "none"
 
     @cached_property
     def servers(self) -> tuple[Server, ...]:
-        """Where the release may run: in the place of the one that serves, and with a front also beside it."""
+        """The servers that may run the release: the main server, and with a proxy also the second server."""
         return servers(self.settings, self.ports)
 
     @cached_property
     def files(self) -> dict[str, str]:
-        """The release's own files, but for the model repository and release.json: path -> content."""
+        """The release's own files, except the model repository and release.json: path -> content."""
         files = {}
         for server in self.servers:
             files[server.serve] = self._serve_script(server)
@@ -270,7 +298,7 @@ class Release:
                 network=network.network(self.settings.service_name),
                 mounts={"$release": commands.RELEASE, **self.mounts},
                 options=self._container_options(server),
-                # whatever caches something does it under the one place that can be written
+                # caches go to the one place that can be written
                 environment={
                     "HF_HUB_OFFLINE": "1",
                     "HOME": "/tmp",
@@ -293,7 +321,8 @@ class Release:
             "source": self.source.key if self.source else None,
             "mounts": self.mounts,
             "models": self.models,
-            "parameters": self.parameters,
+            # including the defaults of the templates: another default is another release
+            "parameters": {**DEFAULTS, **self.parameters} if self.parameters else {},
             "model_parameters": self.profile.model_parameters,
             "model_files": self.profile.model_files(commands.WEIGHTS),
             "files": self.files,
@@ -305,7 +334,7 @@ class Release:
         return key_of({"kind": "release", **self.inputs})
 
     def document(self) -> dict[str, Any]:
-        """release.json: what a person or an auditor asks of a release."""
+        """release.json: what operators and auditors need to know of a release."""
         artifacts = {
             name: {"key": made.key, "inputs": dict(made.inputs)}
             for name, made in self.named_artifacts.items()
@@ -316,6 +345,7 @@ class Release:
             "summary": self.profile.summary,
             "stack": {
                 "release": self.stack.release,
+                "triton_release": self.stack.triton_release,
                 "triton": self.stack.triton,
                 "tensorrt_llm": self.stack.tensorrt_llm,
                 "tensorrt": self.stack.tensorrt,
@@ -330,13 +360,13 @@ class Release:
 
     def _container_options(self, place: Server) -> list[str]:
         server = self.profile.server
-        # Published on one address of the host, from a network of the container's own: no other port can be reached.
+        # Published on one address of the host, from the container's own network: no other port can be reached.
         bound = LOOPBACK if self.fronted else self.settings.server_bind_address
         published = [
             f"--publish={bound}:{outside}:{inside}"
             for outside, inside in zip(place.ports, self.ports, strict=True)
         ]
-        # a socket directory, which docker must not make where it is missing
+        # a socket directory, which docker must not create if it is missing
         socket = (
             ["--mount", f"type=bind,source={self.database.socket},target={commands.DATABASE},readonly"]
             if self.database
@@ -344,8 +374,8 @@ class Release:
         )
         if self.database and self.database.level:
             socket += ["--security-opt", f"label=level:{self.database.level}"]
-        # docker's resolver asks the host's name servers from the host's own network, past the guard, and a question can carry
-        # data out; servers that were named here are asked from the container's (moby, TransformForIntNS in resolvconf.go).
+        # docker's resolver queries the host's name servers from the host's own network, past the guard, and a query can carry data
+        # out; servers named here are queried from the container's network (moby, TransformForIntNS in resolvconf.go).
         names = [] if self.settings.egress else ["--dns", LOOPBACK]
         return [
             *published,
@@ -375,12 +405,12 @@ class Release:
 
 
 def local_address(settings: Settings) -> str:
-    """The address on which a host reaches its own server."""
+    """The address at which a host reaches its own server."""
     return LOOPBACK if settings.server_bind_address == "0.0.0.0" else settings.server_bind_address
 
 
 def servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[Server, ...]:
-    """Where a release may run on a host: the first is where it stays. `ports`: those that people use."""
+    """The servers of a host that may run a release: the main server first. `ports`: those for clients."""
     if settings.front == "none":
         return (Server(settings.service_name, "current", local_address(settings), ports),)
     current, beside = (
@@ -398,10 +428,10 @@ def _ready_url(address: str, port: int, model: str) -> str:
 
 def ready_urls(settings: Settings, profile: Profile) -> dict[str, str]:
     """
-    Where the host asks its own server whether a model is ready, for each model that takes a person's request.
+    For each model that takes clients' requests, the URL at which the host checks whether it is ready.
 
-    The models are asked and not the server, whose own readiness stays 200 when an unload takes the ensemble down.
-    With a front, it is asked: what counts is what people reach.
+    The models are checked, not the server, whose own readiness stays 200 when an unload takes the ensemble down.
+    With a proxy, the check goes through it: what counts is what clients reach.
     """
     port = settings.http_port or profile.server.http_port
     return {model: _ready_url(local_address(settings), port, model) for model in profile.asked_models}
@@ -415,31 +445,41 @@ def plan_release(
     selinux: bool = False,
 ) -> Release:
     """
-    Resolve everything a host should be.
+    Resolve everything that a host should be.
 
     + settings: the host's inventory data
-    + gpus: the GPUs nvidia-smi reports on it
+    + gpus: the GPUs that nvidia-smi reports on it
     + os_major: its Oracle Linux major version
-    + profile: the model's profile; None loads the one the settings name
+    + profile: the model's profile; None loads the one that the settings name
     + selinux: whether its kernel has SELinux, enforcing or permissive
 
-    Pure: the same inputs give the same release. Raises PlanError, before anything is changed, for whatever cannot
-    be deployed, naming the key, the value, what is allowed and what to do.
+    Pure: the same inputs give the same release. Raises PlanError, before anything is changed, if something cannot be
+    deployed; it names the key, the value, what is allowed and what to do.
     """
     profile = profile or load_profile(settings.model, settings.profile_overrides)
-    stack = stack_release(profile.image.release, "image.release")
+    stack = stack_of(profile)
     chosen = _chosen_gpus(settings, tuple(gpus))
     _check_kind(profile, stack)
     _check_parallelism(profile, chosen)
     parameters: dict[str, Value] = {}
     if isinstance(profile, EngineProfile):
-        # Paths inside the serving container: the same on every host, so that no host path enters a release.
+        # Paths inside the serving container are the same on every host, so that no host path enters a release.
         paths = {"engine_dir": commands.ENGINE, "tokenizer_dir": commands.WEIGHTS}
         parameters = {**paths, **profile.repository.parameters}
-        check_parameters(profile.models, parameters, profile.model_parameters, stack.version)
+        repository = profile.repository
+        check_parameters(
+            profile.models, parameters, profile.model_parameters, stack.version, repository.unlisted
+        )
 
+    if isinstance(profile, LlmApiProfile):
+        check_names(profile.llm, stack.version, stack.release, profile.llm_unlisted)
     ports = _ports(settings, profile)
-    warnings = (*driver_warnings(chosen[0], stack.cuda), *check_capacity(profile, stack, chosen))
+    warnings = (
+        *driver_warnings(chosen[0], stack.cuda),
+        *docker_settings.unknown(settings.docker_daemon_settings),
+        *check_relations(profile, stack.version),
+        *_of_the_model(profile, stack, chosen),
+    )
     return Release(
         settings=settings,
         profile=profile,
@@ -456,6 +496,35 @@ def plan_release(
     )
 
 
+def check_before_gpus(settings: Settings, profile: Profile) -> None:
+    """
+    What `plan_release` refuses of the inventory and the profile alone, before any host is asked for its GPUs.
+
+    Raises PlanError.
+    """
+    stack = stack_of(profile)
+    _check_kind(profile, stack)
+    _gateway(settings, profile, _ports(settings, profile))
+    recipes.check_images(settings, profile, stack)
+
+
+def _of_the_model(profile: Profile, stack: StackRelease, gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
+    """Whether the model runs on these GPUs, as far as the profile alone can tell. Returns warnings."""
+    warnings = check_capacity(profile, stack, gpus)
+    if isinstance(profile, PlanProfile):
+        return warnings
+    if isinstance(profile, EngineProfile):
+        warnings = (*warnings, *named_otherwise(profile))
+    if profile.architecture is None:
+        return (
+            *warnings,
+            "not forecast: the profile has no [architecture]; the hub's config.json is read before the weights are downloaded",
+        )
+    if isinstance(profile, EngineProfile):
+        check_rope(profile.architecture.rope_type, stack, "architecture.rope_type")
+    return warnings
+
+
 def _gateway(settings: Settings, profile: Profile, ports: tuple[int, int, int]) -> Gateway | None:
     if settings.gateway is None:
         return None
@@ -466,6 +535,7 @@ def _gateway(settings: Settings, profile: Profile, ports: tuple[int, int, int]) 
             settings.gateway.port,
             "a port that no server has",
             "move it, or http_port and its like",
+            reference="gateway-port-taken",
         )
     image = recipes.gateway_image(settings, settings.gateway.image)
     return Gateway(
@@ -504,7 +574,11 @@ def _database(settings: Settings, profile: Profile, selinux: bool) -> Database |
 def _chosen_gpus(settings: Settings, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
     if not gpus:
         raise PlanError(
-            "GPUs", "none", "at least one GPU that nvidia-smi reports", "check the shape and the driver"
+            "GPUs",
+            "none",
+            "at least one GPU that nvidia-smi reports",
+            "check the shape and the driver",
+            reference="no-gpus",
         )
     if settings.gpu_ids == "all":
         chosen = gpus
@@ -513,7 +587,10 @@ def _chosen_gpus(settings: Settings, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
         missing = [index for index in settings.gpu_ids if index not in by_index]
         if missing:
             raise PlanError(
-                "gpu_ids", missing, f"indices from 0 to {len(gpus) - 1} of this host's {len(gpus)} GPUs"
+                "gpu_ids",
+                missing,
+                f"indices from 0 to {len(gpus) - 1} of this host's {len(gpus)} GPUs",
+                reference="no-such-gpu",
             )
         chosen = tuple(by_index[index] for index in settings.gpu_ids)
     if partitioned := [gpu.index for gpu in chosen if gpu.mig]:
@@ -522,12 +599,17 @@ def _chosen_gpus(settings: Settings, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
             "MIG enabled",
             "GPUs that are not partitioned",
             "choose others with gpu_ids, or disable it: nvidia-smi -mig 0, and reboot",
+            reference="gpu-mig-enabled",
         )
     kinds = {(gpu.name, gpu.compute_capability) for gpu in chosen}
     if len(kinds) > 1:
         names = ", ".join(sorted(name for name, _ in kinds))
         raise PlanError(
-            "GPUs", names, "GPUs of one model", "choose them with gpu_ids: an engine fits one model only"
+            "GPUs",
+            names,
+            "GPUs of one model",
+            "choose them with gpu_ids: an engine fits one model only",
+            reference="gpus-of-several-models",
         )
     return chosen
 
@@ -539,6 +621,7 @@ def _check_kind(profile: Profile, stack: StackRelease) -> None:
             f"{stack.release} (TensorRT-LLM {stack.tensorrt_llm})",
             "a release with TensorRT-LLM 1.2.x or older for a profile of kind engine",
             "TensorRT-LLM removed engines after 1.2: `python -m operations.plan migrate` writes the llmapi profile",
+            reference="engines-removed",
         )
     if isinstance(profile, LlmApiProfile) and stack.version < FIRST_LLMAPI_VERSION:
         raise PlanError(
@@ -546,6 +629,7 @@ def _check_kind(profile: Profile, stack: StackRelease) -> None:
             f"{stack.release} (TensorRT-LLM {stack.tensorrt_llm})",
             "25.09 (TensorRT-LLM 1.0) or later for a profile of kind llmapi",
             "use a profile of kind engine",
+            reference="release-before-llmapi",
         )
 
 
@@ -556,6 +640,7 @@ def _check_parallelism(profile: Profile, gpus: tuple[Gpu, ...]) -> None:
             profile.gpus_needed,
             f"at most {len(gpus)}, the number of this host's GPUs in use ({gpus[0].name})",
             "use a larger shape or a smaller tensor_parallel",
+            reference="too-few-gpus",
         )
 
 
@@ -568,7 +653,10 @@ def _ports(settings: Settings, profile: Profile) -> tuple[int, int, int]:
     )
     if len(set(ports)) != 3:
         raise PlanError(
-            "http_port, grpc_port, metrics_port", ", ".join(map(str, ports)), "three different ports"
+            "http_port, grpc_port, metrics_port",
+            ", ".join(map(str, ports)),
+            "three different ports",
+            reference="ports-not-different",
         )
     highest = 65535 - 2 * BEHIND_FRONT
     if settings.front != "none" and max(ports) > highest:
@@ -576,5 +664,6 @@ def _ports(settings: Settings, profile: Profile) -> tuple[int, int, int]:
             "http_port, grpc_port, metrics_port",
             ", ".join(map(str, ports)),
             f"ports up to {highest} with a front, whose servers use those {BEHIND_FRONT} and {2 * BEHIND_FRONT} higher",
+            reference="ports-too-high-for-front",
         )
     return ports

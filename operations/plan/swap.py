@@ -1,23 +1,23 @@
-"""How a release takes the place of the one that serves: beside it or instead of it, and what that costs people."""
+"""How a release replaces the running one: side by side or in place, and the outage that this costs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from operations.plan.capacity import deployment
-from operations.plan.forecast import forecast
-from operations.plan.observed import Observed
+from operations.plan.capacity.fit import deployment
+from operations.plan.capacity.forecast import forecast
+from operations.plan.observed.observed import Measurements, Observed
 from operations.plan.release import Release
+from operations.plan.units import MIB
 
-MIB = 2**20
-# Free memory moves by some per cent while a model is loaded: CUDA's own context, workspaces, the allocator's rounding.
+# Free memory varies by some per cent while a model is loaded: CUDA's own context, workspaces, the allocator's rounding.
 MARGIN = 1.05
 
 
 @dataclass(frozen=True)
 class Swap:
-    """The way, why it is that one, and the expected outage in seconds (None: nothing was measured yet)."""
+    """The way, the reason for it, and the expected outage in seconds (None: nothing was measured yet)."""
 
     way: Literal["first start", "in place", "side by side"]
     why: str
@@ -35,13 +35,13 @@ class Swap:
 
 
 def swap(release: Release, observed: Observed) -> Swap:
-    """How `release` would be brought to serve on the host as it was seen."""
+    """How a swap to `release` would be done on the host, by its observed state."""
     container = observed.container
     if container is None or not container.running:
         return Swap("first start", "")
     running = observed.serving
-    load = _measured(observed, release.id, "load_s")
-    load = _measured(observed, running, "load_s") if load is None else load
+    load = _measured(observed, release.id).load_s
+    load = _measured(observed, running).load_s if load is None else load
     reason = _not_beside(release, observed, running)
     if reason:
         return Swap("in place", reason, load)
@@ -49,31 +49,31 @@ def swap(release: Release, observed: Observed) -> Swap:
 
 
 def _not_beside(release: Release, observed: Observed, running: str) -> str:
-    """Why the release cannot run beside the one that serves; empty: it can."""
+    """Why the release cannot run beside the running release; empty: it can."""
     if len(release.servers) < 2:
-        return "no front takes people from one server to the other (front)"
+        return "no proxy is configured, so there is no switch without an outage (front)"
     if running == release.id:
         return "the same release is started again"
     front = f"{release.settings.service_name}-front.service"
     if observed.units.get(front, {}).get("ActiveState") != "active":
-        return "the front does not run yet"
+        return "the proxy does not run yet"
     if release.servers[0].ports[0] not in observed.listening:
-        return "the one that serves has other ports, on which the front would have to leave it"
+        return "the running release has other ports than those behind the proxy"
     beside = release.servers[1]
     left = observed.units.get(f"{beside.service}.service", {}).get("ActiveState") == "active"
     if not left and (taken := sorted(set(beside.ports) & observed.listening)):
         return f"port {taken[0]} is taken by another program"
     needed = needed_mib(release, observed, running)
     if needed is None:
-        return "the GPU memory it needs is not known before it was loaded once"
+        return "the GPU memory that it needs is not known until it has been loaded once"
     free = min((gpu.memory_free_mib for gpu in release.gpus), default=0)
     if free < needed * MARGIN:
-        return f"it needs {needed} MiB on each GPU, {free} MiB are free beside the one that serves"
+        return f"it needs {needed} MiB on each GPU, {free} MiB are free beside the running release"
     return ""
 
 
 def comparable(release: Release, observed: Observed) -> bool:
-    """Whether the server that runs can be asked the release's golden request: another release of the same model."""
+    """Whether the running server can answer the release's golden request: it runs another release of the same model."""
     stored = observed.artifacts.get(("release", observed.serving))
     if (
         observed.serving == release.id
@@ -86,23 +86,22 @@ def comparable(release: Release, observed: Observed) -> bool:
 
 def needed_mib(release: Release, observed: Observed, running: str) -> int | None:
     """
-    The GPU memory that a server of the release takes on each GPU, in MiB; None where nobody knows.
+    The GPU memory that a server of the release takes on each GPU, in MiB; None if it is not known.
 
-    As measured when it was loaded before; else what the one that serves took, if that is made of the same engine or
-    weights; else as forecast.
+    As measured when it was loaded before; otherwise what the running release took, if it has the same engine or weights;
+    otherwise the forecast.
     """
     same = observed.container is not None and set(release.mounts) <= observed.container.sources
     for known in (release.id, running if same else ""):
-        measured = _measured(observed, known, "gpu_mib")
+        measured = _measured(observed, known).gpu_mib
         if measured is not None:
-            return int(measured)
+            return measured
     wanted = deployment(release.profile, release.stack, release.gpus[0])
     if wanted is None:
         return None
-    # what it would take alone: a cache made of what is free beside another server would stay that small
+    # what it takes when it runs alone: a cache sized for the memory beside another server would stay that small
     return forecast(wanted).gpu_needed // MIB
 
 
-def _measured(observed: Observed, release_id: str, name: str) -> float | None:
-    value = observed.measurements.get(release_id, {}).get(name)
-    return float(value) if value is not None else None
+def _measured(observed: Observed, release_id: str) -> Measurements:
+    return observed.measurements.get(release_id, Measurements())

@@ -1,6 +1,6 @@
 """deploy.py, whole, against hosts that only answer: the order of operations, what stops it, and what is left alone.
 
-pyinfra runs as a process: importing its command line would patch this one with gevent.
+pyinfra runs as a process of its own: importing its command line would patch this one with gevent.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from typing import Any
 
 import pytest
 
-from operations import host_files
-from operations.plan.packages import install, keys, tool_packages, trust
+from operations.plan.machine.packages import install, keys, tool_packages, trust
+from operations.plan.observed.observed import GuardRules
 from operations.plan.release import plan_release
+from operations.remote import host_files
+from tests.command_line import PROJECT, PYINFRA, run
 from tests.unit import preflight_output, probe_output
-from tests.unit.builders import DATA, DIGEST, converged, gpu, settings
+from tests.unit.builders import DATA, converged, gpu, settings
+from tests.unit.builders import verdict as judged
 from tests.unit.keys_for_tests import ED25519, RSA
 
-PROJECT = Path(__file__).resolve().parents[2]
-PYINFRA = Path(sys.executable).parent / "pyinfra"
 A, B = "@fake/gpu-1", "@fake/gpu-2"
 
-# The lab's own profile, which builds its image; its base is pinned for these tests.
-HOST_DATA = {**DATA, "image_digests": {**DATA["image_digests"], "nvidia/tritonserver:24.09-py3": DIGEST}}
 PROBE = "GPU_FIELDS="
 PREFLIGHT = "METADATA="
 DNF = "UNIT=tritonhost-packages-"
 QUICK = {"PYINFRA_FAKE_DELAY": "0", "PYINFRA_FAKE_DELAY_JITTER": "0", "PYINFRA_PROGRESS": "off"}
+# The tests must not depend on what a home or an agent of this machine holds.
+ALONE = {"SSH_AUTH_SOCK": "", "HOME": "/nonexistent"}
 
 Answers = list[tuple[str, bool, list[str]]]
 
@@ -45,7 +46,7 @@ class Run:
     def __init__(self, tmp_path: Path, hosts: dict[str, Answers], *arguments: str) -> None:
         log = tmp_path / "commands"
         scenario = tmp_path / "scenario.json"
-        data = {"_sudo": True, **HOST_DATA}
+        data = {"_sudo": True, **DATA}
         scenario.write_text(json.dumps({"log": str(log), "data": data, "hosts": hosts}), encoding="utf-8")
         done = pyinfra("tests/deploy/fake_inventory.py", "deploy.py", *arguments, SCENARIO=str(scenario))
         self.code, self.stdout = done.returncode, done.stdout
@@ -58,34 +59,42 @@ class Run:
 
 
 def pyinfra(*arguments: str, cwd: Path = PROJECT, **environment: str) -> subprocess.CompletedProcess[str]:
-    argv = [str(PYINFRA), *arguments]
+    return run([PYINFRA, *arguments], cwd, variables(**environment))
+
+
+def variables(**environment: str) -> dict[str, str]:
+    """The variables of a command: this process's, without those that name hosts, keys or an agent of this machine."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OCI_", "LAB_", "HF_"))}
-    return subprocess.run(
-        argv, capture_output=True, text=True, timeout=60, cwd=cwd, env={**kept, **QUICK, **environment}
-    )
+    return {**kept, **QUICK, **ALONE, **environment}
 
 
 KEYS: Answers = [
-    (HOST_DATA["docker_gpg_key_url"] + " ", True, RSA.splitlines()),
-    (HOST_DATA["nvidia_container_toolkit_gpg_key_url"] + " ", True, ED25519.splitlines()),
+    (DATA["docker_gpg_key_url"] + " ", True, RSA.splitlines()),
+    (DATA["nvidia_container_toolkit_gpg_key_url"] + " ", True, ED25519.splitlines()),
 ]
 BARE: Answers = [(PROBE, True, probe_output.bare()), *KEYS]
-WANTED = plan_release(settings(**HOST_DATA), [gpu()], "9")
+WANTED = plan_release(settings(), [gpu()], "9")
 DOCKER_TRUSTED, TOOLKIT_TRUSTED = (f"UNIT={trust(*key).unit}" for key in keys(WANTED.settings))
 TOOLS = f"UNIT={install(tool_packages(WANTED.settings, '9'), ()).unit}"
 ENDED = ["cursor: c", "state: ActiveState=inactive SubState=dead Result=success ExecMainStatus=0"]
 TRUSTED: Answers = [(DOCKER_TRUSTED, True, ENDED), (TOOLKIT_TRUSTED, True, ENDED)]
 
 
-def converged_host(current: str = "", verdict: str = "proven then") -> Answers:
-    """The host that is the release already; with `current`, one where another is served in its place."""
-    wanted = plan_release(settings(**{k: v for k, v in HOST_DATA.items()}), [gpu()], "9")
-    digests = host_files.digests(host_files.rendered(wanted))
+def converged_host(current: str = "", verdict: str = "proven then", daemon_json: str = "") -> Answers:
+    """
+    The host that is the release already; with `current`, one where another is served in its place.
+
+    + daemon_json: what docker's file says in place of what it should
+    """
+    wanted = plan_release(settings(), [gpu()], "9")
+    digests = {file.path: file.digest for file in host_files.expected(wanted)}
     host = replace(
         converged(wanted),
-        verdicts={wanted.id: verdict},
-        guard=digests[host_files.guard_path(wanted.settings)],
+        verdicts={wanted.id: judged(verdict)},
+        guard=GuardRules(digests[host_files.paths(wanted.settings).guard_rules]),
     )
+    if daemon_json:
+        host = replace(host, daemon_json=daemon_json)
     lines = probe_output.converged(wanted, replace(host, current=current) if current else host)
     at = lines.index(f"{probe_output.SECTION}files")
     end = next(n for n in range(at + 1, len(lines)) if lines[n].startswith(probe_output.SECTION))
@@ -101,6 +110,7 @@ STEPS = [
     "Packages | Docker's repository",
     "Packages | NVIDIA container toolkit's repository",
     "Packages | Install tools at their versions",
+    "Ownership | Restore root's ownership",
     "Packages | Remove runc, podman and buildah",
     "Packages | Install docker and the toolkit at their versions",
     "Container runtime | Configure docker",
@@ -109,11 +119,12 @@ STEPS = [
     "Serving image | Trust the tag of the serving image",
     "Serving image | Build or pull the serving image",
     "Serving image | Record the serving image",
+    "Weights | Read the hub's description of the weights",
+    "Weights | Check that the model fits the release and the GPUs",
     "Weights | Download the weights",
-    "Engine | Check that the model fits the GPUs",
     "Engine | Convert the weights to a checkpoint",
     "Engine | Build the engine",
-    "Model repository | Lay out the release",
+    "Model repository | Write the release",
     "Rollout | Serve the release, one host after another",
     "Release | Remove what no kept release needs",
 ]
@@ -125,7 +136,7 @@ def steps_in(output: str) -> list[str]:
     return sorted(found, key=lambda step: found[step])
 
 
-def test_a_dry_run_on_a_bare_host_shows_every_step_in_order_and_changes_nothing(tmp_path: Path) -> None:
+def test_dry_run_of_a_bare_host_lists_steps_and_writes_nothing(tmp_path: Path) -> None:
     run = Run(tmp_path, {A: BARE}, "--dry")
     assert run.code == 0, run.output
     assert "Traceback" not in run.output
@@ -144,9 +155,7 @@ def test_a_dry_run_on_a_bare_host_shows_every_step_in_order_and_changes_nothing(
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_what_grows_a_partition_is_installed_before_it_where_it_is_needed_and_missing(
-    tmp_path: Path, there: bool
-) -> None:
+def test_growpart_is_installed_first_when_missing(tmp_path: Path, there: bool) -> None:
     room = ["/dev/sda3 xfs 38684065792", "sda3 part 38685065216", "sda disk 107374182400"]
     table = ["sda1 2048 204800 1", "sda3 2304000 75556768 3"]
     asked = ("rpm -q --qf", True, ["cloud-utils-growpart\t0:0.33-0.el9"] if there else [])
@@ -158,7 +167,7 @@ def test_what_grows_a_partition_is_installed_before_it_where_it_is_needed_and_mi
     assert install < grow < run.output.index("Packages | Docker's repository")
 
 
-def test_a_dry_run_in_json_names_the_hosts_each_step_would_change(tmp_path: Path) -> None:
+def test_json_dry_run_lists_the_hosts_each_step_changes(tmp_path: Path) -> None:
     run = Run(tmp_path, {A: BARE, B: converged_host()}, "--dry", "--json")
     assert run.code == 0, run.output
     plan = json.loads(run.stdout[run.stdout.index("{") :])["plan"]
@@ -166,7 +175,7 @@ def test_a_dry_run_in_json_names_the_hosts_each_step_would_change(tmp_path: Path
     assert {name for step in plan for name in step["hosts_with_change"]} == {A}
 
 
-def test_a_converged_host_is_looked_at_once_and_left(tmp_path: Path) -> None:
+def test_converged_host_is_probed_once_and_not_changed(tmp_path: Path) -> None:
     run = Run(tmp_path, {A: converged_host()}, "-y")
     assert run.code == 0, run.output
     assert "converged: release " in run.output
@@ -175,7 +184,7 @@ def test_a_converged_host_is_looked_at_once_and_left(tmp_path: Path) -> None:
     assert steps_in(run.output) == []
 
 
-def test_a_failing_step_ends_the_run_and_the_steps_after_it_are_not_run(tmp_path: Path) -> None:
+def test_failed_step_ends_the_run_before_later_steps(tmp_path: Path) -> None:
     run = Run(tmp_path, {A: [(TOOLS, False, ["Error: no such package"]), *TRUSTED, *BARE]}, "-y")
     assert run.code != 0
     assert "Traceback" not in run.output
@@ -186,7 +195,32 @@ def test_a_failing_step_ends_the_run_and_the_steps_after_it_are_not_run(tmp_path
     assert commands[at + 1 :] == []
 
 
-def test_a_host_that_fails_does_not_stop_another(tmp_path: Path) -> None:
+LATER_STEPS = [
+    ("UNIT=tritonhost-source-", "Serving image | Check out tensorrtllm_backend"),
+    ("UNIT=tritonhost-image-", "Serving image | Build or pull the serving image"),
+    ("UNIT=tritonhost-weights-", "Weights | Download the weights"),
+    ("UNIT=tritonhost-checkpoint-", "Engine | Convert the weights to a checkpoint"),
+    ("UNIT=tritonhost-engine-", "Engine | Build the engine"),
+]
+
+
+@pytest.mark.parametrize(("part", "step"), LATER_STEPS)
+def test_later_step_that_fails_ends_the_run_by_name(tmp_path: Path, part: str, step: str) -> None:
+    run = Run(
+        tmp_path, {A: [(part, False, ["stopped here"]), ("UNIT=tritonhost-", True, ENDED), *BARE]}, "-y"
+    )
+    assert run.code == 1, run.output
+    assert "Traceback" not in run.output
+    assert re.search(rf"{re.escape(A)} +failed: {re.escape(step)}\n", run.output)
+    begun = [s for s in STEPS if f"--> Starting operation: {s}" in run.output]
+    assert begun == STEPS[: STEPS.index(step) + 1]
+    commands = run.on(A)
+    at = next(i for i, command in enumerate(commands) if part in command)
+    # nothing of a later step: what follows asks how the failed one stands
+    assert [c for c in commands[at + 1 :] if "UNIT=tritonhost-" in c and part not in c] == []
+
+
+def test_failed_host_does_not_stop_another_host(tmp_path: Path) -> None:
     failing: Answers = [(DOCKER_TRUSTED, False, ["error: key import failed"]), *BARE]
     other: Answers = [(TOOLS, False, ["stopped here"]), *TRUSTED, *BARE]
     run = Run(tmp_path, {A: failing, B: other}, "-y")
@@ -195,7 +229,7 @@ def test_a_host_that_fails_does_not_stop_another(tmp_path: Path) -> None:
     assert any(TOOLS in command for command in run.on(B))
 
 
-def test_a_host_that_fails_beside_a_converged_one_is_a_failed_run(tmp_path: Path) -> None:
+def test_failed_host_beside_a_converged_one_fails_the_run(tmp_path: Path) -> None:
     run = Run(tmp_path, {A: [(DOCKER_TRUSTED, False, []), *BARE], B: converged_host()}, "-y")
     assert run.code != 0
     assert "converged: release " in run.output
@@ -209,6 +243,7 @@ UBUNTU: Answers = [
         probe_output.lines({"os-release": ["ID=ubuntu", 'VERSION_ID="22.04"'], "architecture": ["x86_64"]}),
     )
 ]
+OLD_NVIDIA_SMI = 'Field "compute_cap" is not a valid field to query.'
 
 
 @pytest.mark.parametrize(
@@ -223,9 +258,13 @@ UBUNTU: Answers = [
             [(PROBE, True, [line for line in probe_output.bare() if line != probe_output.GPU])],
             "GPUs: found none",
         ),
+        (
+            [(PROBE, True, [OLD_NVIDIA_SMI if li == probe_output.GPU else li for li in probe_output.bare()])],
+            "GPU driver: found an nvidia-smi that does not know compute_cap, expected that of a driver of about 510",
+        ),
     ],
 )
-def test_a_host_that_cannot_be_deployed_to_is_refused_after_looking(
+def test_host_without_a_plan_is_refused_after_the_probe(
     tmp_path: Path, answers: Answers, expected: str
 ) -> None:
     run = Run(tmp_path, {A: answers}, "-y")
@@ -265,10 +304,10 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     ("hosts", "expected"),
     [
         ("", "OCI_HOSTS: found no hosts, expected at least one host"),
-        ("gpu 1", "OCI_HOSTS: host #1 name: found gpu 1, expected a host name"),
+        ("gpu 1", 'OCI_HOSTS: host #1 name: found "gpu 1", expected a host name'),
     ],
 )
-def test_bad_hosts_in_the_environment_are_refused_before_a_connection(hosts: str, expected: str) -> None:
+def test_bad_hosts_in_the_environment_are_refused_offline(hosts: str, expected: str) -> None:
     assert expected in refused(pyinfra("inventories/oci.py", "deploy.py", "-y", OCI_HOSTS=hosts))
 
 
@@ -278,7 +317,7 @@ def test_bad_hosts_in_the_environment_are_refused_before_a_connection(hosts: str
         (None, "inventories/oci.toml: found no such file"),
         (
             "[hosts.gpu-1]\nssh_port = 99999\n",
-            "gpu-1: ssh_port: found 99999, expected an integer from 1 to 65535",
+            "inventories/oci.toml: [hosts.gpu-1] ssh_port: found 99999, expected a whole number from 1 to 65535",
         ),
         ('[hosts.gpu-1]\nmodel = "smollm2-135"\n', "did you mean smollm2-135m?"),
         ('[hosts.gpu-1]\nhf_token = "hf_CANARY0123456789"\n', "expected no secret in an inventory"),
@@ -294,12 +333,12 @@ def test_a_bad_oci_toml_is_refused_before_a_connection(
     assert "CANARY" not in line
 
 
-def test_a_lab_that_is_not_running_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_stopped_lab_is_refused_with_the_command_to_start_it(tmp_path: Path) -> None:
     done = pyinfra("inventories/lab.py", "deploy.py", "-y", LAB_STATE=str(tmp_path))
     assert "tests/lab/lab up 1" in refused(done)
 
 
-def test_a_good_inventory_is_taken(project: Path) -> None:
+def test_good_inventory_is_accepted(project: Path) -> None:
     (project / "inventories/oci.toml").write_text('[hosts.gpu-1]\naddress = "10.0.0.11"\n', encoding="utf-8")
     done = pyinfra("inventories/oci.py", "debug-inventory", "--json", cwd=project)
     assert done.returncode == 0, done.stderr
@@ -309,18 +348,18 @@ def test_a_good_inventory_is_taken(project: Path) -> None:
     assert data["ssh_strict_host_key_checking"] == "yes"
 
 
-def test_a_release_that_was_taken_back_is_not_tried_again_by_itself(tmp_path: Path) -> None:
+def test_failed_release_is_retried_only_with_retry_failed(tmp_path: Path) -> None:
     host = converged_host("another", "failed 2026-11-21T08:00:00Z no answer")
     run = Run(tmp_path, {A: host}, "-y")
     assert run.code == 1
-    assert "found failed 2026-11-21T08:00:00Z no answer; expected another release" in run.output
+    assert "found failed 2026-11-21T08:00:00Z no answer; expected a different release" in run.output
     assert len(run.on(A)) == 1, "looked at once, and left"
     again = Run(tmp_path, {A: host}, "-y", "--data", "retry_failed=true")
-    assert "expected another release" not in again.output
+    assert "expected a different release" not in again.output
     assert len(again.on(A)) > 2
 
 
-def test_a_release_that_failed_and_serves_all_the_same_is_converged(tmp_path: Path) -> None:
+def test_failed_release_that_still_serves_is_converged(tmp_path: Path) -> None:
     run = Run(tmp_path, {A: converged_host(verdict="failed then")}, "-y")
     assert run.code == 0, run.output
     assert "converged: release" in run.output
@@ -333,7 +372,7 @@ def preflight_answer(**changed: list[str]) -> Answers:
     return [(PREFLIGHT, True, preflight_output.lines(changed))]
 
 
-def test_a_host_that_does_not_fit_is_told_everything_at_once_and_left_as_it_is(tmp_path: Path) -> None:
+def test_preflight_reports_every_problem_and_changes_nothing(tmp_path: Path) -> None:
     taken = ['LISTEN 0 5 0.0.0.0:8000 0.0.0.0:* users:(("python3",pid=3,fd=3))']
     clock = [str(time.time() - 4000)]
     bad = [*preflight_answer(listening=taken, clock=clock, gpus=preflight_output.nvidia_smi(count=2)), *BARE]
@@ -349,7 +388,7 @@ def test_a_host_that_does_not_fit_is_told_everything_at_once_and_left_as_it_is(t
     assert any(DNF in command for command in run.on(B)), "the other host is not ended by it"
 
 
-def test_a_waived_check_and_a_source_that_is_away_keep_a_deploy_from_nothing(tmp_path: Path) -> None:
+def test_waived_check_and_unreachable_source_do_not_stop_deploy(tmp_path: Path) -> None:
     taken = ['LISTEN 0 5 0.0.0.0:8000 0.0.0.0:* users:(("python3",pid=3,fd=3))']
     host = [*preflight_answer(listening=taken, clock=[str(time.time())], network=[]), *BARE]
     run = Run(tmp_path, {A: host}, "--dry", "--data", 'preflight_waived=["ports"]')
@@ -359,7 +398,7 @@ def test_a_waived_check_and_a_source_that_is_away_keep_a_deploy_from_nothing(tmp
     assert steps_in(run.output) == STEPS
 
 
-def test_a_gated_model_without_a_token_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_gated_model_without_token_is_refused_before_any_work(tmp_path: Path) -> None:
     gated = 'profile_overrides={"weights": {"gated": true}}'
     run = Run(tmp_path, {A: BARE}, "-y", "--data", gated)
     assert run.code == 1
@@ -368,7 +407,7 @@ def test_a_gated_model_without_a_token_is_refused_before_anything_is_made(tmp_pa
     assert len(run.on(A)) == 2
 
 
-def test_a_host_that_cannot_be_planned_for_is_told_what_else_does_not_fit(tmp_path: Path) -> None:
+def test_host_without_a_plan_still_gets_its_preflight(tmp_path: Path) -> None:
     host = [*preflight_answer(umask=["0027"], user=["1000"]), *UBUNTU]
     run = Run(tmp_path, {A: host}, "-y")
     assert run.code == 1
@@ -377,15 +416,7 @@ def test_a_host_that_cannot_be_planned_for_is_told_what_else_does_not_fit(tmp_pa
 
 
 def preflight(*arguments: str, cwd: Path = PROJECT, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OCI_", "LAB_", "HF_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "operations.preflight", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=cwd,
-        env={**kept, **QUICK, **environment},
-    )
+    return run([sys.executable, "-m", "operations.preflight", *arguments], cwd, variables(**environment))
 
 
 @pytest.mark.parametrize(
@@ -396,20 +427,18 @@ def preflight(*arguments: str, cwd: Path = PROJECT, **environment: str) -> subpr
             ["inventories/oci.py", "--limit", "gpu-9"],
             "--limit gpu-9: found no hosts selected, expected a host",
         ),
-        (["inventories/oci.py", "--data", "shape"], "--data: found shape, expected KEY=VALUE"),
+        (["inventories/oci.py", "--data", "shape"], '--data: found "shape", expected KEY=VALUE'),
         (["inventories/oci.py", "--data", "shape=BM.GPU4.9"], "expected an OCI shape with NVIDIA GPUs"),
     ],
 )
-def test_the_preflight_program_refuses_bad_input_with_its_exit_code(
-    arguments: list[str], expected: str
-) -> None:
+def test_preflight_command_refuses_bad_input_with_exit_code_2(arguments: list[str], expected: str) -> None:
     done = preflight(*arguments, OCI_HOSTS="gpu-1=192.0.2.1")
     assert done.returncode == 2, done.stderr
     assert expected in done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""
 
 
-def test_the_preflight_program_says_of_a_host_that_it_was_not_reached() -> None:
+def test_preflight_command_reports_unreachable_hosts() -> None:
     known_hosts = ("--data", "ssh_connect_retries=0")
     done = preflight(
         "inventories/oci.py", "--json", *known_hosts, OCI_HOSTS="gpu-1=127.0.0.1,gpu-2=127.0.0.2"
@@ -424,13 +453,13 @@ def test_the_preflight_program_says_of_a_host_that_it_was_not_reached() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_preflight_program_judges_hosts_and_prints_json(tmp_path: Path) -> None:
+def test_preflight_command_checks_hosts_and_prints_json(tmp_path: Path) -> None:
     scenario, log = tmp_path / "scenario.json", tmp_path / "commands"
     good = [*preflight_answer(clock=[str(time.time())]), *converged_host()]
     other = {"os-release": ["ID=ubuntu", 'VERSION_ID="22.04"'], "architecture": ["aarch64"]}
     bad = [*preflight_answer(clock=[str(time.time())], **other), *UBUNTU]
     hosts = {A: good, B: bad}
-    data = {"_sudo": True, **HOST_DATA}
+    data = {"_sudo": True, **DATA}
     scenario.write_text(json.dumps({"log": str(log), "data": data, "hosts": hosts}), encoding="utf-8")
     done = preflight("tests/deploy/fake_inventory.py", "--json", SCENARIO=str(scenario))
     assert done.returncode == 3, done.stderr + done.stdout
@@ -443,3 +472,21 @@ def test_the_preflight_program_judges_hosts_and_prints_json(tmp_path: Path) -> N
     table = preflight("tests/deploy/fake_inventory.py", "--limit", A, SCENARIO=str(scenario))
     assert table.returncode in (0, 4), table.stdout
     assert f"{A}: " in table.stdout and B not in table.stdout
+
+
+def test_docker_with_userns_remap_is_refused_in_one_line(tmp_path: Path) -> None:
+    run = Run(tmp_path, {A: converged_host(daemon_json='{"userns-remap": "default"}')}, "--dry")
+    assert run.code == 1, run.output
+    before, _, report = run.output.partition("--> Hosts:")
+    [said] = [line for line in before.splitlines() if "userns-remap" in line]
+    assert "/etc/docker/daemon.json: userns-remap: found default, expected no user namespaces" in said
+    assert "refused: /etc/docker/daemon.json: userns-remap" in report
+    assert "Traceback" not in run.output
+
+
+def test_docker_without_iptables_rules_is_a_warning(tmp_path: Path) -> None:
+    answers = converged_host(daemon_json='{"iptables": false, "bridge": "none"}')
+    run = Run(tmp_path, {A: [*answers, (PREFLIGHT, True, preflight_output.lines())]}, "--dry")
+    [row] = [line for line in run.output.splitlines() if "docker settings" in line]
+    assert "warning" in row
+    assert "daemon.json: iptables False; /etc/docker/daemon.json: bridge none" in row

@@ -21,10 +21,8 @@ from typing import Any
 import paramiko
 import pytest
 
-from tests.deploy.test_deploy import PROJECT, PYINFRA, QUICK, preflight, pyinfra
-
-# The tests must not depend on what an agent of this machine holds.
-ALONE = {"SSH_AUTH_SOCK": "", "HOME": "/nonexistent"}
+from tests.command_line import PROJECT, PYINFRA
+from tests.deploy.test_deploy import ALONE, QUICK, preflight, pyinfra
 
 
 class Listener:
@@ -58,6 +56,12 @@ def listener() -> Iterator[Listener]:
         ours.close()
 
 
+# of the default model's image and of the gateway's, without which a deploy is refused before a connection
+DIGESTS = dict.fromkeys(
+    ("nvidia/tritonserver:26.07-trtllm-python-py3", "library/nginx:1.30.7"), f"sha256:{'a' * 64}"
+)
+
+
 @pytest.fixture
 def site(tmp_path: Path, listener: Listener) -> Path:
     """This project with an inventory `mine.py` of a site's own, which a test writes; its hosts are the listener."""
@@ -67,12 +71,13 @@ def site(tmp_path: Path, listener: Listener) -> Path:
         PROJECT / "inventories", tmp_path / "inventories", ignore=shutil.ignore_patterns("oci.toml")
     )
     (tmp_path / "inventories/group_data/mine.py").write_text(
-        f"ssh_port = {listener.port}\n", encoding="utf-8"
+        f"ssh_port = {listener.port}\nimage_digests = {DIGESTS!r}\n", encoding="utf-8"
     )
     return tmp_path
 
 
 ADDRESS = {"ssh_hostname": "127.0.0.1"}
+OTHER = {"ssh_hostname": "127.0.0.2"}
 
 
 def mine(site: Path, text: str | bytes, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -106,13 +111,15 @@ def one_host(**data: Any) -> str:
 
 
 CHECKED = """
-from operations.plan.inventory import checked_hosts, refusing
+from operations.plan.inventory.hosts import checked_hosts
+from operations.intake.refusing import refusing
 with refusing():
     hosts = checked_hosts({}, "inventories/mine.py")
 """
 
 
-def test_an_inventory_that_is_good_is_connected_to(site: Path, listener: Listener) -> None:
+@pytest.mark.requirement("R01")
+def test_good_inventory_is_connected_to(site: Path, listener: Listener) -> None:
     # what makes the counts of zero below worth something
     (site / "inventories/mine.py").write_text(one_host(), encoding="utf-8")
     done = subprocess.Popen(
@@ -136,6 +143,7 @@ def test_an_inventory_that_is_good_is_connected_to(site: Path, listener: Listene
     assert "Traceback" not in output
 
 
+@pytest.mark.requirement("M01", "R02")
 @pytest.mark.parametrize(
     ("inventory", "expected"),
     [
@@ -144,13 +152,16 @@ def test_an_inventory_that_is_good_is_connected_to(site: Path, listener: Listene
         ("mine.py", "inventory not found: mine.py"),
         ("no-such-host-or-module", "no-such-host-or-module: found no hosts"),
         ("inventories", "inventories: found something else, expected a file"),
-        ("inventories/a.py,inventories/b.py", "host #1 name: found inventories/a.py, expected a host name"),
+        ("inventories/a.py,inventories/b.py", 'host #1 name: found "inventories/a.py", expected a host name'),
     ],
 )
-def test_m01_an_inventory_that_does_not_exist(site: Path, inventory: str, expected: str) -> None:
+def test_m01_missing_inventory_is_refused(site: Path, inventory: str, expected: str) -> None:
     assert expected in refused(pyinfra(inventory, "deploy.py", "-y", cwd=site, **ALONE))
 
 
+@pytest.mark.requirement(
+    "M02", "M04", "M05", "M06", "M07", "M08", "M09", "M11", "M12", "M13", "M15", "M16", "M17", "R01"
+)
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -162,7 +173,7 @@ def test_m01_an_inventory_that_does_not_exist(site: Path, inventory: str, expect
         # M04, M05: pyinfra leaves them out without a word; an inventory that uses checked_hosts says which one
         ("hosts = '10.0.0.1'\n", "inventories/mine.py: found no hosts, expected a list of hosts"),
         ("hosts = [None]\n", "inventories/mine.py: found no hosts, expected a list of hosts"),
-        (CHECKED.format("'10.0.0.1'"), "found 10.0.0.1, expected a list of hosts"),
+        (CHECKED.format("'10.0.0.1'"), 'found "10.0.0.1", expected a list of hosts'),
         (CHECKED.format("['gpu-1', None]"), "host #2: found None, expected a name or (name, data)"),
         (CHECKED.format("['gpu-1', 5]"), "host #2: found 5, expected a name or (name, data)"),
         (
@@ -172,23 +183,41 @@ def test_m01_an_inventory_that_does_not_exist(site: Path, inventory: str, expect
         # M06
         (CHECKED.format("['gpu-1', 'gpu-1']"), "duplicate host gpu-1"),
         (f"hosts = [('a', {ADDRESS}), ('b', {ADDRESS})]\n", "host b: found duplicate host 127.0.0.1:"),
+        # pyinfra merges entries of one name, and the last wins
+        (
+            f"hosts = [('gpu-1', {ADDRESS}), ('gpu-1', {OTHER})]\n",
+            "inventories/mine.py: host gpu-1: found it twice, 127.0.0.1 in hosts and 127.0.0.2 in hosts, expected each"
+            " host once; remove one entry",
+        ),
+        (
+            f"hosts = [('gpu-1', {ADDRESS})]\na10 = [('gpu-1', {OTHER})]\n",
+            "host gpu-1: found it twice, 127.0.0.1 in hosts and 127.0.0.2 in a10, expected each host once",
+        ),
+        (
+            f"hosts = [('gpu-1', {ADDRESS})]\na10 = [('gpu-1', {ADDRESS | {'ssh_user': 'opc'}})]\n",
+            "127.0.0.1 in hosts and 127.0.0.1 in a10, which differ in ssh_user, expected each host once",
+        ),
+        ("hosts = ['127.0.0.1', '127.0.0.1']\n", "host 127.0.0.1: found it twice"),
         # M07, M08
-        (one_host(ssh_port="abc"), "ssh_port: found abc, expected an integer from 1 to 65535"),
-        (one_host(ssh_port=22.5), "ssh_port: found 22.5, expected an integer from 1 to 65535"),
-        (one_host(ssh_port=99999), "ssh_port: found 99999, expected an integer from 1 to 65535"),
+        (
+            one_host(ssh_port="abc"),
+            'host gpu-1 ssh_port: found "abc", expected a whole number from 1 to 65535',
+        ),
+        (one_host(ssh_port=22.5), "ssh_port: found 22.5, expected a whole number from 1 to 65535"),
+        (one_host(ssh_port=99999), "ssh_port: found 99999, expected a whole number from 1 to 65535"),
         # M09
         (one_host(ssh_usr="opc"), "unknown key ssh_usr, expected a known key; did you mean ssh_user?"),
         # M11, M12
         (
             "hosts = ['-oProxyCommand=reboot']\n",
-            "host #1 name: found -oProxyCommand=reboot, expected a host name",
+            'host #1 name: found "-oProxyCommand=reboot", expected a host name',
         ),
         (
             "hosts = [('gpu-1', {'ssh_hostname': '$(reboot)'})]\n",
-            "ssh_hostname: found $(reboot), expected a host",
+            'host gpu-1 ssh_hostname: found "$(reboot)", expected a host',
         ),
-        ("hosts = ['10.0.0.999']\n", "found 10.0.0.999, expected a valid IPv4 address"),
-        ("hosts = ['fe80::1:22']\n", "found fe80::1:22, expected a host name or an IPv4 address"),
+        ("hosts = ['10.0.0.999']\n", 'found "10.0.0.999", expected a valid IPv4 address'),
+        ("hosts = ['fe80::1:22']\n", 'found "fe80::1:22", expected a host name or an IPv4 address'),
         # M13
         (one_host(ssh_strict_host_key_checking="no"), "found no, expected yes; anything else is not allowed"),
         (one_host(ssh_strict_host_key_checking="accept-new"), "expected yes; anything else is not allowed"),
@@ -209,7 +238,7 @@ def test_m01_an_inventory_that_does_not_exist(site: Path, inventory: str, expect
         ),
     ],
 )
-def test_a_bad_inventory_is_refused_in_one_line_before_a_connection(
+def test_bad_inventory_is_refused_in_one_line_before_connecting(
     site: Path, listener: Listener, text: str | bytes, expected: str
 ) -> None:
     line = refused(mine(site, text))
@@ -218,6 +247,7 @@ def test_a_bad_inventory_is_refused_in_one_line_before_a_connection(
     assert listener.connections == []
 
 
+@pytest.mark.requirement("M03")
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
@@ -226,12 +256,12 @@ def test_a_bad_inventory_is_refused_in_one_line_before_a_connection(
         ("oci.py", b"model = [\n", "inventories/group_data/oci.py:1:"),
     ],
 )
-def test_m03_bad_group_data(site: Path, name: str, text: bytes, expected: str) -> None:
+def test_m03_bad_group_data_are_refused(site: Path, name: str, text: bytes, expected: str) -> None:
     (site / "inventories/group_data" / name).write_bytes(text)
     assert expected in refused(mine(site, one_host()))
 
 
-def test_group_data_that_fail_when_they_run_are_one_line_too(site: Path) -> None:
+def test_group_data_that_raise_are_refused_in_one_line(site: Path) -> None:
     (site / "inventories/group_data/oci.py").write_text("\nssh_user = opc\n", encoding="utf-8")
     done = pyinfra("inventories/oci.py", "deploy.py", "-y", cwd=site, OCI_HOSTS="gpu-1", **ALONE)
     assert "group_data/oci.py:2: found NameError: name 'opc' is not defined" in refused(done)
@@ -241,13 +271,13 @@ def test_group_data_that_fail_when_they_run_are_one_line_too(site: Path) -> None
     ("option", "expected"),
     [
         ("ssh_port=99999", "ssh_port: found 99999"),
-        ("start_timeout_s=10 minutes", "start_timeout_s: found 10 minutes"),
+        ("start_timeout_s=10 minutes", '--data start_timeout_s: found "10 minutes"'),
         ("modle=x", "did you mean model?"),
         ("ssh_strict_host_key_checking=no", "expected yes"),
         ("note=hf_CANARY0123456789", "no secret in an inventory"),
     ],
 )
-def test_what_data_options_say_is_checked_before_a_connection(
+def test_data_options_are_checked_before_connecting(
     site: Path, listener: Listener, option: str, expected: str
 ) -> None:
     line = refused(mine(site, one_host(), "--data", option))
@@ -256,6 +286,14 @@ def test_what_data_options_say_is_checked_before_a_connection(
     assert listener.connections == []
 
 
+def test_inventory_may_name_a_host_in_further_lists(site: Path) -> None:
+    text = f"hosts = [('gpu-1', {ADDRESS})]\na10 = ['gpu-1']\nalso = hosts\n"
+    (site / "inventories/mine.py").write_text(text, encoding="utf-8")
+    done = pyinfra("inventories/mine.py", "debug-inventory", cwd=site, **ALONE)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.requirement("M16")
 def test_m16_windows_line_ends_are_fine(site: Path, listener: Listener) -> None:
     (site / "inventories/mine.py").write_bytes(b"# a comment\r\nhosts = ['gpu-1']\r\n")
     done = pyinfra("inventories/mine.py", "debug-inventory", cwd=site, **ALONE)
@@ -270,6 +308,7 @@ big = ['big-1']
 """
 
 
+@pytest.mark.requirement("R02")
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
@@ -283,12 +322,21 @@ big = ['big-1']
         (["--limit", "oci"], "--limit oci: found no hosts selected"),
     ],
 )
-def test_a_selection_of_no_host_is_refused(
+def test_empty_selection_is_refused_with_hosts_and_groups(
     site: Path, listener: Listener, options: list[str], expected: str
 ) -> None:
     line = refused(mine(site, THREE, *options))
     assert expected in line
     assert "the hosts gpu-1, gpu-2, big-1; the groups big, hosts, mine" in line
+    assert listener.connections == []
+
+
+@pytest.mark.parametrize("option", ["--serial", "--no-wait"])
+def test_serial_and_no_wait_are_refused_for_several_hosts(
+    site: Path, listener: Listener, option: str
+) -> None:
+    line = refused(mine(site, THREE, option))
+    assert f"{option}: found 3 hosts, expected one host, or neither --serial nor --no-wait" in line
     assert listener.connections == []
 
 
@@ -300,7 +348,7 @@ def test_a_selection_of_no_host_is_refused(
         (["--limit", "mine", "--exclude", "gpu-2"], ["gpu-1", "big-1"]),
     ],
 )
-def test_a_selection_is_the_one_pyinfra_makes(site: Path, options: list[str], names: list[str]) -> None:
+def test_selection_is_the_same_as_pyinfra_s(site: Path, options: list[str], names: list[str]) -> None:
     # a host's key that is bad is only complained of where the host is selected
     bad = THREE + "hosts = [(name, data | {'ssh_key': f'/no/key/of/{name}'}) for name, data in hosts]\n"
     line = refused(mine(site, bad, *options))
@@ -324,6 +372,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.requirement("M10")
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -338,7 +387,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ],
 )
-def test_m10_a_key_that_cannot_be_used(
+def test_m10_unusable_key_is_refused(
     site: Path, listener: Listener, keys: Path, name: str, expected: str
 ) -> None:
     assert f"ssh_key {keys / name}: {expected}" in refused(mine(site, one_host(ssh_key=str(keys / name))))
@@ -410,7 +459,8 @@ def agent(tmp_path: Path, keys: Path) -> Iterator[str]:
     process.wait()
 
 
-def test_m10_an_encrypted_key_is_used_where_the_agent_holds_it(
+@pytest.mark.requirement("M10")
+def test_m10_encrypted_key_is_used_through_the_agent(
     site: Path, keys: Path, agent: str, tmp_path: Path
 ) -> None:
     public = (keys / "locked.pub").read_text(encoding="utf-8").split()[1]
@@ -446,7 +496,12 @@ GATEWAY = {
     [
         ("hosts = []\n", [], "inventories/mine.py: found no hosts, expected a list of hosts"),
         ("hosts = [\n", [], "inventories/mine.py:1:"),
-        ("hosts = ['-oProxyCommand=reboot']\n", [], "found -oProxyCommand=reboot, expected a host name"),
+        ("hosts = ['-oProxyCommand=reboot']\n", [], 'found "-oProxyCommand=reboot", expected a host name'),
+        (
+            f"hosts = [('gpu-1', {ADDRESS}), ('gpu-1', {OTHER})]\n",
+            [],
+            "inventories/mine.py: host gpu-1: found it twice, 127.0.0.1 in hosts and 127.0.0.2 in hosts",
+        ),
         (one_host(ssh_usr="opc"), [], "unknown key ssh_usr, expected a known key; did you mean ssh_user?"),
         (one_host(ssh_strict_host_key_checking="no"), [], "found no, expected yes"),
         (one_host(ssh_strict_host_key_checking=None), [], "ssh_strict_host_key_checking: found"),
@@ -466,7 +521,7 @@ GATEWAY = {
         (one_host(), ["--group-data", "good", "--group-data", "odd"], "soak_s: found -1, expected"),
     ],
 )
-def test_what_a_deploy_refuses_the_preflight_refuses_in_the_same_words(
+def test_preflight_refuses_with_the_same_line_as_a_deploy(
     site: Path, listener: Listener, keys: Path, text: str, options: list[str], expected: str
 ) -> None:
     for folder, data in (("bad", "model = \n"), ("good", "soak_s = 7\n"), ("odd", "soak_s = -1\n")):
@@ -480,7 +535,7 @@ def test_what_a_deploy_refuses_the_preflight_refuses_in_the_same_words(
     assert listener.connections == []
 
 
-def test_an_inventory_that_fails_when_it_runs_is_one_line_of_the_preflight_too(site: Path) -> None:
+def test_preflight_refuses_a_raising_inventory_in_one_line(site: Path) -> None:
     for folder in (site / "inventories", site / "inventories/group_data"):
         (folder / "mine.py").write_text("hosts = [1 / 0]\n", encoding="utf-8")
         line = refused(preflight("inventories/mine.py", cwd=site, **ALONE))
@@ -488,14 +543,14 @@ def test_an_inventory_that_fails_when_it_runs_is_one_line_of_the_preflight_too(s
         (folder / "mine.py").write_text("hosts = ['gpu-1']\n", encoding="utf-8")
 
 
-def test_the_preflight_through_pyinfra_refuses_what_a_deploy_refuses(site: Path) -> None:
+def test_preflight_operation_refuses_what_a_deploy_refuses(site: Path) -> None:
     for text in (one_host(**GATEWAY), one_host(model="no-such-model")):
         line = refused(mine(site, text))
         done = pyinfra("inventories/mine.py", "operations.preflight.report", "-y", cwd=site, **ALONE)
         assert refused(done) == line
 
 
-def test_further_group_data_of_the_preflight_win_as_pyinfra_s_do(
+def test_preflight_group_data_override_like_pyinfra_s(
     site: Path, listener: Listener, tmp_path: Path, keys: Path
 ) -> None:
     further = tmp_path / "further"
@@ -536,7 +591,8 @@ def fingerprint(key: paramiko.PKey, tmp_path: Path) -> str:
     return said.split()[1]
 
 
-def test_an_unknown_host_key_is_refused_with_its_fingerprint(site: Path, keys: Path, tmp_path: Path) -> None:
+@pytest.mark.requirement("R04")
+def test_unknown_host_key_is_refused_with_its_fingerprint(site: Path, keys: Path, tmp_path: Path) -> None:
     server = SshServer()
     (tmp_path / "empty").write_text("", encoding="utf-8")
     data = {"ssh_key": str(keys / "plain"), "ssh_port": server.port}
@@ -559,16 +615,14 @@ def test_an_unknown_host_key_is_refused_with_its_fingerprint(site: Path, keys: P
     output = done.stdout + done.stderr
     assert done.returncode == 1
     assert f"found ECDSA {fingerprint(server.key, tmp_path)}" in output
-    assert f"expected ECDSA {fingerprint(another, tmp_path)}: the host was made anew" in output
+    assert f"expected ECDSA {fingerprint(another, tmp_path)}: the host was reinstalled or replaced" in output
     assert f"ssh-keygen -R [127.0.0.1]:{server.port} -f {tmp_path}/known_hosts" in output
     assert "unreachable: host key" in table(output)["gpu-1"]
     assert table(output)["gpu-1"] == of_preflight(site)
     assert server.server.tried == []
 
 
-def test_where_no_host_is_reached_the_table_names_all_of_them(
-    site: Path, listener: Listener, keys: Path
-) -> None:
+def test_unreached_hosts_are_all_named_in_the_table(site: Path, listener: Listener, keys: Path) -> None:
     listener.close()
     text = (
         THREE

@@ -1,6 +1,6 @@
 """Every process of a lab lives in a control group named after the lab.
 
-A lab can therefore be found, frozen and ended whole, whatever became of the command that started it.
+So a lab can be found, frozen and ended completely, even if the command that started it was killed.
 The unified hierarchy (cgroup v2, alone or beside v1) does that; v1 controllers only add limits where they exist.
 """
 
@@ -59,7 +59,7 @@ class Group:
             for level in (path.parent, path):
                 for setting in ("cpuset.cpus", "cpuset.mems"):
                     file = level / setting
-                    # A v1 cpuset starts empty and refuses processes until it is given its parent's share.
+                    # A v1 cpuset starts empty and refuses processes until it has its parent's share.
                     if file.exists() and not file.read_text().strip() and (level.parent / setting).exists():
                         file.write_text((level.parent / setting).read_text())
 
@@ -114,7 +114,7 @@ class Group:
             time.sleep(0.02)
 
     def remove(self) -> None:
-        """The group and what is inside it no longer exist; it must be empty of processes."""
+        """Remove the group and the groups inside it, which must have no processes."""
         for path in self.paths:
             remove_tree(path)
 
@@ -146,7 +146,7 @@ def existing(tag: str) -> list[str]:
 
 
 def remove_all(tag: str) -> None:
-    """No group of the lab exists in any hierarchy; all of them must be empty of processes."""
+    """Remove all groups of the lab in every hierarchy; they must have no processes."""
     root = unified()
     for base in [*([root] if root else []), *_v1_hierarchies()]:
         remove_tree(base / tag)

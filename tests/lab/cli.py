@@ -111,13 +111,18 @@ def _parser() -> argparse.ArgumentParser:
     fill.add_argument("host", metavar="I", type=_host_number)
     fill.add_argument("free", metavar="MB", type=_free_space)
     command("status", "say what runs")
-    command("packages", "print the Debian packages that the lab needs")
+    wanted = command("packages", "print the Debian packages that the lab needs")
+    wanted.add_argument("--check", action="store_true", help="only those that `make check` needs")
+    wanted.add_argument("--install", action="store_true", help="install those that are missing")
     return parser
 
 
 def _dispatch(arguments: argparse.Namespace) -> None:
     if arguments.command == "packages":
-        print(*machine.packages())
+        if arguments.install:
+            machine.install(arguments.check)
+        else:
+            print(*machine.packages(arguments.check))
         return
     settings = from_environment()
     if lacking := machine.missing(settings):
@@ -133,7 +138,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         if arguments.command == "ssh":
             command = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
             _ssh(host, command)
-        # Commands on different hosts may run beside each other, but none beside `up` or `down`.
+        # Commands on different hosts may run at the same time, but not during `up` or `down`.
         with held(life.lock_path(settings), shared=True):
             if arguments.command == "fill":
                 host.require(running=True)
@@ -143,7 +148,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Status 0 when the command brought its state about, 1 with one line when not, 2 on wrong usage."""
+    """Status 0 if the command succeeded, 1 with one line if it failed, 2 on wrong usage."""
     arguments = _parser().parse_args(argv)
     os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     try:

@@ -1,7 +1,7 @@
 """`make demo`: a bare lab host, the one command, and the model's answer.
 
-Boots a fresh host (the lab's cache is kept, the host is not), runs the very command a user types, and asks the model
-over Triton's HTTP endpoint, from the host itself because the ports are published on its loopback address only.
+Boots a fresh host (the lab's cache is kept, the host is not), runs the command that an operator types, and sends a request
+to Triton's HTTP endpoint, from the host itself because the ports are published only on its loopback address.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.lab.settings import REPOSITORY
 from tests.lab.standin_list import STAND_INS
 
 QUESTION = "What is machine learning?"
-# SmolLM2's chat template, rendered: Triton's generate endpoint applies none.
+# SmolLM2's chat template, rendered, because Triton's generate endpoint does not apply it.
 PROMPT = (
     "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
     f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
@@ -27,7 +27,7 @@ PYINFRA = [sys.executable, "-m", "pyinfra"]
 
 
 def main() -> int:
-    """The demo; its exit code is the first that failed."""
+    """Run the demo. Returns the exit code of the first command that failed."""
     began = time.monotonic()
     steps: list[tuple[str, float]] = []
 
@@ -64,17 +64,17 @@ def main() -> int:
     for title, seconds in steps:
         print(f"  {seconds:6.1f} s  {title}")
     print(f"  {time.monotonic() - began:6.1f} s  in all")
-    print("\n== What was stood in for, because this machine has no GPU (docs/lab.md)")
+    print("\n== Stand-ins, because this machine has no GPU (docs/lab.md)")
     for name, what in STAND_INS:
         print(f"  {name}: {what}")
     print(
-        "\nThe host keeps serving: `tests/lab/lab ssh 1`; `make verify` proves it; `make lab-down` removes it."
+        "\nThe host keeps serving: `tests/lab/lab ssh 1`; `make verify` verifies it; `make lab-down` removes it."
     )
     return 0
 
 
 def short(command: Sequence[str]) -> list[str]:
-    """A command as a person would type it in the repository."""
+    """A command as an operator would type it in the repository."""
     if list(command[:3]) == PYINFRA:
         return ["pyinfra", *command[3:]]
     return [word.removeprefix(f"{REPOSITORY}/") for word in command]

@@ -57,7 +57,7 @@ def attach(image: Path) -> str:
 
 
 def detach(device: str) -> None:
-    """The device and its partitions are gone. A stale partition would poison the next user of that device."""
+    """Remove the device and its partitions. A stale partition would break the next use of that device."""
     name = Path(device).name
     for _ in range(100):
         if not list(Path("/sys/block", name).glob(f"{name}p*")):
@@ -94,7 +94,7 @@ def mounts_under(folder: Path) -> list[Path]:
 
 
 def unmount(point: Path) -> None:
-    """Nothing is mounted at or inside `point`."""
+    """Unmount everything at and inside `point`."""
     for _ in range(200):
         inside = mounts_under(point)
         if not inside:
@@ -133,10 +133,10 @@ def format_image(image: Path, settings: Settings) -> None:
 
 
 def share_mounts(settings: Settings) -> None:
-    """Unmounting something in the state folder unmounts it in every host's mount namespace too.
+    """Share the mounts of the state folder, so that an unmount also takes effect in every host's mount namespace.
 
-    A host that starts takes a copy of all mounts of the machine with it, hidden under its own root. Unless the
-    copies follow the original, one host would hold another host's disk for as long as it runs.
+    A host that starts gets a copy of all mounts of the machine, hidden under its own root. Unless the copies follow
+    the original, one host would keep another host's disk in use as long as it runs.
     """
     inside = mounts_under(settings.state)
     if inside and settings.state not in inside:
@@ -149,7 +149,7 @@ def share_mounts(settings: Settings) -> None:
 
 
 def mount_pool(settings: Settings) -> None:
-    """The file system that all host disks live in is mounted; it is made again if it cannot be."""
+    """Mount the file system of all host disks; make it again if it cannot be mounted."""
     point = settings.pool_mount
     if point in mounts_under(point):
         return
@@ -183,12 +183,12 @@ def remove_all(settings: Settings) -> None:
     if mounts_under(pool):
         for image in pool.glob("h*.img"):
             image.unlink()
-        attempt("fstrim", pool)  # hands the space of deleted disks back to the machine
+        attempt("fstrim", pool)  # returns the space of deleted disks to the machine
         unmount(pool)
     for device in loops_of(settings.pool_image):
         try:
             detach(device)
-        except LabError as error:  # the kernel takes the device back when that process ends
+        except LabError as error:  # the kernel frees the device when that process ends
             say(str(error))
     unmount(settings.state)
 

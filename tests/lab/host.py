@@ -1,7 +1,7 @@
-"""One host: a systemd that booted from its own disk, in its own namespaces and control group.
+"""One host: a systemd, booted from its own disk, in its own namespaces and control group.
 
-What is true is read from the machine (groups, mounts, loop devices), never from a note that an interrupted command
-could have left wrong. The only notes are `configured` (the disk is complete) and `boots` (how often it booted).
+The state is read from the machine (groups, mounts, loop devices), never from a file that an interrupted command could have
+left wrong. The only such files are `configured` (the disk is complete) and `boots` (how often it booted).
 """
 
 import os
@@ -23,9 +23,9 @@ NVIDIA_SMI = Path(__file__).parent / "standins" / "bin" / "nvidia-smi"
 FILLER = ".lab-filler"
 BOOT_SECONDS = 60.0
 
-# Mounts the disk where only the host sees it: no other process of the machine can then hold it by a copy of the mount,
-# and it is unmounted when the last process of the host is gone. Boots the host again when it asked for a reboot
-# (systemd-nspawn then ends with 133), and ends when it powered off.
+# Mounts the disk where only the host sees it, so that no other process of the machine can keep it in use by a copy of the
+# mount, and it is unmounted when the last process of the host ends. Boots the host again after a reboot request
+# (systemd-nspawn then ends with 133), and ends when it powers off.
 SUPERVISOR = """
 folder=$1; partition=$2; shift 2
 mount -o nouuid "$partition" "$folder/root" || exit 1
@@ -37,7 +37,7 @@ while :; do
 done
 """
 
-# What systemd's process 1 takes as "reboot" and "power off", as distances from SIGRTMIN.
+# The signals for "reboot" and "power off" to systemd's process 1, as distances from SIGRTMIN.
 REBOOT, POWER_OFF = 5, 4
 
 
@@ -55,7 +55,7 @@ class Host:
         self.group = cgroups.Group(settings.tag, self.name, limits=True)
         self.supervisor = cgroups.Group(settings.tag, f"supervisor-{self.name}")
 
-    # What is
+    # State
 
     @property
     def configured(self) -> bool:
@@ -82,7 +82,7 @@ class Host:
         return " ".join(words)
 
     def require(self, *, running: bool | None = None) -> None:
-        """LabError unless the host exists, and runs or not as asked."""
+        """LabError unless the host exists, and runs or not as `running` wants."""
         if not self.configured:
             raise LabError(f"{self.name} does not exist; `up {self.number}` makes it")
         if running is True and not self.running:
@@ -93,7 +93,7 @@ class Host:
     # Making and starting
 
     def create(self, base: Path) -> None:
-        """The host has its own disk and is connected; it is not started. An unfinished one is made anew."""
+        """Make the host's disk and its network, without starting it. An unfinished host is made again."""
         self.destroy()
         self.folder.mkdir(parents=True)
         disk.clone(base, self.image)
@@ -133,7 +133,7 @@ class Host:
             (root / "usr/bin/nvidia-smi").chmod(0o755)
 
     def start(self) -> None:
-        """The host boots; returns before it answers."""
+        """Boot the host; returns before it answers."""
         self.settle()
         settings = self.settings
         network.connect(settings, self.number)
@@ -142,7 +142,7 @@ class Host:
         self.group.create()
         self.supervisor.create()
         self.group.limit("memory", "memory.limit_in_bytes", f"{settings.memory}M")
-        # The disk of the machine itself stays out of reach, whatever a host does to block devices.
+        # The disk of the machine itself stays out of reach, even if a host changes block devices.
         own = os.stat(REPOSITORY).st_dev
         self.group.limit("devices", "devices.deny", f"b {os.major(own)}:{os.minor(own)} rwm")
         container = [
@@ -185,7 +185,7 @@ class Host:
             )
 
     def wait_until_reachable(self, seconds: float = BOOT_SECONDS) -> None:
-        """opc can log in. The reason of a host that never gets there is in its console.log."""
+        """Wait until opc can log in. If that never happens, the reason is in the host's console.log."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if _greets(self.address) and attempt(*self.ssh("true", connect_timeout=2)).returncode == 0:
@@ -196,7 +196,7 @@ class Host:
     # Ending
 
     def settle(self) -> None:
-        """Nothing of a host that does not run is left mounted or attached."""
+        """Unmount and detach everything of a host that does not run."""
         if self.running:
             raise LabError(f"{self.name} is running; `stop {self.number}` or `kill {self.number}` first")
         disk.unmount(self.root)
@@ -204,7 +204,7 @@ class Host:
             disk.detach(device)
 
     def kill(self) -> None:
-        """Power loss: every process is gone at once. The disk is kept."""
+        """Power loss: end every process at once. The disk is kept."""
         self.supervisor.kill()
         self.group.kill()
         self.settle()
@@ -247,7 +247,7 @@ class Host:
         raise LabError(f"{self.name} has no process 1: it is just starting or ending; try again")
 
     def destroy(self) -> None:
-        """Nothing of the host exists."""
+        """Remove everything of the host."""
         self.kill()
         network.disconnect(self.settings, self.number)
         self.group.remove()
@@ -258,7 +258,7 @@ class Host:
     # Faults
 
     def pause(self) -> None:
-        """Every process stands still; the network still delivers packets that nobody answers."""
+        """Freeze every process; the network still delivers packets, which are not answered."""
         self.group.freeze(True)
         self._wait(self.group.frozen, 10)
 
@@ -266,7 +266,7 @@ class Host:
         self.group.freeze(False)
 
     def fill(self, free: int | None) -> None:
-        """`free` MiB are left on the root file system; None removes the filler."""
+        """Leave `free` MiB on the root file system; None removes the filler."""
         root = self._seen_root()
         filler = root / FILLER
         filler.unlink(missing_ok=True)
@@ -281,11 +281,11 @@ class Host:
                 try:
                     os.posix_fallocate(file.fileno(), 0, size)
                     break
-                except OSError:  # the file system keeps some blocks for its own records
+                except OSError:  # the file system keeps some blocks for itself
                     size -= 1 << 20
 
     def _seen_root(self) -> Path:
-        """The host's root file system, through a process that sees it mounted."""
+        """The host's root file system, through a process that has it mounted."""
         for pid in self.supervisor.pids():
             root = Path(f"/proc/{pid}/root{self.root}")
             with suppress(OSError):
@@ -316,7 +316,7 @@ def _own_namespaces() -> list[str]:
 
 
 def _greets(address: str) -> bool:
-    """sshd answers; costs far less than starting ssh while a host boots."""
+    """Whether sshd answers; much cheaper than starting ssh while a host boots."""
     with suppress(OSError), socket.create_connection((address, 22), timeout=1) as connection:
         connection.settimeout(1)
         return connection.recv(4) == b"SSH-"

@@ -1,4 +1,4 @@
-"""A whole lab: brought up, and removed without a trace."""
+"""A whole lab: start it, and remove it without a trace."""
 
 import os
 import shutil
@@ -17,15 +17,15 @@ from tests.lab.settings import Settings
 from tests.lab.shell import LabError, run, say, step
 from tests.lab.userland import build as userland
 
-# Twenty hosts, each with a systemd and an engine, watch more files than a kernel allows one user by default.
+# Twenty hosts, each with a systemd and docker, watch more files than a kernel allows one user by default.
 LIMITS = {"fs/inotify/max_user_instances": 4096, "fs/inotify/max_user_watches": 524288}
 
-# The group of whatever `up` is doing: a later command ends what an interrupted one left running.
+# The group of the work of `up`: a later command ends what an interrupted one left running.
 BUILD = "build"
 
 
 def lock_path(settings: Settings) -> Path:
-    """One lock for each network, wherever a lab keeps its state and cache."""
+    """One lock for each network, independent of the lab's state and cache."""
     return Path("/run/lock", f"tritonhost-{settings.tag}.lock")
 
 
@@ -39,7 +39,7 @@ def _work_folder(settings: Settings) -> Path:
 
 
 def _clear_work(settings: Settings) -> None:
-    """What an interrupted build left is gone; a finished one has moved its results out."""
+    """Remove what an interrupted build left; a finished one has moved its results out."""
     work = _work_folder(settings)
     disk.unmount(work)
     shutil.rmtree(work, ignore_errors=True)
@@ -47,17 +47,17 @@ def _clear_work(settings: Settings) -> None:
 
 @contextmanager
 def _own_group(settings: Settings) -> Iterator[None]:
-    """This process and all it starts are in the lab's build group; what was left in it is ended first."""
+    """Put this process and all that it starts into the lab's build group; first end what was left in it."""
     group = cgroups.Group(settings.tag, BUILD)
     group.kill()
     group.create()
     group.add(os.getpid())
 
     def end(*_: object) -> None:
-        say("interrupted; run it again to go on, or `down` to remove everything")
+        say("interrupted; run it again to continue, or `down` to remove everything")
         group.kill(timeout=0)
 
-    # Threads wait for programs they started; ending all of them at once is the one way out that does not wait.
+    # Threads wait for the programs that they started; ending all of them at once is the only way out without waiting.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
     yield
@@ -82,7 +82,7 @@ def _restore_limits(settings: Settings) -> None:
 
 
 def _each(action: Callable[[Host], None], hosts: Sequence[Host]) -> None:
-    """Do it to all hosts at once; the first failure is raised when all have ended."""
+    """Do it for all hosts in parallel; the first failure is raised when all have ended."""
     if not hosts:
         return
     with ThreadPoolExecutor(len(hosts)) as pool:
@@ -101,7 +101,7 @@ def _refuse_other_kind(settings: Settings) -> None:
 
 
 def up(settings: Settings, count: int) -> None:
-    """Hosts 1..count run and answer, the mirror serves, lab.json tells. What already is so is left as it is."""
+    """Start hosts 1..count and the mirror, and write lab.json. What already runs is left unchanged."""
     with held(lock_path(settings)), _own_group(settings):
         _refuse_other_kind(settings)
         settings.state.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def up(settings: Settings, count: int) -> None:
             archive.result()
             base = userland.base_image(settings, work)
             _start_hosts(settings, hosts, base)
-            # The hosts are described even if the mirror's content could not be made: they can be looked at.
+            # The hosts are recorded even if the mirror's content could not be made, so that they can be inspected.
             failure = served.exception()
             record.write(settings, fingerprints, *({}, {}, {}) if failure else served.result())
             _clear_work(settings)
@@ -143,7 +143,7 @@ def up(settings: Settings, count: int) -> None:
 
 
 def _start_hosts(settings: Settings, hosts: Sequence[Host], base: Path) -> None:
-    """All hosts boot; missing ones are made, and one that runs is left alone."""
+    """Boot all hosts; missing ones are made, and running ones are left unchanged."""
     with step("hosts made and started"):
         missing = [host for host in hosts if not host.configured]
         _each(lambda host: host.create(base), missing)
@@ -159,7 +159,7 @@ def _start_hosts(settings: Settings, hosts: Sequence[Host], base: Path) -> None:
 
 
 def down(settings: Settings) -> None:
-    """Nothing of the lab exists but its cache: no process, group, mount, loop device, namespace, link or file."""
+    """Remove the lab except its cache: processes, groups, mounts, loop devices, namespaces, links and files."""
     with held(lock_path(settings)):
         for name in cgroups.existing(settings.tag):
             cgroups.Group(settings.tag, name, limits=True).kill()

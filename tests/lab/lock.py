@@ -11,7 +11,7 @@ from tests.lab.shell import say
 
 @contextmanager
 def held(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock file for the length of the block. The kernel lets go of it however the holder ends."""
+    """Hold the lock file for the length of the block. The kernel releases it when the holder ends, for any reason."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX

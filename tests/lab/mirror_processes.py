@@ -1,4 +1,4 @@
-"""The lab mirror's processes, and what they serve, as the parts under tests/lab/mirror and tests/lab/standins make it."""
+"""The lab mirror's processes, and their content, which tests/lab/mirror and tests/lab/standins make."""
 
 import importlib
 import importlib.util
@@ -18,7 +18,7 @@ MIRROR_SOURCES = Path(__file__).parent / "mirror"
 
 
 def _exists(module: str) -> bool:
-    """The module can be imported; a part that is not in this checkout is named and left out."""
+    """Whether the module can be imported; a part that is not in this checkout is reported and skipped."""
     try:
         found = importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
@@ -51,7 +51,7 @@ class Process:
         return self.group.populated() and all(_answers(self.settings.gateway, port) for port in self.ports)
 
     def run(self, argv: list[str], made_from: str) -> None:
-        """The process runs and answers on its ports. It is restarted when it does not, or when its code changed."""
+        """Start the process, and restart it if it does not answer on its ports or if its code has changed."""
         if self.answers() and self.note.exists() and self.note.read_text() == made_from:
             return
         self.stop()
@@ -83,7 +83,7 @@ def processes(settings: Settings) -> list[Process]:
 
 
 def start(settings: Settings) -> None:
-    """The mirror and the registry answer on the gateway."""
+    """Start the mirror and the registry on the gateway's address."""
     mirror, registry = processes(settings)
     sources = digest([MIRROR_SOURCES]) if MIRROR_SOURCES.is_dir() else ""
     if _exists("tests.lab.mirror.server"):
@@ -124,7 +124,7 @@ def start(settings: Settings) -> None:
 
 
 def build_served(settings: Settings) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
-    """Git repositories, models and base images are on the mirror, whose processes run; what lab.json says of each."""
+    """Put git repositories, models and base images on the running mirror; the entries of lab.json for each."""
     content: dict[str, Any] = {"git": {}, "models": {}}
     images: dict[str, str] = {}
     if _exists("tests.lab.mirror.content"):

@@ -18,7 +18,7 @@ def links() -> set[str]:
 
 
 def create_bridge(settings: Settings) -> None:
-    """The lab's bridge is up and carries the gateway's address."""
+    """Create the lab's bridge with the gateway's address."""
     if settings.bridge not in links():
         run("ip", "link", "add", settings.bridge, "type", "bridge")
     run("ip", "addr", "replace", f"{settings.gateway}/24", "dev", settings.bridge)
@@ -26,13 +26,13 @@ def create_bridge(settings: Settings) -> None:
 
 
 def connect(settings: Settings, number: int) -> None:
-    """Host `number` has its own namespace with one interface, eth0, on the bridge."""
+    """Give host `number` its own namespace with one interface, eth0, on the bridge."""
     name = namespace(settings, number)
     if not Path("/run/netns", name).exists():
         run("ip", "netns", "add", name)
     if attempt("ip", "-n", name, "link", "show", "eth0").returncode != 0:
         attempt("ip", "link", "del", name)
-        # A fixed hardware address: a host made again under the same address is reached at once, with no stale ARP entry.
+        # A fixed hardware address: a host that is made again under the same address has no stale ARP entry.
         hardware = "02:00:" + ":".join(f"{int(part):02x}" for part in settings.address(number).split("."))
         run(
             "ip",
@@ -56,19 +56,19 @@ def connect(settings: Settings, number: int) -> None:
 
 
 def disconnect(settings: Settings, number: int) -> None:
-    """Neither the namespace nor the cable of host `number` exists."""
+    """Remove the namespace and the cable of host `number`."""
     remove_by_name(namespace(settings, number))
 
 
 def remove_by_name(name: str) -> None:
-    """Deleting the link first makes it disappear now; deleting only its namespace would do so some time later."""
+    """Remove the link before the namespace: with only the namespace, the link would disappear some time later."""
     attempt("ip", "link", "del", name)
     if Path("/run/netns", name).exists():
         run("ip", "netns", "del", name)
 
 
 def cut(settings: Settings, number: int) -> None:
-    """The cable is out: packets vanish both ways, connections stay open on both ends."""
+    """Cut the cable: packets are lost in both directions, connections stay open on both ends."""
     run("ip", "link", "set", namespace(settings, number), "down")
 
 
@@ -82,7 +82,7 @@ def is_cut(settings: Settings, number: int) -> bool:
 
 
 def remove_all(settings: Settings) -> None:
-    """No bridge, cable or namespace of the lab exists."""
+    """Remove the bridge, the cables and the namespaces of the lab."""
     prefix = f"{settings.tag}-h"
     for link in links():
         if link.startswith(prefix):

@@ -1,4 +1,4 @@
-"""lab.json and known_hosts: what others read about the running lab."""
+"""lab.json and known_hosts: what other programs read about the running lab."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def write_known_hosts(settings: Settings) -> None:
 
 
 def read(settings: Settings) -> dict[str, Any]:
-    """lab.json, or an empty record where no lab is up."""
+    """lab.json, or an empty record if no lab is up."""
     try:
         content: dict[str, Any] = json.loads(settings.record.read_text())
     except FileNotFoundError:
@@ -40,7 +40,7 @@ def write(
     models: dict[str, Any],
     images: dict[str, str],
 ) -> None:
-    """lab.json names the hosts, how to reach them, and what the mirror holds."""
+    """Write lab.json: the hosts, how to reach them, and the mirror's content."""
     record = {
         "os_major": settings.os_major,
         "gpus": settings.gpus,

@@ -1,4 +1,4 @@
-"""What a lab is made of, read once from the environment."""
+"""The settings of a lab, read once from the environment."""
 
 import os
 import re
@@ -10,6 +10,21 @@ from tests.lab.shell import LabError
 REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_HOSTS = 20
 DEFAULT_NETWORK = "10.99.0"
+# Each kind of test has a network of its own, so that all can run at once: variable -> default
+NETWORKS = {
+    "LAB_BUNDLE_NET": "10.98.1",
+    "LAB_E2E_NET": "10.98.0",
+    "LAB_E2E_NET_8": "10.98.8",
+    "LAB_FAULTS_NET": "10.94.0",
+    "LAB_FLEET_NET": "10.95.0",
+    "LAB_FRESH_NET": "10.92.0",
+    "LAB_GUIDES_NET": "10.93.0",
+    "LAB_HARDENED_NET": "10.96.0",
+    "LAB_OWN_NET": "10.97.0",
+    "LAB_THREE_NET": "10.98.90",
+}
+# Tests within a root of this machine share its network and its kernel's names: their networks are lower by this number.
+LOWER = "LAB_NETS_LOWER"
 OS_RELEASES = {8: "8.10", 9: "9.5"}
 
 VARIABLES = """environment:
@@ -26,7 +41,7 @@ VARIABLES = """environment:
 
 @dataclass(frozen=True)
 class Settings:
-    """One lab: where it lives, what its hosts look like. Sizes are in MiB."""
+    """One lab: its folders and the form of its hosts. Sizes are in MiB."""
 
     cache: Path
     state: Path
@@ -40,7 +55,7 @@ class Settings:
 
     @property
     def tag(self) -> str:
-        """Prefix of everything this lab names on the machine: cgroups, network namespaces, links."""
+        """The prefix of all names of this lab on the machine: cgroups, network namespaces, links."""
         if self.net == DEFAULT_NETWORK:
             return "lab"
         _, second, third = self.net.split(".")
@@ -92,6 +107,12 @@ class Settings:
         return f"{self.net}.{10 + number}"
 
 
+def network_of(variable: str) -> str:
+    """The network of a kind of test: from its variable, otherwise the default; lowered within a root."""
+    first, second, third = os.environ.get(variable, NETWORKS[variable]).split(".")
+    return f"{first}.{int(second) - int(os.environ.get(LOWER, '0'))}.{third}"
+
+
 def _mebibytes(name: str, default: int) -> int:
     given = os.environ.get(name, str(default))
     if not given.isdecimal() or int(given) == 0:
@@ -100,7 +121,7 @@ def _mebibytes(name: str, default: int) -> int:
 
 
 def from_environment() -> Settings:
-    """The settings that the LAB_* variables ask for; LabError names the variable that cannot be used."""
+    """The settings of the LAB_* variables; LabError names an invalid variable."""
     net = os.environ.get("LAB_NET", DEFAULT_NETWORK)
     if not re.fullmatch(r"10\.\d{1,3}\.\d{1,3}", net) or any(int(part) > 255 for part in net.split(".")):
         raise LabError(f"LAB_NET is {net!r}, expected three numbers such as 10.98.0")

@@ -1,4 +1,4 @@
-"""Running other programs, and the one error of the lab."""
+"""Run other programs; and the error class of the lab."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Say how long something that takes noticeable time took."""
+    """Print how long a step took."""
     began = time.monotonic()
     yield
     say(f"{name}: {time.monotonic() - began:.1f} s")
@@ -33,7 +33,7 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> str:
-    """Standard output of a program that must succeed; LabError with its last words if it does not."""
+    """Standard output of a program that must succeed; LabError with its last lines if it does not."""
     result = attempt(*argv, stdin=stdin, env=env, cwd=cwd)
     if result.returncode != 0:
         words = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()
@@ -48,21 +48,26 @@ def attempt(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """The result of a program that may fail."""
-    return subprocess.run(
-        [str(part) for part in argv],
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """The result of a program that may fail; LabError if this machine does not have the program."""
+    try:
+        return subprocess.run(
+            [str(part) for part in argv],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise LabError(
+            f"found no {error.filename}, expected the program: install it, `tests/lab/lab packages --install`"
+        ) from None
 
 
 def digest(parts: Iterable[str | bytes | Path]) -> str:
-    """A short name for everything a thing is made from; a Path stands for its content, a folder for its files."""
+    """A short hash of everything that a thing is made from; a Path stands for its content, a folder for its files."""
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):

@@ -1,4 +1,4 @@
-"""What the lab stands in for, in one place: the demo and the tests print it, docs/lab.md explains it."""
+"""The list of the lab's stand-ins: the demo and the tests print it, docs/lab.md explains it."""
 
 STAND_INS = (
     ("Oracle Linux", "a Debian userland that says it is Oracle Linux, with dnf, rpm and signed repositories"),

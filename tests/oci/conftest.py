@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from operations import oci_session
+from operations.intake import oci_session
 from tests.oci.service import REGION, TENANCY, USER, Tenancy, key_named, pem, serving
 
 FINGERPRINT = ":".join(["ab"] * 16)

@@ -68,6 +68,8 @@ class Tenancy:
     faults: list[Fault] = field(default_factory=list)
     ahead: timedelta = timedelta()  # of this machine's clock
     slow: float = 0  # seconds before each answer
+    at_once: int = 0  # requests that wait for their answer now
+    most_at_once: int = 0
     api_keys: dict[str, rsa.RSAPublicKey] = field(default_factory=dict)  # keyId -> key
     requests: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -137,7 +139,7 @@ class Tenancy:
         return jwt.encode(claims, self.issuer, algorithm="RS256")
 
     def key_of(self, key_id: str) -> rsa.RSAPublicKey:
-        """The public key that a signature of this keyId has to be made with; KeyError: nobody's."""
+        """The public key that a signature of this keyId has to be made with; KeyError for an unknown keyId."""
         if key_id.startswith("ST$"):
             claims = jwt.decode(key_id[3:], self.issuer.public_key(), algorithms=["RS256"])
             found = jwt.algorithms.RSAAlgorithm.from_jwk(claims["jwk"])
@@ -222,7 +224,7 @@ def check_signature(tenancy: Tenancy, method: str, target: str, headers: Any, bo
             hashes.SHA256(),
         )
     except KeyError:
-        raise Unsigned("nobody's key") from None
+        raise Unsigned("unknown keyId") from None
     except jwt.PyJWTError as error:
         raise Unsigned(f"a token that is not valid: {type(error).__name__}") from None
     except InvalidSignature:
@@ -245,7 +247,10 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> None:
         url = urlsplit(self.path)
         self.tenancy.requests.append(f"{self.command} {self.path}")
+        self.tenancy.at_once += 1
+        self.tenancy.most_at_once = max(self.tenancy.most_at_once, self.tenancy.at_once)
         time.sleep(self.tenancy.slow)
+        self.tenancy.at_once -= 1
         for fault in self.tenancy.faults:
             if url.path.startswith(fault.path) and fault.times > 0:
                 fault.times -= 1

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.command_line import PROJECT, PYINFRA, run
+from tests.deploy.test_deploy import variables
 from tests.oci.conftest import Controller
 from tests.oci.service import COMPARTMENT, Tenancy
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -33,16 +33,7 @@ def project(tmp_path: Path) -> Path:
 def pyinfra(
     project: Path, *arguments: str, answers: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OCI_", "LAB_", "HF_"))}
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "pyinfra"), "inventories/oci.py", *arguments],
-        input=answers,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=project,
-        env={**kept, "PYINFRA_PROGRESS": "off", **environment},
-    )
+    return run([PYINFRA, "inventories/oci.py", *arguments], project, variables(**environment), answers)
 
 
 def hosts(project: Path, **environment: str) -> dict[str, dict[str, Any]]:
@@ -69,7 +60,9 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-def test_hosts_groups_and_group_data_arrive(project: Path, controller: Controller, tenancy: Tenancy) -> None:
+def test_hosts_groups_and_group_data_reach_pyinfra(
+    project: Path, controller: Controller, tenancy: Tenancy
+) -> None:
     tenancy.add("gpu-1", freeformTags={"model": "gpt2-medium"})
     tenancy.add("gpu-2", "BM.GPU.H100.8")
     tenancy.add("off", lifecycleState="STOPPED")
@@ -92,7 +85,7 @@ def test_hosts_groups_and_group_data_arrive(project: Path, controller: Controlle
     assert tenancy.refused == []
 
 
-def test_an_instance_that_is_named_by_hand_too_is_refused(
+def test_instance_also_named_by_hand_is_refused(
     project: Path, controller: Controller, tenancy: Tenancy
 ) -> None:
     tenancy.add("gpu-1")
@@ -105,20 +98,22 @@ def test_a_bad_table_is_refused_before_a_request(
 ) -> None:
     write(project, controller, "regoin = 'x'")
     line = refused(pyinfra(project, "deploy.py", "-y"))
-    assert "inventories/oci.toml [oci]: regoin: found unknown key regoin" in line
+    assert "inventories/oci.toml: [oci] regoin: found unknown key regoin" in line
     assert tenancy.requests == []
 
 
-def test_a_group_s_bad_data_are_refused_before_a_connection(
+def test_bad_group_data_are_refused_before_connecting(
     project: Path, controller: Controller, tenancy: Tenancy
 ) -> None:
     tenancy.add("gpu-1")
     write(project, controller)
     (project / "inventories/group_data/bm_gpu4_8.py").write_text("soak_ss = 7\n", encoding="utf-8")
-    assert "gpu-1: soak_ss: found unknown key soak_ss" in refused(pyinfra(project, "deploy.py", "-y"))
+    assert "inventories/group_data/bm_gpu4_8.py: soak_ss: found unknown key soak_ss" in refused(
+        pyinfra(project, "deploy.py", "-y")
+    )
 
 
-def test_a_tag_that_names_no_model_is_refused_before_a_connection(
+def test_tag_with_an_unknown_model_is_refused_offline(
     project: Path, controller: Controller, tenancy: Tenancy
 ) -> None:
     tenancy.add("gpu-1", freeformTags={"model": "gpt2-medum"})

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from operations import secrets
-from operations.secrets import SecretMissing, hub_token
+from operations.intake import secrets
+from operations.intake.secrets import SecretMissing, hub_token
 from tests.oci.conftest import Controller
 from tests.oci.service import COMPARTMENT, Fault, Tenancy
 
@@ -49,7 +49,7 @@ def vault(controller: Controller, tenancy: Tenancy, monkeypatch: pytest.MonkeyPa
 # --- exactly one source
 
 
-def test_no_source_names_all_three() -> None:
+def test_missing_token_error_names_all_sources() -> None:
     text = complaint()
     assert all(name in text for name in secrets.SOURCES)
     assert "export HF_TOKEN" in text
@@ -62,9 +62,7 @@ def test_two_sources_are_refused(monkeypatch: pytest.MonkeyPatch, other: str) ->
     assert complaint().startswith(f"HF_TOKEN and {other}: all set, expected one")
 
 
-def test_a_variable_that_is_set_to_nothing_is_no_source(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_empty_variable_is_not_a_token_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN, encoding="utf-8")
     monkeypatch.setenv("HF_TOKEN", "")
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "token"))
@@ -117,7 +115,7 @@ def test_a_profile_that_logs_requests_does_not_log_the_token(
     assert TOKEN.encode().hex() not in shown
 
 
-def test_another_text_than_an_ocid_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_that_is_not_an_ocid_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN_SECRET_OCID", TOKEN)
     assert "found another text (not shown), expected ocid1.vaultsecret." in complaint()
 
@@ -132,14 +130,14 @@ def test_another_text_than_an_ocid_is_not_shown(monkeypatch: pytest.MonkeyPatch)
         (b'{"token": "hf_CANARYcanary0123456789"}', "found characters no token has (not shown)"),
     ],
 )
-def test_a_secret_that_is_no_token_is_refused(vault: Tenancy, secret: bytes | None, expected: str) -> None:
+def test_vault_secret_without_a_token_is_refused(vault: Tenancy, secret: bytes | None, expected: str) -> None:
     del vault.secrets[OCID]
     if secret is not None:
         vault.secrets[OCID] = secret
     assert expected in complaint()
 
 
-def test_a_secret_nobody_may_read_gets_the_policy(vault: Tenancy) -> None:
+def test_unreadable_secret_error_names_the_policy(vault: Tenancy) -> None:
     vault.secrets.clear()
     assert "Allow group GROUP to read secret-bundles in compartment COMPARTMENT" in complaint()
 
@@ -158,12 +156,12 @@ def test_a_secret_nobody_may_read_gets_the_policy(vault: Tenancy) -> None:
 def test_a_vault_that_fails_is_one_line(
     vault: Tenancy, monkeypatch: pytest.MonkeyPatch, fault: Fault, expected: str
 ) -> None:
-    monkeypatch.setattr("operations.oci_session.ATTEMPTS", 2)
+    monkeypatch.setattr("operations.intake.oci_session.ATTEMPTS", 2)
     vault.faults.append(fault)
     assert expected in complaint()
 
 
-def test_the_secret_s_own_region_is_asked(controller: Controller, vault: Tenancy) -> None:
+def test_secret_is_read_in_its_own_region(controller: Controller, vault: Tenancy) -> None:
     """`{region}` of the endpoint shows which region is asked; the profile's is another."""
     controller.write(region="eu-frankfurt-1")
     text = (controller.home / "oci.toml").read_text(encoding="utf-8")

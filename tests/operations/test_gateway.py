@@ -9,15 +9,20 @@ from typing import Any
 import pytest
 from pyinfra.api.command import FunctionCommand
 
-from operations import gateway_secrets, host_files
 from operations import release as release_operations
 from operations.facts.gateway import Gateway, GatewayState
-from operations.gateway import gone, running, written
-from operations.plan import gateway as plan
+from operations.gateway import gone, kept, running, written
+from operations.intake import gateway_secrets
+from operations.plan.exposure import gateway as plan
+from operations.plan.exposure import network
+from operations.plan.observed.observed import LoadedGateway
+from operations.plan.permissions import Permissions
 from operations.plan.release import Release
-from tests.operations.harness import Host, commands_of
+from operations.remote import host_files
+from tests.operations.harness import Host, commands_of, text_of
 from tests.unit.builders import release as plain_release
 from tests.unit.certificates import API_KEY, gateway_files, pair
+from tests.unit.stubs import Stubs
 from tests.unit.test_gateway import release_of
 
 
@@ -29,7 +34,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
 def as_wanted(release: Release) -> Gateway:
     assert release.gateway and release.settings.gateway
     files = host_files.gateway_files(release.gateway, gateway_secrets.load(release.settings.gateway, "h1"))
-    digests = host_files.digests({f"{release.gateway.directory}/{n}": t for n, t in files.items()})
+    digests = {file.path: file.digest for file in host_files.gateway_expected(release.gateway, files)}
     modes = plan.modes(release.gateway.directory)
     return Gateway(
         digests, modes, host_files.gateway_loaded(release.gateway, files), active=True, enabled=True
@@ -39,15 +44,19 @@ def as_wanted(release: Release) -> Gateway:
 def ran(operation: Any, found: Gateway, release: Release) -> list[str]:
     """The commands, a function's by its name."""
     commands = commands_of(operation, Host({GatewayState: found}), release=release)
-    return [c.function.__name__ if isinstance(c, FunctionCommand) else str(c) for c in commands]
+    return [c.function.__name__ if isinstance(c, FunctionCommand) else text(c) for c in commands]
 
 
-def test_a_gateway_that_is_as_it_should_be_is_left(release: Release) -> None:
+def text(command: Any) -> str:
+    return command if isinstance(command, str) else text_of(command)
+
+
+def test_gateway_that_matches_its_plan_is_not_changed(release: Release) -> None:
     for operation in (written, running):
         assert ran(operation, as_wanted(release), release) == []
 
 
-def test_files_are_tried_out_before_anything_is_stopped(release: Release) -> None:
+def test_files_are_tested_before_anything_is_stopped(release: Release) -> None:
     assert release.gateway
     found = replace(as_wanted(release), digests={})
     [command] = commands_of(written, Host({GatewayState: found}), release=release, only_tried=True)
@@ -59,31 +68,49 @@ def test_files_are_tried_out_before_anything_is_stopped(release: Release) -> Non
     assert not command.args[2]
 
 
-def test_files_with_other_modes_are_written_again(release: Release) -> None:
+def test_files_with_wrong_modes_are_rewritten(release: Release) -> None:
     wanted = as_wanted(release)
-    found = replace(wanted, modes={**wanted.modes, next(iter(wanted.digests)): "444:0:0"})
+    found = replace(wanted, modes={**wanted.modes, next(iter(wanted.digests)): Permissions("444", "0", "0")})
     assert ran(written, found, release) == ["_put"]
     assert ran(running, found, release) == []
 
 
-def test_other_files_are_read_without_a_restart(release: Release) -> None:
+def test_changed_files_are_loaded_without_a_restart(release: Release) -> None:
     assert release.gateway
-    found = replace(as_wanted(release), loaded=f"{release.gateway.key} {'0' * 64}")
+    found = replace(as_wanted(release), loaded=LoadedGateway(release.gateway.key, "0" * 64))
     assert ran(running, found, release) == ["systemctl reload triton-gateway.service", "_asked"]
 
 
-def test_another_image_or_none_that_runs_takes_a_start(release: Release) -> None:
-    for loaded in ("other 0", ""):
+def test_changed_image_or_stopped_gateway_is_restarted(release: Release) -> None:
+    for loaded in (LoadedGateway("other", "0"), LoadedGateway()):
         found = replace(as_wanted(release), loaded=loaded)
-        assert ran(running, found, release) == ["systemctl restart triton-gateway.service", "_asked"]
+        restart, asked = ran(running, found, release)
+        assert 'systemctl restart "$UNIT"' in restart
+        assert "UNIT=triton-gateway.service\nKEPT=/run/triton-gateway.service.kept\n" in restart
+        assert asked == "_asked"
 
 
-def test_it_starts_at_boot(release: Release) -> None:
+def test_old_files_are_kept_until_the_new_gateway_starts(release: Release) -> None:
+    [keep] = ran(kept, replace(as_wanted(release), loaded=LoadedGateway("other", "0")), release)
+    for path in (
+        *host_files.gateway_paths(release.settings),
+        host_files.paths(release.settings).gateway_unit,
+    ):
+        assert path in keep
+    assert "KEPT=/run/triton-gateway.service.kept\n" in keep
+    assert release.gateway
+    # other files alone are read without a restart, and nginx goes on with the old ones where it cannot
+    other_files = LoadedGateway(release.gateway.key, "0" * 64)
+    for loaded in (LoadedGateway(), other_files, as_wanted(release).loaded):
+        assert ran(kept, replace(as_wanted(release), loaded=loaded), release) == []
+
+
+def test_gateway_is_enabled_at_boot(release: Release) -> None:
     found = replace(as_wanted(release), enabled=False)
     assert ran(running, found, release) == ["systemctl enable --quiet triton-gateway.service", "_asked"]
 
 
-def test_nothing_is_left_of_a_gateway_that_nobody_wants(release: Release) -> None:
+def test_removed_gateway_leaves_no_files(release: Release) -> None:
     without = plain_release()
     assert ran(gone, Gateway(), without) == []
     stop = ["systemctl disable --quiet --now triton-gateway.service"]
@@ -92,24 +119,28 @@ def test_nothing_is_left_of_a_gateway_that_nobody_wants(release: Release) -> Non
         (Gateway(enabled=True), stop),
         # of a run that was killed before it had a unit
         (Gateway(digests={"x": "0"}), []),
-        (Gateway(modes={"/var/lib/tritonhost/gateway": "750:0:60601"}), []),
+        (Gateway(modes={"/var/lib/tritonhost/gateway": Permissions("750", "0", "60601")}), []),
     ):
         assert ran(gone, found, without) == [*before, "rm -rf /var/lib/tritonhost/gateway"]
 
 
-def test_its_state_is_read_as_it_is() -> None:
+def test_gateway_state_is_parsed() -> None:
     digest = "a" * 64
     fact = GatewayState()
     output = ["active", "enabled", f"key {digest}", f"{digest}  /x/tls.pem", "/x\t750:0:60601"]
     assert fact.process(output) == Gateway(
-        {"/x/tls.pem": digest}, {"/x": "750:0:60601"}, f"key {digest}", True, True
+        {"/x/tls.pem": digest},
+        {"/x": Permissions("750", "0", "60601")},
+        LoadedGateway("key", digest),
+        True,
+        True,
     )
     # what a unit wrote that does not run any more says nothing
     assert fact.process(["failed", "disabled", f"key {digest}"]) == Gateway()
     assert fact.process(["inactive", "", ""]) == Gateway()
 
 
-def test_its_state_is_asked_for_with_words_a_shell_can_read(tmp_path: Path) -> None:
+def test_gateway_state_command_quotes_paths(tmp_path: Path) -> None:
     command = GatewayState().command(
         "triton-gateway", "/var/lib/a b", ["/var/lib/a b/tls.pem"], "/run/triton-gateway"
     )
@@ -120,13 +151,13 @@ def test_its_state_is_asked_for_with_words_a_shell_can_read(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("published", "open_to"),
     [
-        (["--publish=127.0.0.1"], ""),
-        (["--publish=10.0.0.5"], "10.0.0.5"),
-        (["--publish=0.0.0.0"], "0.0.0.0"),
+        (["--publish=127.0.0.1:8000"], ""),
+        (["--publish=10.0.0.5:8000", "--publish=10.0.0.5:8001"], "10.0.0.5"),
+        (["--publish=0.0.0.0:8000"], "0.0.0.0"),
         ([], ""),
     ],
 )
-def test_a_release_that_people_would_reach_past_the_gateway_is_known(
+def test_release_reachable_past_the_gateway_is_detected(
     release: Release, monkeypatch: pytest.MonkeyPatch, published: list[str], open_to: str
 ) -> None:
     asked: list[str] = []
@@ -141,3 +172,37 @@ def test_a_release_that_people_would_reach_past_the_gateway_is_known(
     assert "/var/lib/tritonhost/releases/abc/serve" in asked[0]
     assert release_operations._past_the_gateway(host, plain_release().settings, "abc") == ""
     assert len(asked) == 1
+
+
+THREE = [f"--publish=10.0.0.5:{port}" for port in (8000, 8001, 8002)]
+
+
+@pytest.mark.parametrize(
+    ("published", "led", "loads"),
+    [(THREE, True, True), (THREE, False, False), (["--publish=127.0.0.1:8000"], True, False)],
+)
+def test_rollback_past_a_removed_gateway_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, published: list[str], led: bool, loads: bool
+) -> None:
+    stubs = Stubs(tmp_path / "stubs")
+    rules = tmp_path / "triton-guard.nft"
+    rules.write_text(f"{network.LED}\n" if led else "table inet x\n", "utf-8")
+    stubs.add("nft", ":")
+    stubs.add("systemctl", ":")
+
+    def answer(host: object, script: str, stdin: str = "") -> tuple[bool, list[str]]:
+        if script.startswith("grep -o "):
+            return True, published
+        done = stubs.run(script.replace("/etc/triton-guard.nft", str(rules)), stdin)
+        return done.returncode == 0, done.stderr.splitlines()
+
+    monkeypatch.setattr(release_operations, "shell", answer)
+    open_to = plain_release({"bind_address": "10.0.0.5", "allowed_sources": ["10.0.0.0/24"]}).settings
+    host: Any = Host({})
+    assert release_operations._led_past(host, open_to, "abc") == ""
+    assert ("ct status dnat ip saddr { 10.0.0.0/24 } accept" in rules.read_text("utf-8")) is loads
+    # where it cannot be, that is said
+    stubs.add("nft", "echo bad rules; exit 1")
+    rules.write_text(f"{network.LED}\n", "utf-8")
+    said = release_operations._led_past(host, open_to, "abc")
+    assert ("found bad rules" in said) is (published == THREE)

@@ -12,8 +12,8 @@ from pyinfra.context import ctx_host
 
 from operations import host_health
 from operations.facts.host_health import HostHealth
-from operations.plan import preflight
-from operations.plan.health import Health, HubAnswer
+from operations.plan.observed.health import Health, HubAnswer
+from operations.plan.preflight import checks as preflight
 from tests.operations.harness import Host
 from tests.unit.builders import profile, settings
 
@@ -60,9 +60,9 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN_PATH", raising=False)
 
 
-def test_a_token_with_access_is_taken_and_sent_to_the_hub() -> None:
+def test_token_with_access_is_sent_to_the_hub_and_accepted() -> None:
     with hub(200, ETag='"1"', X_Repo_Commit="c" * 40) as (address, asked):
-        assert answer(address) == HubAnswer("ok", "taken by the hub")
+        assert answer(address) == HubAnswer("ok", "accepted by the hub")
     assert asked == [(f"/owner/name/resolve/{'c' * 40}/config.json", f"Bearer {TOKEN}")]
 
 
@@ -72,15 +72,14 @@ def test_a_token_with_access_is_taken_and_sent_to_the_hub() -> None:
         (401, {}, "failed", "the hub does not know the token"),
         (401, {"X_Error_Code": "RepoNotFound"}, "failed", "HTTP 401"),
         (403, {"X_Error_Code": "GatedRepo"}, "failed", "HTTP 403, the token has no access"),
-        (404, {"X_Error_Code": "RevisionNotFound"}, "ok", "taken"),
-        (404, {"X_Error_Code": "EntryNotFound"}, "ok", "taken"),
+        (404, {"X_Error_Code": "RevisionNotFound"}, "ok", "accepted"),
+        (404, {"X_Error_Code": "EntryNotFound"}, "ok", "accepted"),
         (404, {}, "not checked", "HTTP 404"),
         (503, {}, "not checked", "HTTP 503"),
+        (200, {"ETag": '"1"'}, "not checked", "is not from a hub"),
     ],
 )
-def test_what_the_hub_answers_is_told_apart(
-    status: int, headers: dict[str, str], verdict: str, said: str
-) -> None:
+def test_hub_answers_are_distinguished(status: int, headers: dict[str, str], verdict: str, said: str) -> None:
     with hub(status, **headers) as (address, _):
         found = answer(address)
     assert (found.verdict, said in found.found) == (verdict, True), found
@@ -96,7 +95,7 @@ def test_a_redirect_to_another_host_gets_no_token() -> None:
     assert [token for _, token in asked_there if token] == []
 
 
-def test_a_hub_that_is_not_reached_from_here_is_no_pass() -> None:
+def test_unreachable_hub_is_not_checked() -> None:
     with hub(200) as (address, _):
         pass
     found = answer(address)
@@ -104,7 +103,7 @@ def test_a_hub_that_is_not_reached_from_here_is_no_pass() -> None:
     assert "not reached from this machine" in found.found
 
 
-def test_without_a_token_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_token_fails_without_a_hub_query(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     with hub(200) as (address, asked):
         found = host_health._ask_hub.__wrapped__(address, "owner/name", "c" * 40)
@@ -112,11 +111,11 @@ def test_without_a_token_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> No
     assert asked == []
 
 
-def test_an_open_model_asks_no_hub() -> None:
+def test_open_model_needs_no_hub_query() -> None:
     assert host_health.hub_answer(settings(), profile()) is None
 
 
-def test_the_host_is_asked_once_with_a_limit_and_a_failure_of_it_is_no_failure_of_the_host() -> None:
+def test_health_query_has_a_timeout_and_ignores_errors() -> None:
     host = Host({HostHealth: None})
     with ctx_host.use(host):
         assert host_health.asked(settings(), profile(), "8") == Health()
@@ -125,7 +124,7 @@ def test_the_host_is_asked_once_with_a_limit_and_a_failure_of_it_is_no_failure_o
     assert name == "HostHealth"
     assert given == {
         "data_root": "/var/lib/tritonhost",
-        "docker_root": "",
+        "docker_root": "/var/lib/docker",
         "names": preflight.names(urls),
         "urls": urls,
         "_timeout": host_health.ASK_SECONDS,

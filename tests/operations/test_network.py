@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ from pyinfra.facts.files import Sha256File
 from pyinfra.facts.selinux import FileContext
 from pyinfra.facts.systemd import SystemdEnabled, SystemdStatus
 
-from operations import host_files
-from operations.facts.docker import NetworkOwner
+from operations import network
+from operations.facts.docker import Network, NetworkOwner
 from operations.facts.firewall import FirewallState, LoadedGuard
+from operations.facts.gateway import Gateway, GatewayState
 from operations.facts.selinux import Booleans, LocalRule
 from operations.network import closed, loaded, opened, own
-from operations.plan import firewall
-from operations.plan.firewall import Firewall
+from operations.plan.exposure import firewall
+from operations.plan.exposure.firewall import Firewall
+from operations.plan.observed.observed import GuardRules
 from operations.plan.release import Release
+from operations.remote import host_files
 from operations.selinux import labelled, mapped, switched_on
 from tests.operations.harness import Host, commands_of, refusal_of, text_of
 from tests.unit.builders import DATA, release, settings
@@ -27,8 +31,8 @@ from tests.unit.stubs import Stubs
 
 WANTED = release()
 PATH = "/etc/triton-guard.nft"
-RULES = host_files.rendered(WANTED)[PATH]
-DIGEST = host_files.digests({PATH: RULES})[PATH]
+RULES = host_files.rendered(WANTED)[PATH].text
+DIGEST = host_files.digest(RULES)
 REACHED = {"bind_address": "10.0.0.11", "allowed_sources": ["10.0.0.0/16"]}
 FRONTED = release({**REACHED, "front": "haproxy"})
 BEHIND_GATEWAY = release(
@@ -40,9 +44,9 @@ BEHIND_GATEWAY = release(
 )
 
 
-def guarded(**changed: Any) -> Host:
+def guarded(gateway: Gateway | None = None, **changed: Any) -> Host:
     """A host whose guard is as it should be, but for what is changed."""
-    facts = {"loaded": DIGEST, "enabled": True, "active": True, "written": DIGEST, **changed}
+    facts = {"loaded": GuardRules(DIGEST), "enabled": True, "active": True, "written": DIGEST, **changed}
     unit = "triton-guard.service"
     return Host(
         {
@@ -50,11 +54,12 @@ def guarded(**changed: Any) -> Host:
             SystemdEnabled: {unit: facts["enabled"]},
             SystemdStatus: {unit: facts["active"]},
             Sha256File: facts["written"],
+            GatewayState: gateway or Gateway(),
         }
     )
 
 
-def test_a_guard_that_is_loaded_is_left() -> None:
+def test_loaded_guard_is_not_changed() -> None:
     host = guarded()
     assert commands_of(loaded, host, release=WANTED) == []
     assert host.noop_description
@@ -63,9 +68,9 @@ def test_a_guard_that_is_loaded_is_left() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"loaded": ""},
-        {"loaded": "changed"},
-        {"loaded": "0" * 64},
+        {"loaded": GuardRules()},
+        {"loaded": GuardRules(changed=True)},
+        {"loaded": GuardRules("0" * 64)},
         {"written": None},
         {"written": "0" * 64},
         {"enabled": False},
@@ -73,10 +78,59 @@ def test_a_guard_that_is_loaded_is_left() -> None:
     ],
     ids=str,
 )
-def test_any_other_is_written_and_loaded(changed: dict[str, Any]) -> None:
+def test_changed_guard_is_written_and_loaded(changed: dict[str, Any]) -> None:
     [command] = commands_of(loaded, guarded(**changed), release=WANTED)
     assert text_of(command).startswith(f"FILE={PATH}\nUNIT=triton-guard.service\n")
     assert command.connector_arguments == {"_stdin": RULES}
+
+
+CLOSED = host_files.rendered(BEHIND_GATEWAY)[PATH].text
+STILL_OPEN = host_files.guard_rules(replace(BEHIND_GATEWAY.guard, closed=()))
+
+
+def guard_of(host: Host, **arguments: Any) -> str:
+    """The rules that are loaded."""
+    [command] = commands_of(loaded, host, release=BEHIND_GATEWAY, **arguments)
+    return str(command.connector_arguments["_stdin"])
+
+
+def test_guard_closes_bypass_ports_once_the_gateway_leads() -> None:
+    assert guard_of(guarded(), leads=False) == STILL_OPEN
+    assert guard_of(guarded(), leads=True) == CLOSED
+    # as a later run finds it, whatever has become of its unit
+    for there in (Gateway(enabled=True), Gateway(active=True), Gateway(digests={"/x/tls.pem": "0"})):
+        assert guard_of(guarded(gateway=there), leads=False) == CLOSED
+    digest = host_files.digest(CLOSED)
+    converged = guarded(gateway=Gateway(active=True, enabled=True), loaded=GuardRules(digest), written=digest)
+    for leads in (False, True):
+        assert commands_of(loaded, converged, release=BEHIND_GATEWAY, leads=leads) == []
+    # and open again before a gateway is taken away
+    taken_away = guarded(gateway=Gateway(active=True), loaded=GuardRules(digest), written=digest)
+    [command] = commands_of(loaded, taken_away, release=release(REACHED), leads=False)
+    assert "ct status dnat ip saddr { 10.0.0.0/16 } accept" in command.connector_arguments["_stdin"]
+
+
+def test_guard_closes_after_gateway_and_opens_before_removal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[tuple[str, object]] = []
+    for name in ("own", "reloaded", "opened", "closed"):
+        monkeypatch.setattr(network, name, lambda **_: None)
+    monkeypatch.setattr(network.etc_files, "written", lambda **_: None)
+    monkeypatch.setattr(network, "loaded", lambda **given: steps.append((given["name"], given.get("leads"))))
+    for stage in (network.guard, network.close):
+        stage._inner(BEHIND_GATEWAY)
+    assert steps == [("Load the guard", False), ("Close the ways around the gateway", None)]
+    steps.clear()
+    for stage in (network.guard, network.close):
+        stage._inner(WANTED)
+    assert steps == [("Load the guard", False)]
+    text = (Path(__file__).parents[2] / "deploy.py").read_text("utf-8")
+    order = [text.index(f"            {step},\n") for step in ORDER]
+    assert order == sorted(order)
+
+
+ORDER = ("network.guard", "swap.serve", "gateway.lead", "network.close")
 
 
 # --- firewalld
@@ -90,7 +144,7 @@ def after(found: Firewall, wanted: Release = FRONTED) -> list[str]:
     return [text_of(c) for c in commands_of(closed, Host({FirewallState: found}), release=wanted)]
 
 
-def test_missing_rules_are_added_now_and_for_good_and_nothing_is_reloaded() -> None:
+def test_missing_rules_are_added_permanently_without_a_reload() -> None:
     commands = on(Firewall(True, "public"))
     assert len(commands) == 6
     assert commands[0].startswith(
@@ -100,7 +154,7 @@ def test_missing_rules_are_added_now_and_for_good_and_nothing_is_reloaded() -> N
     assert not [command for command in commands if "reload" in command]
 
 
-def test_who_may_come_is_let_in_before_who_may_not_is_shut_out() -> None:
+def test_new_rules_are_added_before_old_ones_are_removed() -> None:
     complete = firewall.wanted(FRONTED.settings, FRONTED.ports, Firewall(True, "public"))
     old = frozenset(
         (scope, zone, rule.replace("10.0.0.0/16", "10.4.0.0/16")) for scope, zone, rule in complete
@@ -115,7 +169,7 @@ def test_who_may_come_is_let_in_before_who_may_not_is_shut_out() -> None:
     assert changes(after(found)) == ["remove"] * 6
 
 
-def test_rules_of_a_front_that_is_gone_are_removed_and_nobody_else_s() -> None:
+def test_only_rules_of_a_removed_proxy_are_removed() -> None:
     complete = firewall.wanted(FRONTED.settings, FRONTED.ports, Firewall(True, "public"))
     foreign = (
         "permanent",
@@ -129,16 +183,16 @@ def test_rules_of_a_front_that_is_gone_are_removed_and_nobody_else_s() -> None:
     assert not [command for command in commands if "--remove-rich-rule" not in command or "ssh" in command]
 
 
-def test_rules_that_are_as_they_should_be_are_left() -> None:
+def test_complete_rules_are_not_changed() -> None:
     complete = firewall.wanted(FRONTED.settings, FRONTED.ports, Firewall(True, "public"))
     assert on(Firewall(True, "public", {}, complete)) == []
     assert after(Firewall(True, "public", {}, complete)) == []
 
 
 @pytest.mark.parametrize(
-    ("wanted", "server"), [(FRONTED, "a front"), (BEHIND_GATEWAY, "a gateway")], ids=["front", "gateway"]
+    ("wanted", "server"), [(FRONTED, "a proxy"), (BEHIND_GATEWAY, "a gateway")], ids=["front", "gateway"]
 )
-def test_firewalld_that_does_not_run_is_not_started_but_said(
+def test_stopped_firewalld_is_a_warning_and_not_started(
     caplog: pytest.LogCaptureFixture, wanted: Release, server: str
 ) -> None:
     [warning] = commands_of(opened, Host({FirewallState: Firewall()}), release=wanted)
@@ -146,12 +200,12 @@ def test_firewalld_that_does_not_run_is_not_started_but_said(
     assert warning.function(None, Host({}), *warning.args)
     [said] = caplog.messages
     assert said.startswith(
-        f"firewalld: found it not running, expected it active where {server} serves people; the guard alone says"
+        f"firewalld: found it not running, expected it active where {server} serves clients; only the guard limits"
     )
     assert said.endswith("; start it as python -m operations.preflight says")
 
 
-def test_firewalld_is_no_matter_where_docker_s_ports_are_reached() -> None:
+def test_stopped_firewalld_is_ignored_for_docker_ports() -> None:
     host = Host({FirewallState: Firewall()})
     assert commands_of(opened, host, release=WANTED) == []
     assert host.noop_description == "firewalld does not run"
@@ -160,7 +214,7 @@ def test_firewalld_is_no_matter_where_docker_s_ports_are_reached() -> None:
 # --- SELinux
 
 
-def test_a_labelled_data_root_is_left_and_another_is_relabelled_once() -> None:
+def test_data_root_is_relabelled_only_with_a_wrong_label() -> None:
     host = Host({FileContext: {"type": "container_file_t"}})
     assert commands_of(labelled, host, path="/var/lib/tritonhost") == []
     for found in (None, {"type": "var_lib_t"}):
@@ -168,34 +222,34 @@ def test_a_labelled_data_root_is_left_and_another_is_relabelled_once() -> None:
         assert text_of(command) == "mkdir -p /var/lib/tritonhost && restorecon -R /var/lib/tritonhost"
 
 
-def test_booleans_that_are_off_are_switched_on_together_and_for_good() -> None:
+def test_disabled_booleans_are_set_in_one_permanent_command() -> None:
     found = {
-        "boolean:container_use_xserver_devices": "0",
-        "boolean:container_use_devices": "0",
-        "boolean:haproxy_connect_any": "0",
+        "container_use_xserver_devices": False,
+        "container_use_devices": False,
+        "haproxy_connect_any": False,
     }
     [command] = commands_of(switched_on, Host({Booleans: found}), settings=settings(front="haproxy"))
     assert text_of(command) == "setsebool -P container_use_xserver_devices=on haproxy_connect_any=on"
     assert commands_of(switched_on, Host({Booleans: {}}), settings=settings()) == []
 
 
-@pytest.mark.parametrize("found", [None, "triton0 triton-network"])
-def test_a_network_of_ours_or_none_is_left(found: str | None) -> None:
+@pytest.mark.parametrize("found", [None, Network("triton0", "triton-network")])
+def test_own_or_missing_network_is_not_changed(found: Network | None) -> None:
     assert commands_of(own, Host({NetworkOwner: found}), service="triton") == []
 
 
-@pytest.mark.parametrize("found", ["br0 triton-network", " ", "triton0 "])
-def test_somebody_else_s_network_is_refused_before_anything_is_stopped(found: str) -> None:
+@pytest.mark.parametrize("found", [Network("br0", "triton-network"), Network(), Network("triton0")], ids=str)
+def test_foreign_network_is_refused_before_anything_is_stopped(found: Network) -> None:
     message = refusal_of(commands_of(own, Host({NetworkOwner: found}), service="triton"))
     assert message.startswith("docker network triton-network: found one that is not ours, expected none")
     assert message.endswith("nothing was stopped")
 
 
-def test_a_plain_network_of_that_name_is_told_from_none() -> None:
+def test_plain_network_differs_from_a_missing_one() -> None:
     fact = NetworkOwner()
     # what docker prints of one without options and labels
-    assert fact.process(["network  "]) == " "
-    assert fact.process(["network triton0 triton-network"]) == "triton0 triton-network"
+    assert fact.process(["network  "]) == Network()
+    assert fact.process(["network triton0 triton-network"]) == Network("triton0", "triton-network")
     assert fact.process([]) is None
     assert fact.process([""]) is None
 
@@ -210,7 +264,7 @@ def test_a_rule_for_a_path_with_a_dot_is_added_once(found: str, change: str) -> 
     assert commands == ([wanted] if change else [])
 
 
-def test_a_rule_is_found_by_its_own_text() -> None:
+def test_rule_is_found_by_its_exact_text() -> None:
     target = "/data/v1\\.2(/.*)?"
     fact = LocalRule()
     assert f"'{target}'" in fact.command(target)
@@ -218,7 +272,7 @@ def test_a_rule_is_found_by_its_own_text() -> None:
     assert fact.process([]) == ""
 
 
-def test_a_rule_of_a_longer_path_is_another_rule(tmp_path: Path) -> None:
+def test_rule_of_a_longer_path_does_not_match(tmp_path: Path) -> None:
     listed = (
         "/opt/data(/.*)?                  all files          system_u:object_r:container_file_t:s0 \n"
         "/data(/.*)?                      all files          system_u:object_r:default_t:s0 \n"

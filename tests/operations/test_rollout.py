@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from operations import rollout
-from operations.plan.rollout import Place
+from operations.plan.serving.rollout import Place
 from tests.operations.harness import Host
 from tests.unit.builders import release
 
@@ -19,7 +19,7 @@ from tests.unit.builders import release
         ("unreached", "untouched: gpu-0 was not reached", "gpu-0 not reached"),
     ],
 )
-def test_a_host_that_is_held_up_says_what_became_of_the_other(
+def test_held_host_reports_what_failed_before_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, stage: Any, status: str, found: str
 ) -> None:
     run = rollout._Run()
@@ -31,6 +31,6 @@ def test_a_host_that_is_held_up_says_what_became_of_the_other(
     assert not rollout._take_turn(state, host, release(), [])
     assert run.statuses == {"gpu-1": status}
     assert caplog.messages == [
-        f"rollout: found {found}, expected no failure before this host's turn; what serves was left as it is; "
-        "mend gpu-0, or leave it out with --exclude gpu-0, and run again"
+        f"rollout: found {found}, expected no failure before this host's turn; the running release was left as it is; "
+        "fix gpu-0, or exclude it with --exclude gpu-0, and run again"
     ]

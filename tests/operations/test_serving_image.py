@@ -38,28 +38,28 @@ class Engine(Host):
         Engine(""),
     ],
 )
-def test_a_tag_that_is_right_or_not_there_is_left(host: Engine) -> None:
+def test_correct_or_missing_tag_is_not_changed(host: Engine) -> None:
     assert commands_of(own, host, image=IMAGE, record=RECORD) == []
     assert host.noop_description
 
 
 @pytest.mark.parametrize("tagged", ["", OTHER])
-def test_a_tag_comes_back_to_the_image_that_is_still_here(tagged: str) -> None:
+def test_tag_is_restored_to_the_recorded_image(tagged: str) -> None:
     host = Engine(MADE, MADE, OTHER, tagged=tagged)
     assert commands_of(own, host, image=IMAGE, record=RECORD) == [f"docker tag {MADE} {IMAGE.tag}"]
 
 
-def test_an_image_that_nobody_made_is_not_used_in_its_place() -> None:
+def test_tag_of_an_unrecorded_image_is_removed() -> None:
     taken, forgotten = commands_of(own, Engine(MADE, OTHER, tagged=OTHER), image=IMAGE, record=RECORD)
     assert taken.startswith(f"docker rmi --force --no-prune {IMAGE.tag} ")
     assert forgotten == f"rm -f {RECORD}"
 
 
-def test_the_id_of_a_lost_image_is_forgotten_so_that_what_is_made_next_is_not_taken_away() -> None:
+def test_record_of_a_lost_image_is_removed() -> None:
     assert commands_of(own, Engine(MADE), image=IMAGE, record=RECORD) == [f"rm -f {RECORD}"]
 
 
-def test_the_id_is_recorded_once_and_by_one_rename() -> None:
+def test_image_id_is_recorded_once_by_one_rename() -> None:
     assert commands_of(recorded, Engine(MADE, tagged=MADE), image=IMAGE, record=RECORD) == []
     for before in ("", OTHER):
         [command] = commands_of(recorded, Engine(before, tagged=MADE), image=IMAGE, record=RECORD)

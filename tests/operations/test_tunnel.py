@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 
-from operations.tunnel import through_bash
+from operations.remote.tunnel import through_bash
 
 
 def server(answer: bytes) -> tuple[socket.socket, list[bytes]]:
@@ -29,7 +29,7 @@ def server(answer: bytes) -> tuple[socket.socket, list[bytes]]:
     return listening, received
 
 
-def test_bytes_of_every_value_go_both_ways() -> None:
+def test_tunnel_carries_every_byte_both_ways() -> None:
     sent, answer = os.urandom(300_000) + b"END", os.urandom(200_000)
     listening, received = server(answer)
     with listening:
@@ -45,7 +45,7 @@ def test_bytes_of_every_value_go_both_ways() -> None:
     assert b"".join(received) == sent
 
 
-def test_it_ends_when_the_client_leaves() -> None:
+def test_tunnel_ends_when_the_client_disconnects() -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     with listening:
         command = through_bash("127.0.0.1", listening.getsockname()[1])
@@ -61,7 +61,7 @@ def test_it_ends_when_the_client_leaves() -> None:
         process.stdout.close()
 
 
-def test_where_nobody_listens_it_fails() -> None:
+def test_tunnel_fails_on_a_closed_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     done = subprocess.run(

@@ -8,14 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from operations.plan import daemon_json
-from operations.plan.gpu import Gpu
-from operations.plan.observed import Container, Observed, RootFileSystem, StoredArtifact
-from operations.plan.packages import PACKAGE_KEYS, wanted_packages
-from operations.plan.profiles import EngineProfile
+from operations.plan.capacity.gpu import Gpu
+from operations.plan.difference import ExpectedFile
+from operations.plan.inventory.settings import Settings
+from operations.plan.machine import daemon_json
+from operations.plan.machine.packages import PACKAGE_KEYS, wanted_packages
+from operations.plan.machine.version_locks import all_locks, with_locks
+from operations.plan.observed.observed import (
+    Container,
+    GuardRules,
+    Observed,
+    Outcome,
+    ReleaseVerdict,
+    RootFileSystem,
+    StoredArtifact,
+)
+from operations.plan.profile.profiles import EngineProfile
 from operations.plan.release import Release, plan_release
-from operations.plan.settings import Settings
-from operations.plan.version_locks import all_locks, with_locks
 
 COMMIT = "a" * 40
 DIGEST = f"sha256:{'b' * 64}"
@@ -35,9 +44,17 @@ DATA: dict[str, Any] = {
     # the tests' models are of releases below the floors
     "waivers": [
         {"component": name, "version": version, "reason": "a test of what is old", "until": "9999-12-31"}
-        for name, version in (("triton", "24.09"), ("tensorrt-llm", "0.13.0"), ("driver", "580.95.05"))
+        for name, version in (
+            *(("triton", "24.09"), ("tensorrt-llm", "0.13.0"), ("driver", "580.95.05")),
+            *(("docker-ce", "28.5.2"), ("containerd.io", "1.7.29")),
+        )
     ],
-    "image_digests": {"nvidia/tritonserver:24.09-trtllm-python-py3": DIGEST},
+    "image_digests": {
+        "nvidia/tritonserver:24.09-trtllm-python-py3": DIGEST,
+        # what builds of 24.09 stand on: the Dockerfile's, and the lab's own profile's
+        "nvidia/tritonserver:24.07-py3": DIGEST,
+        "nvidia/tritonserver:24.09-py3": DIGEST,
+    },
 }
 
 PROFILE: dict[str, Any] = {
@@ -109,12 +126,13 @@ def release(
     )
 
 
-# path -> sha256 of the files the tool writes to /etc
-FILE_DIGESTS = {
-    "/etc/yum.repos.d/docker-ce.repo": "1" * 64,
-    "/etc/systemd/system/triton.service": "2" * 64,
-    "/etc/triton-guard.nft": "6" * 64,
-}
+# some of the files the tool writes to /etc
+FILES = (
+    ExpectedFile("packages", "/etc/yum.repos.d/docker-ce.repo", "1" * 64),
+    ExpectedFile("service", "/etc/systemd/system/triton.service", "2" * 64),
+    ExpectedFile("network", "/etc/triton-guard.nft", "6" * 64),
+)
+FILE_DIGESTS = {file.path: file.digest for file in FILES}
 KEY_DIGESTS = dict.fromkeys(PACKAGE_KEYS, "7" * 64)
 RELEASE_DIGESTS = {"serve": "3" * 64, "model_repository/ensemble/config.pbtxt": "4" * 64}
 IMAGE_ID = f"sha256:{'5' * 64}"
@@ -151,10 +169,10 @@ def converged(wanted: Release) -> Observed:
             {"tritonhost.release": wanted.id, "tritonhost.mounts": " ".join(inodes.values())},
             networks=frozenset({"triton-network"}),
         ),
-        guard=FILE_DIGESTS["/etc/triton-guard.nft"],
+        guard=GuardRules(FILE_DIGESTS["/etc/triton-guard.nft"]),
         artifacts={**stored, ("release", wanted.id): StoredArtifact("release", wanted.id, {})},
         current=wanted.id,
-        verdicts={wanted.id: "proven 2026-11-21T04:00:10Z"},
+        verdicts={wanted.id: verdict("proven 2026-11-21T04:00:10Z")},
         release_digests=RELEASE_DIGESTS,
         release_manifest=RELEASE_DIGESTS,
         inodes=inodes,
@@ -162,6 +180,11 @@ def converged(wanted: Release) -> Observed:
         gpus=wanted.gpus,
         ready=dict.fromkeys(wanted.ready_urls.values(), "200"),
     )
+
+
+def verdict(text: str) -> ReleaseVerdict:
+    """As files/host/judge.sh writes it: proven, failed or withdrawn, when, why."""
+    return ReleaseVerdict(Outcome(text.split(" ")[0]), text)
 
 
 def _installed(version: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from operations.plan import preflight
+from operations.plan.preflight import checks as preflight
 from tests.unit.builders import profile, settings
 
 SECTION = "\x1e"
@@ -59,6 +59,10 @@ HEALTHY: Mapping[str, Sequence[str]] = {
         "running\t5.14.0-570.el9.x86_64",
         "next\t5.14.0-570.el9.x86_64",
         "driver\t/lib/modules/5.14.0-570.el9.x86_64/extra/nvidia.ko.xz",
+    ],
+    "kernel-fixes": [
+        "read",
+        *(f"fixed\t{name}" for name in ("CVE-2026-31431", "CVE-2026-43284", "CVE-2026-43500")),
     ],
     "xids": ["read"],
     "switches": [],

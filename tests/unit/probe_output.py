@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from operations.plan.observed import Observed
+from operations.plan.observed.observed import Observed
 from operations.plan.release import Release
 
 SECTION, PART = "\x1e", "\x1f"
@@ -22,6 +22,7 @@ NAMES = (
     "container",
     "images",
     "image-records",
+    "owners",
     "manifests",
     "sizes",
     "links",
@@ -148,10 +149,10 @@ def converged(wanted: Release, host: Observed) -> list[str]:
                 f"sda disk {host.root.disk_size}",
             ],
             "gpus": [GPU],
-            "verdicts": [f"{name}\t{verdict}" for name, verdict in host.verdicts.items()],
+            "verdicts": [f"{name}\t{verdict.text}" for name, verdict in host.verdicts.items()],
             "ready": [f"{url}\t{status}" for url, status in host.ready.items()],
-            "gateway": [host.gateway],
+            "gateway": [f"{host.gateway.key} {host.gateway.digest}"],
             "gateway-modes": [f"{path}\t{mode}" for path, mode in host.gateway_modes.items()],
-            "guard": [host.guard],
+            "guard": ["changed" if host.guard.changed else host.guard.digest],
         }
     )

@@ -10,9 +10,14 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 OPERATIONS = PROJECT / "operations"
-PLAN = sorted((OPERATIONS / "plan").glob("*.py"))
+PLAN = sorted((OPERATIONS / "plan").rglob("*.py"))
 FACTS = sorted((OPERATIONS / "facts").glob("*.py"))
-STAGES = sorted(OPERATIONS.glob("*.py"))
+STAGES = sorted(
+    [
+        *OPERATIONS.glob("*.py"),
+        *(path for wing in ("intake", "remote", "server") for path in (OPERATIONS / wing).glob("*.py")),
+    ]
+)
 
 
 def tree(path: Path) -> ast.Module:
@@ -30,15 +35,15 @@ def imported(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", PLAN, ids=lambda path: path.name)
-def test_the_plan_imports_no_pyinfra_and_nothing_but_the_plan(path: Path) -> None:
+def test_plan_imports_only_the_plan_and_no_pyinfra(path: Path) -> None:
     names = list(imported(path))
     assert [name for name in names if name.split(".")[0] == "pyinfra"] == []
     assert [n for n in names if n.split(".")[0] == "operations" and not n.startswith("operations.plan")] == []
 
 
-def test_the_plan_brings_no_pyinfra_along_and_no_grpc() -> None:
+def test_plan_loads_no_pyinfra_and_no_grpc() -> None:
     code = (
-        "import sys, operations.plan.difference, operations.plan.model_repository;"
+        "import sys, operations.plan.difference, operations.plan.profile.model_repository;"
         "print([m for m in ('pyinfra', 'gevent', 'tritonclient', 'grpc') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -49,7 +54,7 @@ def test_the_plan_brings_no_pyinfra_along_and_no_grpc() -> None:
 
 @pytest.mark.parametrize("path", FACTS, ids=lambda path: path.name)
 def test_facts_import_no_stage(path: Path) -> None:
-    allowed = ("operations.plan", "operations.facts", "operations.scripts")
+    allowed = ("operations.plan", "operations.facts", "operations.remote.scripts")
     ours = [name for name in imported(path) if name.split(".")[0] == "operations"]
     assert [name for name in ours if not name.startswith(allowed)] == []
 
@@ -129,14 +134,88 @@ def test_deploy_py_is_a_table_of_contents() -> None:
 
 
 @pytest.mark.parametrize("path", [*PLAN, *FACTS, *STAGES], ids=lambda path: str(path.relative_to(OPERATIONS)))
-def test_every_module_says_what_it_is_for(path: Path) -> None:
+def test_every_module_has_a_docstring(path: Path) -> None:
     assert ast.get_docstring(tree(path))
 
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda path: path.name)
-def test_a_stage_asks_no_version_or_flag_of_its_own(path: Path) -> None:
-    # stages act on the plan; argument vectors of docker and TensorRT-LLM are assembled in plan/commands.py alone
+def test_stages_contain_no_tool_command_names(path: Path) -> None:
+    # stages act on the plan; argument vectors of docker and TensorRT-LLM are assembled in plan/artifacts/commands.py alone
     words = {
         n.value for n in ast.walk(tree(path)) if isinstance(n, ast.Constant) and isinstance(n.value, str)
     }
     assert words.isdisjoint({"trtllm-build", "tritonserver", "convert_checkpoint.py", "quantize.py"})
+
+
+PATCHES = OPERATIONS / "pyinfra_patches.py"
+OURS_ALL = sorted(
+    path
+    for path in (
+        *OPERATIONS.rglob("*.py"),
+        *(PROJECT / "inventories").rglob("*.py"),
+        PROJECT / "config.py",
+        PROJECT / "deploy.py",
+    )
+    if path != PATCHES
+)
+# Modules and attributes of pyinfra, gevent, click and paramiko that their makers may change without notice
+INTERNAL_MODULES = (
+    "pyinfra_cli",
+    "click",
+    "pyinfra.context",
+    "pyinfra.connectors",
+    "pyinfra.api.connect",
+    "pyinfra.api.config",
+    "pyinfra.api.operations",
+    "gevent.hub",
+    "gevent.pool",
+)
+INTERNAL_NAMES = {
+    *("NOT_ERROR", "get_hub", "get_current_context"),
+    *("add_callback_handler", "callback_handlers", "trigger_callbacks", "get_op_meta", "global_arguments"),
+    *("pool", "fact_pool", "limit_hosts", "is_host_in_limit"),
+    *("active_hosts", "activated_hosts", "failed_hosts", "activate_host", "fail_hosts"),
+    *("make_hosts_and_groups", "init", "dict", "connector", "get_transport", "get_exception"),
+    *("_inner", "_set_in_op", "_parallel"),
+}
+# methods that may be called, and not replaced
+REPLACED = {"run_shell_command", "get_fact", "put_file", "connect", "disconnect"}
+
+
+def internals(module: ast.Module) -> Iterator[str]:
+    """What a module uses of pyinfra that pyinfra_patches.py is for, one `line: name` each."""
+    for node in ast.walk(module):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        names = [name for name in names if any(f"{name}.".startswith(f"{m}.") for m in INTERNAL_MODULES)]
+        if isinstance(node, ast.Attribute):
+            ours = isinstance(node.value, ast.Name) and node.value.id == PATCHES.stem
+            stored = isinstance(node.ctx, ast.Store) and node.attr in REPLACED
+            names = [node.attr] if stored or (node.attr in INTERNAL_NAMES and not ours) else []
+        elif isinstance(node, ast.keyword) and node.arg in INTERNAL_NAMES:
+            names = [node.arg]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in INTERNAL_NAMES:
+            # global_arguments["_parallel"], getattr(host, "connector")
+            names = [node.value] if node.value.startswith("_") else []
+        yield from (f"{getattr(node, 'lineno', 0)}: {name}" for name in names)
+
+
+@pytest.mark.parametrize("path", OURS_ALL, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_pyinfra_internals_are_used_in_one_module(path: Path) -> None:
+    assert list(internals(tree(path))) == []
+
+
+def test_pyinfra_internals_are_found() -> None:
+    # so that the test above cannot pass by finding none
+    found = {name.partition(": ")[2] for name in internals(tree(PATCHES))}
+    assert {"click", "pyinfra.context.ctx_host", "pyinfra_cli.inventory.make_inventory"} <= found
+    assert {"NOT_ERROR", "pool", "init", "_set_in_op", "_parallel", "run_shell_command", "dict"} <= found
+    text = (
+        "state.init = checked\nhost.run_shell_command = guarded\nfrom pyinfra_cli.util import parse_cli_arg\n"
+    )
+    assert len(list(internals(ast.parse(text)))) == 3
+    text = "pyinfra_patches.failed_hosts(state)\nhost.run_shell_command('true')\nfrom pyinfra import host\n"
+    assert list(internals(ast.parse(text))) == []

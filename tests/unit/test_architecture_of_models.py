@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from operations.plan.architecture import Architecture, Parameters, bytes_of, printable
 from operations.plan.errors import PlanError
+from operations.plan.profile.architecture import Architecture, Parameters, bytes_of, printable
 
 # The keys that count of the config.json of each repository, at its published values.
 LLAMA_2_7B: dict[str, Any] = {
@@ -89,7 +89,7 @@ def test_the_count_of_weights_is_the_published_one(config: dict[str, Any], billi
     assert model.weight_bytes("float32") == 4 * model.parameters
 
 
-def test_a_config_is_read_whole() -> None:
+def test_config_is_read_completely() -> None:
     assert Architecture.from_config(GPT2_MEDIUM) == Architecture(
         hidden_size=1024,
         layers=24,
@@ -123,7 +123,7 @@ def test_a_config_is_read_whole() -> None:
         ({**LLAMA_2_7B, "rope_scaling": {}}, "max_positions", 4096),
     ],
 )
-def test_what_a_config_leaves_out_means_what_it_means_to_transformers(
+def test_missing_config_keys_have_the_transformers_defaults(
     config: dict[str, Any], field: str, value: object
 ) -> None:
     assert getattr(Architecture.from_config(config), field) == value
@@ -154,7 +154,7 @@ ODD = [0, -1, True, 4096.0, float("nan"), float("inf"), "4096", "", [], {}, [HUG
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("value", each(*ODD))
-def test_an_odd_value_is_one_line_that_names_its_key(config: dict[str, Any], value: object) -> None:
+def test_invalid_value_is_one_line_that_names_its_key(config: dict[str, Any], value: object) -> None:
     for name in set(config) - {"model_type", "rope_scaling", "n_ctx", "tie_word_embeddings"}:
         with pytest.raises(PlanError, match=f"config.json: .*{name}") as caught:
             Architecture.from_config({**config, name: value})
@@ -174,25 +174,28 @@ def test_a_factor_of_rope_scaling_is_checked(factor: object) -> None:
 
 
 @pytest.mark.parametrize("value", each(1, "linear", [1], {"type": ["linear"]}, {"factor": HUGE}))
-def test_a_rope_scaling_that_is_not_one_changes_nothing(value: object) -> None:
+def test_invalid_rope_scaling_is_ignored(value: object) -> None:
     assert Architecture.from_config({**LLAMA_2_7B, "rope_scaling": value}).max_positions == 4096
 
 
-@pytest.mark.parametrize("value", each("lama", "qwen2", None, 5, [], "x" * 10**6, HUGE))
+@pytest.mark.parametrize("value", each("lama", "qwen2_moe", None, 5, [], "x" * 10**6, HUGE))
 def test_an_unknown_model_type_is_refused(value: object) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(PlanError, match=r"^config\.json: model_type: .*one of llama, mistral, mixtral, gpt2"):
         Architecture.from_config({**LLAMA_2_7B, "model_type": value})
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
-def test_a_model_type_that_is_nearly_known_is_suggested() -> None:
-    with pytest.raises(PlanError, match="did you mean mixtral\\?"):
-        Architecture.from_config({"model_type": "mixtrl"})
+@pytest.mark.parametrize("near", ["mixtrl", "gptj", "mllama", "mistral3", "phi4"])
+def test_similar_model_type_is_not_suggested(near: str) -> None:
+    """The file's own word is right; a similar one is another architecture."""
+    with pytest.raises(PlanError) as caught:
+        Architecture.from_config({"model_type": near})
+    assert "did you mean" not in str(caught.value)
 
 
 @pytest.mark.parametrize("config", [None, [], "llama", 5])
-def test_what_is_no_table_is_refused(config: Any) -> None:
+def test_config_that_is_not_a_table_is_refused(config: Any) -> None:
     with pytest.raises(PlanError, match=r"^config\.json: found .*, expected a table"):
         Architecture.from_config(config)
 
@@ -248,7 +251,7 @@ def test_one_rank_holds_the_whole_model(config: dict[str, Any]) -> None:
     assert model.rank_parameters().total == model.parameters
 
 
-def test_tensor_parallel_ranks_share_all_but_the_embedding_and_norms() -> None:
+def test_tensor_parallel_ranks_share_only_the_matrices() -> None:
     model = Architecture.from_config(LLAMA_2_7B)
     whole, half = model.rank_parameters(), model.rank_parameters(2)
     embedding, norms = 32000 * 4096, 65 * 4096
@@ -275,7 +278,7 @@ def test_pipeline_stages_share_the_layers() -> None:
     assert model.all_ranks_parameters(1, 2).total == model.parameters
 
 
-def test_a_tied_embedding_is_there_twice_where_ranks_hold_different_parts() -> None:
+def test_tied_embedding_counts_twice_on_different_ranks() -> None:
     model = Architecture.from_config(SMOLLM2_135M)
     embedding = 49152 * 576
     norms = 61 * 576

@@ -1,9 +1,11 @@
 import json
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from operations.plan.artifacts import Artifact, ServingImage, artifact_path, frozen, partial_path
+from operations.plan.artifacts.artifact import Artifact, ServingImage, artifact_path, frozen, partial_path
 
 ENGINE = Artifact("engine", "/data", {"a": 1}, (("docker", "run", "x y"), ("echo", "$HOME")))
 
@@ -23,11 +25,27 @@ def test_artifact_path(kind: str, path: str) -> None:
     assert partial_path(path) == f"{path[:-1]}.k.partial"
 
 
-def test_one_place_and_one_unit_for_one_key() -> None:
+def test_key_names_one_path_and_one_unit() -> None:
     assert ENGINE.path == f"/data/engines/{ENGINE.key}"
     assert ENGINE.unit == f"tritonhost-engine-{ENGINE.key}"
     assert ENGINE.title == f"engine {ENGINE.key}"
     assert ENGINE.result == ENGINE.path
+
+
+def test_artifact_exists_only_once_sealed(tmp_path: Path) -> None:
+    engine = replace(ENGINE, data_root=f"{tmp_path}/a b")
+    place, partial = Path(engine.path), Path(partial_path(engine.path))
+
+    def there() -> bool:
+        return subprocess.run(["sh", "-c", engine.proof], check=False).returncode == 0
+
+    assert not there()
+    place.mkdir(parents=True)
+    (place / "manifest.json").write_text("{}")
+    assert there()
+    # a damaged one, beside what was to take its place and was ended
+    partial.mkdir()
+    assert not there()
 
 
 def test_only_kind_and_inputs_make_the_key() -> None:
@@ -36,7 +54,7 @@ def test_only_kind_and_inputs_make_the_key() -> None:
     assert replace(ENGINE, kind="checkpoint").key != ENGINE.key
 
 
-def test_the_input_of_work_sh() -> None:
+def test_work_script_input_describes_the_artifact() -> None:
     variables = ENGINE.variables()
     assert json.loads(variables.pop("HEAD") + "}") == {
         "kind": "engine",

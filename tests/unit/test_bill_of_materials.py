@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from operations.plan.bill_of_materials import bill_of_materials
+from operations.plan.audit.bill_of_materials import bill_of_materials
+from operations.plan.audit.provenance import Found, Image, Package, packages, provenance
 from operations.plan.explain import explained
-from operations.plan.profiles import load_profile
-from operations.plan.provenance import Found, Image, Package, packages, provenance
+from operations.plan.profile.profiles import load_profile
 from operations.plan.release import Release
 from tests.unit.builders import DATA, release
 
@@ -46,7 +46,7 @@ def every_kind() -> list[Release]:
 
 
 @pytest.mark.parametrize("wanted", [release(), *every_kind()], ids=lambda r: r.settings.model)
-def test_it_is_valid_by_the_standard_s_own_schema(wanted: Release) -> None:
+def test_bill_is_valid_cyclonedx_1_6(wanted: Release) -> None:
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
@@ -55,7 +55,7 @@ def test_it_is_valid_by_the_standard_s_own_schema(wanted: Release) -> None:
 
 
 @pytest.mark.parametrize("wanted", every_kind(), ids=lambda r: r.settings.model)
-def test_every_purl_can_be_read_and_every_reference_leads_somewhere(wanted: Release) -> None:
+def test_purls_parse_and_references_resolve(wanted: Release) -> None:
     from packageurl import PackageURL
 
     made = bill(wanted)
@@ -73,7 +73,7 @@ def by_name(made: dict[str, Any]) -> dict[str, Any]:
     return {c["name"]: c for c in made["components"]}
 
 
-def test_what_it_names_and_how() -> None:
+def test_bill_identifies_each_component() -> None:
     wanted = release()
     made = by_name(bill(wanted))
     assert made["docker-ce"]["purl"] == (
@@ -93,7 +93,7 @@ def test_what_it_names_and_how() -> None:
     assert source["purl"] == f"pkg:github/triton-inference-server/tensorrtllm_backend@{'a' * 40}"
 
 
-def test_an_engine_rests_on_its_checkpoint_and_that_on_the_weights() -> None:
+def test_engine_depends_on_checkpoint_and_checkpoint_on_weights() -> None:
     wanted = release()
     rests = {entry["ref"]: entry["dependsOn"] for entry in bill(wanted)["dependencies"]}
     keys = {kind: wanted.artifact(kind).key for kind in ("engine", "checkpoint", "weights")}
@@ -102,7 +102,7 @@ def test_an_engine_rests_on_its_checkpoint_and_that_on_the_weights() -> None:
     assert rests[f"weights:{keys['weights']}"] == []
 
 
-def test_the_same_materials_are_the_same_text_and_others_another_number() -> None:
+def test_serial_number_changes_only_with_the_materials() -> None:
     first = bill(release())
     assert json.dumps(bill(release(), tuple(reversed(RPMS)))) == json.dumps(first)
     other = bill(release(), RPMS[:1])

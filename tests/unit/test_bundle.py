@@ -8,9 +8,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
+import io
 import json
 import re
 import socket
+import ssl
 import subprocess
 import threading
 import zipfile
@@ -19,18 +21,25 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.error import URLError
 
 import pytest
 
-from operations import host_files
 from operations.bundle import checkouts, images, models, rpms, sums, wheels
 from operations.bundle.__main__ import main
-from operations.bundle.fetch import BundleError, download
+from operations.bundle.fetch import BundleError, download, read_json
 from operations.bundle.make import _begin, group_data, needed_packages, releases_of
 from operations.bundle.rpms import Need, Rpm, Version, closure
 from operations.bundle.server import BundleServer
-from operations.plan.packages import BY_HAND, install, only_repositories, runtime_packages, tool_packages
-from operations.plan.profiles import load_profile
+from operations.plan.machine.packages import (
+    BY_HAND,
+    install,
+    only_repositories,
+    runtime_packages,
+    tool_packages,
+)
+from operations.plan.profile.profiles import load_profile
+from operations.remote import host_files
 from tests.unit.builders import DATA, DIGEST, release, settings
 
 REVISION = "c" * 40  # of the builders' profile
@@ -86,7 +95,7 @@ def ask(address: str, path: str, method: str = "GET", **headers: str) -> tuple[i
         ("08", "9"),
     ],
 )
-def test_versions_are_ordered_as_rpm_orders_them(older: str, newer: str) -> None:
+def test_versions_sort_as_in_rpm(older: str, newer: str) -> None:
     assert Version(0, older, "1") < Version(0, newer, "1")
     assert not Version(0, newer, "1") < Version(0, older, "1")
     assert Version(0, newer, "1") < Version(1, older, "1")
@@ -107,7 +116,7 @@ def chosen(there: list[Rpm], **wanted: str | None) -> list[str]:
     return sorted(package.location.removesuffix(".rpm") for package in closure(there, wanted.items()))
 
 
-def test_a_package_comes_with_all_that_it_needs_at_the_newest_version() -> None:
+def test_package_brings_its_dependencies_in_newest_versions() -> None:
     there = [
         rpm("git", requires=(Need("git-core", "EQ", "1", "1"), Need("libc.so.6()(64bit)"), Need("/bin/sh"))),
         rpm("git-core"),
@@ -120,7 +129,7 @@ def test_a_package_comes_with_all_that_it_needs_at_the_newest_version() -> None:
     assert chosen(there, git=None) == ["bash-1-1", "git-1-1", "git-core-1-1", "glibc-2-1"]
 
 
-def test_a_pinned_version_is_taken_and_a_missing_one_refused() -> None:
+def test_pinned_version_is_chosen_or_refused_if_missing() -> None:
     there = [rpm("docker-ce", "1-1"), rpm("docker-ce", "2-1")]
     assert chosen(there, **{"docker-ce": "1-1"}) == ["docker-ce-1-1"]
     assert chosen(there, **{"docker-ce": "0:2-1"}) == ["docker-ce-2-1"]
@@ -130,7 +139,7 @@ def test_a_pinned_version_is_taken_and_a_missing_one_refused() -> None:
         closure(there, [("git", None)])
 
 
-def test_a_rich_requirement_is_met_in_every_way_and_modules_are_taken_whole() -> None:
+def test_rich_requirements_and_modules_are_included_completely() -> None:
     there = [
         rpm("a", requires=(Need("(b(x86-64) >= 2 if (c or d))"),)),
         rpm("b", provides=(Need("b(x86-64)"),)),
@@ -175,7 +184,7 @@ def described_packages(*packages: str) -> list[Rpm]:
     return rpms.parse_primary(f"{opened}{''.join(packages)}</metadata>".encode(), "baseos")
 
 
-def test_what_a_host_may_have_and_must_move_with_a_package_comes_with_it() -> None:
+def test_packages_that_must_update_together_are_included() -> None:
     # dnf-plugins-core is on a host as it is installed, and holds python3-dnf-plugins-core at its own version
     plugins, older = "dnf-plugins-core", {"version": "4.3.0", "release": "4.el9"}
     there = described_packages(
@@ -205,7 +214,7 @@ def test_what_a_host_may_have_and_must_move_with_a_package_comes_with_it() -> No
     ]
 
 
-def test_what_dnf_is_asked_for_on_a_host_is_in_its_bundle() -> None:
+def test_bundle_holds_every_package_a_host_installs() -> None:
     chosen_for = settings(front="haproxy", local_disks="raid0", extra_packages={"tmux": None})
     pinned = {**runtime_packages(chosen_for, "9"), **tool_packages(chosen_for, "9")}
     assert {"container-selinux", "git-lfs", "haproxy", "mdadm", "nftables", "tmux"} <= pinned.keys()
@@ -217,7 +226,7 @@ def test_what_dnf_is_asked_for_on_a_host_is_in_its_bundle() -> None:
     assert found == {*pinned, "cloud-utils-growpart", "firewalld"}
 
 
-def test_every_call_of_dnf_in_the_code_is_for_a_package_that_the_bundle_knows() -> None:
+def test_dnf_calls_in_the_code_name_only_bundled_packages() -> None:
     root = Path(__file__).resolve().parents[2]
     texts = {
         path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
@@ -227,7 +236,7 @@ def test_every_call_of_dnf_in_the_code_is_for_a_package_that_the_bundle_knows() 
     }
     # what a run installs: one call of dnf, in one operation, of sets that wanted_packages is made of
     assert [name for name, text in texts.items() if re.search(r'"dnf", "install"', text)] == [
-        "operations/plan/packages.py"
+        "operations/plan/machine/packages.py"
     ]
     sets = re.findall(r"^ +versions=(\w+)\(", texts["operations/packages.py"], re.MULTILINE)
     assert len(sets) == texts["operations/packages.py"].count("    pinned(") == 2
@@ -260,7 +269,7 @@ def repository(bundle: Path, name: str, content: bytes = b"an rpm") -> Path:
     return place
 
 
-def test_a_repository_s_metadata_is_taken_unchanged_and_of_its_packages_those_that_are_needed(
+def test_mirror_keeps_metadata_and_only_the_needed_packages(
     tmp_path: Path,
 ) -> None:
     place = repository(tmp_path / "a", "baseos")
@@ -278,7 +287,7 @@ def test_a_repository_s_metadata_is_taken_unchanged_and_of_its_packages_those_th
     }
 
 
-def test_a_package_that_is_not_the_one_of_the_metadata_is_refused(tmp_path: Path) -> None:
+def test_package_that_differs_from_its_metadata_is_refused(tmp_path: Path) -> None:
     repository(tmp_path / "a", "baseos", b"another")
     with serving(tmp_path / "a") as address:
         url = f"http://{address}/rpm/el9/baseos/"
@@ -288,6 +297,109 @@ def test_a_package_that_is_not_the_one_of_the_metadata_is_refused(tmp_path: Path
         ):
             rpms.fetch(package, url, tmp_path / "b")
     assert not list((tmp_path / "b").rglob("*.rpm*"))
+
+
+# --- sources that answer, and do not hand out what is asked for
+
+
+class Answers(BaseHTTPRequestHandler):
+    """The same answer to everything."""
+
+    status = 200
+    body = b""
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def answering(status: int, body: bytes = b"") -> Iterator[tuple[str, list[str]]]:
+    asked: list[str] = []
+    handler = type("TheseAnswers", (Answers,), {"status": status, "body": body, "asked": asked})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_permanent_http_error_is_not_retried(
+    tmp_path: Path, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with (
+        answering(status) as (url, asked),
+        pytest.raises(BundleError, match=f"HTTP {status}.*does not help") as caught,
+    ):
+        download(f"{url}/file", tmp_path / "file")
+    assert (len(asked), caught.value.status) == (1, status)
+    with answering(503) as (url, asked), pytest.raises(BundleError, match=r"HTTP 503.*run again"):
+        download(f"{url}/file", tmp_path / "file")
+    assert len(asked) == 4
+
+
+def test_untrusted_certificate_is_not_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(*_: object, **__: object) -> None:
+        asked.append(1)
+        raise URLError(ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate"))
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(BundleError, match=r"certificate verify failed.*trying again does not help"):
+        download("https://mirror.invalid/file", tmp_path / "file")
+    assert len(asked) == 1
+
+
+LOGIN = b"\n<!DOCTYPE html><html><title>Sign in</title></html>"
+
+
+def test_login_page_is_refused_as_a_file_or_list(tmp_path: Path) -> None:
+    with answering(200, LOGIN) as (url, _):
+        for ask_for in (
+            lambda: download(f"{url}/key", tmp_path / "key"),
+            lambda: rpms.mirror_metadata(f"{url}/rpm", tmp_path / "rpm", "baseos"),
+            lambda: read_json(f"{url}/info/lfs/objects/batch", body=b"{}"),
+            lambda: images.Registry("r.invalid", plain=True).new_token(
+                f'Bearer realm="{url}/token"', "r/v2/a"
+            ),
+        ):
+            with pytest.raises(BundleError, match="found an HTML page, expected a file; does a login page"):
+                ask_for()
+    for body in (b"soon", b"[]", b'{"objects": [1]}'):
+        with (
+            answering(200, body) as (url, _),
+            pytest.raises(BundleError, match=r"found no (JSON|list of objects)"),
+        ):
+            checkouts._objects_of(read_json(url), url)
+
+
+def test_failed_signature_download_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    repository(tmp_path / "a", "baseos")
+
+    def away(url: str, *rest: Any) -> bytes:
+        raise BundleError(f"{url}: found HTTP 503", 503)
+
+    with serving(tmp_path / "a") as address:
+        url = f"http://{address}/rpm/el9/baseos/"
+        monkeypatch.setattr(rpms, "read", away)
+        with pytest.raises(BundleError, match="503"):
+            rpms.mirror_metadata(url, tmp_path / "b", "baseos")
+        monkeypatch.setattr(rpms, "read", lambda *_: LOGIN)
+        rpms.mirror_metadata(url, tmp_path / "b", "baseos")
+    assert not (tmp_path / "b" / "repodata" / "repomd.xml.asc").exists()
 
 
 # --- images
@@ -309,7 +421,7 @@ def image(bundle: Path) -> str:
     return blob(bundle, json.dumps({"schemaVersion": 2, "manifests": entries}).encode())
 
 
-def test_an_image_is_taken_by_digest_for_this_processor(tmp_path: Path) -> None:
+def test_image_is_fetched_by_digest_for_one_architecture(tmp_path: Path) -> None:
     digest = image(tmp_path / "a")
     with serving(tmp_path / "a") as address:
         status, headers, _ = ask(address, f"/v2/nvidia/tritonserver/manifests/{digest}", "HEAD")
@@ -351,7 +463,7 @@ class AsksForAToken(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_registry_that_asks_for_a_token_gets_the_one_that_anybody_gets(tmp_path: Path) -> None:
+def test_registry_token_is_requested_anonymously(tmp_path: Path) -> None:
     digest = image(tmp_path / "a")
     AsksForAToken.content = {f"sha256:{p.name}": p.read_bytes() for p in (tmp_path / "a" / "blobs").iterdir()}
     with ThreadingHTTPServer(("127.0.0.1", 0), AsksForAToken) as server:
@@ -360,7 +472,7 @@ def test_a_registry_that_asks_for_a_token_gets_the_one_that_anybody_gets(tmp_pat
             tmp_path / "b", "a/b", digest
         )
         with pytest.raises(BundleError, match="found HTTP 401, expected an image that anybody may pull"):
-            images.Registry(f"127.0.0.1:{server.server_address[1]}", plain=False)._new_token(
+            images.Registry(f"127.0.0.1:{server.server_address[1]}", plain=False).new_token(
                 f'Bearer realm="http://127.0.0.1:{server.server_address[1]}/token"', "https://r.invalid/v2/a"
             )
         server.shutdown()
@@ -408,7 +520,7 @@ def sources(tmp_path: Path) -> tuple[Path, str]:
     return bundle, outer
 
 
-def test_a_checkout_is_taken_with_submodules_and_lfs_and_can_be_cloned_again(tmp_path: Path) -> None:
+def test_checkout_with_submodules_and_lfs_can_be_cloned_again(tmp_path: Path) -> None:
     bundle, outer = sources(tmp_path)
     wanted = checkouts.Checkout("https://git.invalid/o/outer.git", outer, "v1")
     with serving(bundle) as address:
@@ -437,7 +549,7 @@ def test_a_checkout_is_taken_with_submodules_and_lfs_and_can_be_cloned_again(tmp
 # --- models
 
 
-def test_weights_are_taken_by_the_hosts_own_program_and_served_to_it(tmp_path: Path) -> None:
+def test_weights_are_fetched_by_the_hosts_program_and_served(tmp_path: Path) -> None:
     there = models.model_path(tmp_path / "a", "weights", "owner/name", REVISION)
     files = {"model.safetensors": b"tensors", "config.json": b"{}"}
     for name, content in files.items():
@@ -457,7 +569,7 @@ def test_weights_are_taken_by_the_hosts_own_program_and_served_to_it(tmp_path: P
 # --- wheels
 
 
-def test_wheels_are_listed_under_their_projects_names(tmp_path: Path) -> None:
+def test_wheels_are_listed_under_normalized_project_names(tmp_path: Path) -> None:
     put(tmp_path / "pypi" / "files" / "Ruamel.Yaml-1.0-py3-none-any.whl", b"a wheel")
     wheels.write_index(tmp_path)
     with serving(tmp_path) as address:
@@ -488,7 +600,7 @@ def test_wheels_are_fetched_with_the_hashes_of_the_requirements(tmp_path: Path) 
 # --- files, sums and the server
 
 
-def test_a_damaged_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
+def test_damaged_missing_and_extra_files_are_named(tmp_path: Path) -> None:
     for name in ("a", "b/c", "d"):
         put(tmp_path / name, name.encode())
     assert sums.write(tmp_path) == 3
@@ -506,14 +618,14 @@ def test_a_damaged_missing_or_foreign_file_is_named(tmp_path: Path) -> None:
         sums.verify(tmp_path)
     (tmp_path / "e").unlink()
     (tmp_path / "e").symlink_to("/etc/passwd")
-    with pytest.raises(BundleError, match="found a link or no file"):
+    with pytest.raises(BundleError, match="found a link or a special file"):
         sums.verify(tmp_path)
     (tmp_path / sums.NAME).unlink()
     with pytest.raises(BundleError, match="found no SHA256SUMS, expected a finished bundle"):
         sums.listed(tmp_path)
 
 
-def test_files_are_served_whole_or_in_part_and_nothing_else_is(tmp_path: Path) -> None:
+def test_server_serves_whole_or_partial_files_and_nothing_else(tmp_path: Path) -> None:
     put(tmp_path / "a" / "keys" / "docker-ce", b"0123456789")
     put(tmp_path / "a" / "bundle.json", b"{}")
     put(tmp_path / "secret", b"secret")
@@ -561,7 +673,7 @@ def test_files_are_served_whole_or_in_part_and_nothing_else_is(tmp_path: Path) -
         "Transfer-Encoding: chunked\r\n\r\n20000000\r\n",
     ],
 )
-def test_a_request_that_nothing_of_ours_would_send_ends_its_connection(tmp_path: Path, head: str) -> None:
+def test_unexpected_request_closes_its_connection(tmp_path: Path, head: str) -> None:
     put(tmp_path / "keys" / "docker-ce", b"0123456789")
     with serving(tmp_path) as address:
         name, _, port = address.removeprefix("http://").partition(":")
@@ -590,7 +702,7 @@ def evaluated(text: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if not name.startswith("__")}
 
 
-def test_the_data_points_everything_at_the_bundle_and_changes_no_artifact() -> None:
+def test_group_data_point_to_the_bundle_and_change_no_artifact() -> None:
     online = release({"docker_daemon_settings": {"insecure-registries": ["r:1"], "debug": True}})
     data = evaluated(group_data([online], URL, ["appstream", "baseos"], ["github.com"]))
     offline = release({**online.settings.model_dump(), **data})
@@ -604,14 +716,14 @@ def test_the_data_points_everything_at_the_bundle_and_changes_no_artifact() -> N
         assert elsewhere not in str(commands)
 
 
-def test_a_bundle_of_a_gated_model_asks_no_host_for_the_token() -> None:
+def test_bundle_of_a_gated_model_needs_no_token() -> None:
     gated = release({"profile_overrides": {"engine": {"max_batch_size": 4}}}, {"weights": {"gated": True}})
     data = evaluated(group_data([gated], URL, [], []))
     assert data["profile_overrides"] == {"engine": {"max_batch_size": 4}, "weights": {"gated": False}}
     assert "profile_overrides" not in evaluated(group_data([release()], URL, [], []))
 
 
-def test_dnf_asks_the_inventory_s_repositories_alone_where_it_names_them() -> None:
+def test_dnf_uses_only_the_inventory_s_repositories() -> None:
     assert only_repositories(settings()) == ()
     assert host_files.SYSTEM_REPOSITORIES not in host_files.rendered(release())
     [command] = install({"git": None}, ["git"], options=("--disablerepo=*",)).commands
@@ -623,7 +735,7 @@ def test_dnf_asks_the_inventory_s_repositories_alone_where_it_names_them() -> No
         "--enablerepo=nvidia-container-toolkit",
         "--enablerepo=tritonhost-baseos",
     )
-    text = host_files.rendered(release(named))[host_files.SYSTEM_REPOSITORIES]
+    text = host_files.rendered(release(named))[host_files.SYSTEM_REPOSITORIES].text
     assert (
         f"[tritonhost-baseos]\nname=Oracle Linux packages of this site: tritonhost-baseos\nbaseurl={URL}/rpm/el9/"
         in text
@@ -646,7 +758,7 @@ def inventory(folder: Path, hosts: str) -> Path:
     return folder / "site.py"
 
 
-def test_a_release_is_planned_for_each_different_host_and_version(tmp_path: Path) -> None:
+def test_release_is_planned_per_distinct_host_and_version(tmp_path: Path) -> None:
     image = f"nvidia/tritonserver:{load_profile('gpt2-medium').image.release}-trtllm-python-py3"
     other = {"model": "gpt2-medium", "image_digests": {image: DIGEST}}
     upgraded = {"docker_packages": {"docker-ce": "3:29.0.0-1.el{os_major}"}}
@@ -658,7 +770,9 @@ def test_a_release_is_planned_for_each_different_host_and_version(tmp_path: Path
     }
 
 
-def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bundle_command_reports_errors_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = inventory(tmp_path, "[('a', {}), ('b', {'hub_endpoint': 'https://elsewhere.invalid'})]")
     full = tmp_path / "full"
     put(full / "file", b"")
@@ -679,3 +793,31 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, capsys: pytest.Captur
     for wrong in ("https://a:1", "a:1", "http://a"):
         with pytest.raises(SystemExit):
             main(["make", str(place), "--output", "o", "--url", wrong])
+
+
+class _Recorded:
+    label = "bundle"
+
+
+def _handler(sent: bytes) -> Any:
+    from operations.bundle.handler import Handler
+
+    handler = object.__new__(Handler)
+    handler.rfile = io.BytesIO(sent)
+    handler.headers = {"Transfer-Encoding": "chunked"}  # type: ignore[assignment]
+    handler.server = _Recorded()  # type: ignore[assignment]
+    handler.client_address = ("10.0.0.9", 1)
+    return handler
+
+
+def test_handler_refuses_an_endless_line() -> None:
+    assert _handler(b"3\r\nabc\r\n0\r\n\r\n").body() == b"abc"
+    for sent in (b"0" * 5000, b"3\r\nabc" + b"x" * 5000):
+        with pytest.raises(ConnectionError, match="a line of more than 1024 bytes"):
+            _handler(sent).body()
+
+
+def test_handler_logs_no_escape_sequences(capsys: pytest.CaptureFixture[str]) -> None:
+    _handler(b"").log_message('"%s" %s', "GET /\x1b[2J\x07\r", 404)
+    said = capsys.readouterr().out
+    assert said == 'bundle: 10.0.0.9 "GET /\\x1b[2J\\x07\\x0d" 404\n'

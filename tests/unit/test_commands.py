@@ -3,15 +3,25 @@ from pathlib import Path
 
 import pytest
 
-from operations.plan import commands
-from operations.plan.profile_tables import Checkpoint, Value
+from operations.plan.artifacts import commands
+from operations.plan.profile.tables import Checkpoint, Value
 from tests.unit.builders import CALIBRATION
 
 
-def test_a_container_is_alone_by_default() -> None:
+def test_container_is_isolated_by_default() -> None:
     assert commands.container("i", ["tool", "--flag"], name="n") == [
         *["docker", "run", "--rm", "--init", "--name", "n", "--pull", "never", "--network", "none"],
-        *["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "i", "tool", "--flag"],
+        *[
+            "--cap-drop",
+            "ALL",
+            "--security-opt",
+            "no-new-privileges",
+            "--ulimit",
+            "core=0",
+            "i",
+            "tool",
+            "--flag",
+        ],
     ]
 
 
@@ -28,11 +38,22 @@ def test_a_container_with_gpus_mounts_and_environment() -> None:
     )
     assert argv == [
         *["docker", "run", "--rm", "--init", "--name", "n", "--pull", "never", "--network", "bridge"],
-        *["--cap-drop", "ALL", "--security-opt", "no-new-privileges"],
+        *["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--ulimit", "core=0"],
         *["--runtime", "nvidia", "--env", "NVIDIA_VISIBLE_DEVICES=0,1"],
         *["--env", "NVIDIA_DRIVER_CAPABILITIES=compute,utility", "--env", "K=v w"],
         *["--volume", "/a b:/weights:ro", "--volume", "/o:/output", "--workdir", "/tmp", "i", "tool"],
     ]
+
+
+def test_worker_is_unprivileged_and_limited() -> None:
+    argv = commands.worker(
+        "i", ["tool"], name="n", mounts={"/o": commands.OUTPUT}, options=["--shm-size", "1g"]
+    )
+    assert argv[argv.index("--user") :] == [
+        *["--user", "60600:60600", "--read-only", "--tmpfs", "/tmp:rw,exec,nosuid,nodev,mode=1777"],
+        *["--pids-limit", "32768", "--shm-size", "1g", "i", "tool"],
+    ]
+    assert "HOME=/tmp" in argv
 
 
 @pytest.mark.parametrize(
@@ -50,7 +71,7 @@ def test_options(values: dict[str, Value], argv: list[str]) -> None:
     assert commands.as_options(values) == argv
 
 
-def test_the_first_script_that_exists_is_run_with_its_arguments(tmp_path: Path) -> None:
+def test_first_existing_script_is_run_with_its_arguments(tmp_path: Path) -> None:
     for name in ("second one.py", "third.py"):
         (tmp_path / name).write_text("import os, sys\nprint(sys.argv, os.getcwd())\n", encoding="utf-8")
     candidates = [str(tmp_path / name) for name in ("first.py", "second one.py", "third.py")]
@@ -61,7 +82,7 @@ def test_the_first_script_that_exists_is_run_with_its_arguments(tmp_path: Path) 
     assert done.stdout == f"{[candidates[1], *arguments]} /tmp\n"
 
 
-def test_no_script_found_says_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_missing_script_error_lists_the_paths_tried(tmp_path: Path) -> None:
     done = subprocess.run(
         commands.first_of([str(tmp_path / "a.py"), str(tmp_path / "b.py")], ["--x"]),
         capture_output=True,
@@ -80,13 +101,13 @@ def test_convert() -> None:
     ]
 
 
-def test_convert_names_pipeline_parallelism_only_where_there_is_some() -> None:
+def test_convert_passes_pp_size_only_with_pipeline_stages() -> None:
     checkpoint = Checkpoint(family="llama", dtype="float16", tensor_parallel=4, pipeline_parallel=2)
     argv = commands.convert(checkpoint, "0.13.0", ["/c.py"])
     assert argv[argv.index("--tp_size") :] == ["--tp_size", "4", "--pp_size", "2"]
 
 
-def test_quantize_leaves_out_what_the_profile_does_not_say() -> None:
+def test_quantize_omits_unset_options() -> None:
     checkpoint = Checkpoint.model_validate(
         {
             "family": "llama",
@@ -172,14 +193,14 @@ def checkout_steps(tmp_path: Path, commit: str, submodules: bool = False) -> lis
     )
 
 
-def test_a_checkout_is_the_tag_s_tree_at_its_commit_from_the_mirror(repository: Path, tmp_path: Path) -> None:
+def test_checkout_is_the_tag_at_its_commit_from_the_mirror(repository: Path, tmp_path: Path) -> None:
     for step in checkout_steps(tmp_path, git(repository, "rev-parse", "v1")):
         subprocess.run(step, check=True, capture_output=True)
     assert (tmp_path / "into/file").read_text("utf-8") == "content\n"
     assert git(tmp_path / "into", "rev-parse", "HEAD") == git(repository, "rev-parse", "v1^{commit}")
 
 
-def test_a_moved_tag_ends_the_checkout_before_any_file_is_written(repository: Path, tmp_path: Path) -> None:
+def test_moved_tag_fails_before_any_file_is_written(repository: Path, tmp_path: Path) -> None:
     done = [
         subprocess.run(step, capture_output=True).returncode for step in checkout_steps(tmp_path, "e" * 40)
     ]
@@ -197,15 +218,23 @@ def test_submodules_come_with_git_lfs_content(tmp_path: Path) -> None:
     assert steps[-2][-6:] == ["--quiet", "update", "--init", "--recursive", "--depth", "1"]
 
 
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 123456\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "code"),
     [
-        ("lib.a", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", 65),
+        ("lib.a", POINTER, 65),
+        # TensorRT-LLM keeps kernels of attention in LFS as sources
+        ("fmha_cubin.cpp", POINTER, 65),
+        ("two words.so", POINTER, 65),
         ("lib.a", "!<arch>\n", 0),
+        ("picture.png", POINTER, 0),
         ("README.md", "version https://git-lfs.github.com/spec/v1\n", 0),
+        ("test_lfs.py", "text\nversion https://git-lfs.github.com/spec/v1\n", 0),
     ],
 )
-def test_a_pointer_in_the_place_of_a_library_is_detected_by_content(
+def test_lfs_pointer_in_place_of_a_library_is_detected(
     tmp_path: Path, name: str, content: str, code: int
 ) -> None:
     (tmp_path / "into").mkdir()
@@ -216,7 +245,7 @@ def test_a_pointer_in_the_place_of_a_library_is_detected_by_content(
     assert (name in done.stderr) is (code != 0)
 
 
-def test_several_ranks_run_under_one_mpirun_and_rank_0_alone_is_the_leader() -> None:
+def test_ranks_share_one_mpirun_and_rank_0_is_the_leader() -> None:
     argv = commands.tritonserver(
         ports=(1, 2, 3),
         world_size=2,

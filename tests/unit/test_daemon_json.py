@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from operations.plan import daemon_json
 from operations.plan.errors import PlanError
+from operations.plan.machine import daemon_json
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ def test_parse(text: str, settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('{"a": 1,}', "expected valid JSON; mend it by hand"),
+        ('{"a": 1,}', "expected valid JSON; fix it by hand"),
         ('{\n"a" 1}', "at line 2"),
         ("[]", "expected a JSON object"),
         ('"text"', "expected a JSON object"),
@@ -47,7 +47,7 @@ def test_a_malformed_file_is_refused_by_its_name(text: str, expected: str) -> No
         ({"runtimes": []}, False),
     ],
 )
-def test_the_runtime_is_known_by_its_binary(settings: dict[str, Any], known: bool) -> None:
+def test_nvidia_runtime_is_recognized_by_its_binary(settings: dict[str, Any], known: bool) -> None:
     assert daemon_json.has_nvidia_runtime(settings) is known
 
 
@@ -64,14 +64,14 @@ def test_missing(settings: dict[str, Any], wanted: dict[str, Any], keys: list[st
     assert daemon_json.missing(settings, wanted) == keys
 
 
-def test_foreign_keys_survive() -> None:
+def test_foreign_keys_survive_a_merge() -> None:
     foreign = {"features": {"containerd-snapshotter": True}, "log-opts": {"max-size": "10m"}}
     text = daemon_json.merged(json.dumps(foreign), {"insecure-registries": ["http://r:5000"]})
     assert json.loads(text) == {**foreign, "insecure-registries": ["http://r:5000"]}
     assert text.endswith("}\n")
 
 
-def test_what_was_merged_misses_nothing() -> None:
+def test_merged_settings_are_not_missing() -> None:
     wanted = {"a": {"b": [1]}, "c": "d"}
     assert daemon_json.missing(daemon_json.parse(daemon_json.merged('{"a": 0}', wanted)), wanted) == []
 

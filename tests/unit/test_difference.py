@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from operations.plan.difference import Difference, difference
-from operations.plan.observed import Observed, RootFileSystem, StoredArtifact
-from operations.plan.version_locks import LOCK_LIST
-from tests.unit.builders import FILE_DIGESTS, IMAGE_ID, UNIT, converged, release
+from operations.plan.machine.version_locks import LOCK_LIST
+from operations.plan.observed.observed import Observed, RootFileSystem, StoredArtifact
+from operations.plan.release import Release, plan_release
+from operations.remote import host_files
+from tests.unit.builders import DIGEST, FILES, IMAGE_ID, UNIT, converged, gpu, release, settings
 
 WANTED = release({"docker_daemon_settings": {"insecure-registries": ["http://r:5000"]}})
 HOST = converged(WANTED)
@@ -19,7 +21,7 @@ Change = Callable[[Observed], Observed]
 
 
 def rows(observed: Observed) -> list[Difference]:
-    return difference(WANTED, observed, FILE_DIGESTS)
+    return difference(WANTED, observed, FILES)
 
 
 def within(field: str, **entries: Any) -> Change:
@@ -94,7 +96,7 @@ def test_a_converged_host_has_no_difference() -> None:
     ],
     ids=lambda change: getattr(change, "__qualname__", ""),
 )
-def test_what_does_not_matter_is_no_difference(change: Change) -> None:
+def test_irrelevant_change_is_not_a_difference(change: Change) -> None:
     assert rows(change(HOST)) == []
 
 
@@ -256,13 +258,50 @@ def test_one_change_is_one_row(change: Change, row: tuple[str, str, str, str]) -
     assert rows(change(HOST)) == [Difference(*row)]
 
 
-def test_a_malformed_daemon_json_is_one_row_with_the_place() -> None:
+SITE = {"system_repositories": {"baseos": "https://mirror.invalid/baseos/"}, "front": "haproxy"}
+SEARCH = {
+    "model": "clip-search",
+    "image_digests": dict.fromkeys(("nvidia/tritonserver:24.09-py3", "pgvector/pgvector:0.8.6-pg16"), DIGEST),
+}
+
+
+@pytest.mark.parametrize(
+    "wanted", [release(SITE), plan_release(settings(**SEARCH), [gpu()])], ids=["front", "database"]
+)
+def test_difference_compares_every_rendered_file(wanted: Release) -> None:
+    files = host_files.expected(wanted)
+    assert {file.path for file in files} <= set(host_files.watched(wanted.settings))
+    host = converged(wanted)
+    there = {**host.file_digests, **{file.path: file.digest for file in files}}
+    before = difference(wanted, replace(host, file_digests=there), files)
+    for file in files:
+        lost = {path: digest for path, digest in there.items() if path != file.path}
+        [row] = [
+            row for row in difference(wanted, replace(host, file_digests=lost), files) if row not in before
+        ]
+        assert (row.stage, row.what, row.found) == (file.stage, file.path, "absent")
+
+
+def test_units_are_among_the_files_of_their_service() -> None:
+    paths = host_files.paths(WANTED.settings)
+    assert set(paths) - set(paths.units) == {"/etc/triton-front.cfg", "/etc/triton-guard.nft"}
+    assert paths.units == [
+        "/etc/systemd/system/triton.service",
+        "/etc/systemd/system/triton-database.service",
+        "/etc/systemd/system/triton-front.service",
+        "/etc/systemd/system/triton-next.service",
+        "/etc/systemd/system/triton-guard.service",
+        "/etc/systemd/system/triton-gateway.service",
+    ]
+
+
+def test_malformed_daemon_json_is_one_row_with_the_position() -> None:
     [row] = rows(replace(HOST, daemon_json='{"a": 1,}'))
     assert (row.stage, row.what, row.wanted) == ("container runtime", "/etc/docker/daemon.json", "valid JSON")
     assert "at line 1" in row.found
 
 
-def test_an_absent_engine_needs_its_checkpoint_again() -> None:
+def test_missing_engine_needs_its_checkpoint_again() -> None:
     bare = replace(HOST, artifacts={("release", WANTED.id): StoredArtifact("release", WANTED.id, {})})
     assert [row.stage for row in rows(bare)] == ["source", "weights", "checkpoint", "engine"]
 
@@ -273,7 +312,7 @@ def test_a_damaged_engine_needs_its_checkpoint_again() -> None:
     assert [row.stage for row in rows(without)] == ["checkpoint", "engine"]
 
 
-def test_a_rebuild_says_which_inputs_differ_from_the_nearest_engine() -> None:
+def test_rebuild_names_inputs_changed_since_the_nearest_engine() -> None:
     near = StoredArtifact("engine", "a", {**MADE_ENGINE.inputs, "gpu": "NVIDIA H200"})
     far = StoredArtifact("engine", "b", {"gpu": "NVIDIA H200"})
     others = {("engine", "b"): far, ("engine", "a"): near}
@@ -282,7 +321,7 @@ def test_a_rebuild_says_which_inputs_differ_from_the_nearest_engine() -> None:
     assert row.found == "other inputs: gpu: NVIDIA H200 -> NVIDIA A10"
 
 
-def test_a_bare_host_differs_in_every_stage_in_the_order_of_the_stages() -> None:
+def test_bare_host_differs_in_every_stage_in_order() -> None:
     bare = Observed(root=RootFileSystem("/dev/sda3", "xfs", 36, 100), os_release=HOST.os_release)
     stages = list(dict.fromkeys(row.stage for row in rows(bare)))
     assert stages == [
@@ -301,12 +340,12 @@ def test_a_bare_host_differs_in_every_stage_in_the_order_of_the_stages() -> None
     ]
 
 
-def test_a_root_file_system_that_is_not_to_be_grown_is_left() -> None:
+def test_root_file_system_is_ignored_when_growth_is_off() -> None:
     left = release({"grow_root_file_system": False})
     small = replace(converged(left), root=RootFileSystem("/dev/sda3", "xfs", 36, 100))
-    assert difference(left, small, FILE_DIGESTS) == []
+    assert difference(left, small, FILES) == []
 
 
-def test_a_release_whose_golden_answers_nobody_waited_for_is_asked_again() -> None:
-    [row] = difference(WANTED, replace(HOST, verdicts={}), FILE_DIGESTS)
+def test_release_without_a_verdict_is_a_difference() -> None:
+    [row] = difference(WANTED, replace(HOST, verdicts={}), FILES)
     assert (row.stage, row.what, row.wanted) == ("release", "verdict", "its golden answers")

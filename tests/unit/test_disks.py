@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from operations.plan.disks import FILE_SYSTEM, LOGICAL, PARTITION, VOLUME, root_file_system, root_growth
 from operations.plan.errors import PlanError
-from operations.plan.observed import RootFileSystem
-from operations.scripts import host_functions
+from operations.plan.machine.disks import (
+    FILE_SYSTEM,
+    LOGICAL,
+    PARTITION,
+    VOLUME,
+    root_file_system,
+    root_growth,
+)
+from operations.plan.observed.observed import RootFileSystem
+from operations.remote.scripts import host_functions
 from tests.unit.stubs import Stubs
 
 GIB = 2**30
@@ -19,12 +26,12 @@ EVERYTHING = (PARTITION, VOLUME, LOGICAL, FILE_SYSTEM)
 # captured: a disk of 6 GiB, its partition 3 grown, nothing above it
 LVM = """/dev/mapper/ocivolume-root xfs 1866465280
 dm-1 lvm 1933574144
-ubda3 part 6378470912
-ubda disk 6442450944
-ubda1 2048 20480 1
-ubda2 22528 102400 2
-ubda3 124928 12457951 3
-  /dev/ubda3|ocivolume|2143289344|0|6378470912
+nvme0n1p3 part 6378470912
+nvme0n1 disk 6442450944
+nvme0n1p1 2048 20480 1
+nvme0n1p2 22528 102400 2
+nvme0n1p3 124928 12457951 3
+  /dev/nvme0n1p3|ocivolume|2143289344|0|6378470912
 """.splitlines()
 
 
@@ -50,17 +57,23 @@ def plain(
     ]
 
 
-def test_what_lvm_s_layers_are() -> None:
+@pytest.mark.parametrize("at", range(len(LVM) + 1))
+def test_unknown_line_changes_nothing(at: int) -> None:
+    odd = "WARNING: devices file is missing"
+    assert root_file_system([*LVM[:at], odd, *LVM[at:]]) == root_file_system(LVM)
+
+
+def test_lvm_layers_are_read() -> None:
     root = root_file_system(LVM)
     assert (root.layers, root.disk, root.partition, root.number) == (
         ("lvm", "part", "disk"),
-        "ubda",
-        "ubda3",
+        "nvme0n1",
+        "nvme0n1p3",
         "3",
     )
     assert (root.device_size, root.disk_size) == (1933574144, 6442450944)
     assert root.room == 0
-    assert [(v.name, v.group, v.free) for v in root.volumes] == [("/dev/ubda3", "ocivolume", 0)]
+    assert [(v.name, v.group, v.free) for v in root.volumes] == [("/dev/nvme0n1p3", "ocivolume", 0)]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +100,7 @@ def test_root_file_system(lines: list[str], found: RootFileSystem) -> None:
 @pytest.mark.parametrize(
     ("lines", "steps"),
     [
-        # the volume of the group that is beside the root's is nobody's loss: everything is given away
+        # another volume of the group has the rest of its space: nothing is free to grow into
         (changed(("xfs 1866465280", "xfs 1900000000"), ("|6378470912", "|2147483648")), ()),
         (LVM, (VOLUME, LOGICAL, FILE_SYSTEM)),
         (changed(("2143289344|0", "6375342080|4232052736")), (LOGICAL, FILE_SYSTEM)),
@@ -116,12 +129,12 @@ def test_each_layer_is_compared_with_the_one_below(lines: list[str], steps: tupl
     [
         (
             [*LVM, "  /dev/sdb|ocivolume|107369988096|0|107374182400"],
-            "root file system: found volume group ocivolume on /dev/ubda3, /dev/sdb, expected one physical volume, to "
+            "root file system: found volume group ocivolume on /dev/nvme0n1p3, /dev/sdb, expected one physical volume, to "
             "grow it; grow it by hand, or set grow_root_file_system = False",
         ),
         (
-            changed(("124928 12457951", "124928 4194304"), ("/dev/ubda3|ocivolume", "/dev/sdb|data")),
-            "found /dev/mapper/ocivolume-root, and no physical volume on ubda3, expected one that `pvs` names",
+            changed(("124928 12457951", "124928 4194304"), ("/dev/nvme0n1p3|ocivolume", "/dev/sdb|data")),
+            "found /dev/mapper/ocivolume-root, and no physical volume on nvme0n1p3, expected one that `pvs` names",
         ),
         (
             [*LVM[:2], "dm-2 lvm 1933574144", *LVM[2:]],
@@ -141,9 +154,7 @@ def test_each_layer_is_compared_with_the_one_below(lines: list[str], steps: tupl
         ),
     ],
 )
-def test_what_this_tool_does_not_grow_is_refused_before_anything_is_changed(
-    lines: list[str], complaint: str
-) -> None:
+def test_root_growth_refuses_unsupported_layouts(lines: list[str], complaint: str) -> None:
     with pytest.raises(PlanError) as refused:
         root_growth(root_file_system(lines))
     assert complaint in str(refused.value)
@@ -159,11 +170,11 @@ def test_what_this_tool_does_not_grow_is_refused_before_anything_is_changed(
         ],
     ],
 )
-def test_a_layout_of_another_kind_that_is_full_is_left_in_peace(lines: list[str]) -> None:
+def test_root_growth_ignores_unsupported_layouts_that_are_full(lines: list[str]) -> None:
     assert root_growth(root_file_system(lines)) == ()
 
 
-def test_a_group_on_two_disks_whose_volume_is_only_not_filled_is_grown() -> None:
+def test_group_on_two_disks_grows_only_its_file_system() -> None:
     lines = changed(("2143289344|0", "6375342080|0"), ("lvm 1933574144", "lvm 6165626880"))
     assert root_growth(root_file_system([*lines, "  /dev/sdb|ocivolume|9|0|9"])) == (FILE_SYSTEM,)
 
@@ -172,13 +183,19 @@ def root_disk(stubs: Stubs, **environment: str) -> subprocess.CompletedProcess[s
     return stubs.run(host_functions("disks.sh") + "\nroot_disk", **environment)
 
 
-def test_this_machine_s_root_file_system_is_read(stubs: Stubs) -> None:
+def test_root_file_system_of_this_machine_is_read(stubs: Stubs) -> None:
+    # the tools of this machine, where / is a mount that they can see: a chroot's need not be one
+    seen = subprocess.run(
+        ["findmnt", "--noheadings", "--output", "SOURCE", "/"], capture_output=True, text=True
+    )
+    if seen.returncode:
+        stubs.add("findmnt", "echo overlay")
     done = root_disk(stubs)
     assert (done.returncode, done.stderr) == (0, "")
     assert root_file_system(done.stdout.splitlines()).source
 
 
-def test_a_disk_is_asked_for_its_size_where_its_kernel_can_be_told_to(stubs: Stubs, tmp_path: Path) -> None:
+def test_disk_is_rescanned_before_its_size_is_read(stubs: Stubs, tmp_path: Path) -> None:
     device = tmp_path / "sda/device"
     device.mkdir(parents=True)
     (device / "rescan").write_text("", "utf-8")

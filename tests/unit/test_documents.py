@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from operations.plan.documents import BATCH, batches, check_seed
 from operations.plan.errors import PlanError
-from operations.plan.migrations import index_name, script, store
-from operations.plan.profile_tables import SearchGolden
+from operations.plan.profile.documents import BATCH, batches, check_seed
+from operations.plan.profile.tables import SearchGolden
+from operations.plan.serving.migrations import index_name, script, store
 
 GOOD = {"id": "a", "text": "words"}
 
@@ -19,12 +19,12 @@ def lines(*documents: Any) -> str:
     )
 
 
-def test_documents_come_in_batches_and_empty_lines_are_none() -> None:
+def test_documents_are_batched_and_empty_lines_skipped() -> None:
     many = [{**GOOD, "id": str(number)} for number in range(BATCH + 1)]
     assert [len(batch) for batch in batches(lines(*many, "", ""))] == [BATCH, 1]
 
 
-def test_characters_that_look_like_line_ends_are_none() -> None:
+def test_unicode_line_separators_do_not_end_a_line() -> None:
     text = json.dumps({**GOOD, "text": "one\u2028two\x85three"}, ensure_ascii=False)
     assert [len(batch) for batch in batches(text)] == [1]
 
@@ -42,12 +42,12 @@ def test_characters_that_look_like_line_ends_are_none() -> None:
         ({"id": "b", "text": "x", "body": {"k": "\0"}}, "line 2: body of b"),
     ],
 )
-def test_what_is_no_document_is_named_by_its_line(document: Any, message: str) -> None:
+def test_invalid_document_is_named_by_its_line(document: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         list(batches(lines(GOOD, document)))
 
 
-def test_a_golden_search_that_no_first_document_could_answer_is_refused() -> None:
+def test_golden_search_without_a_matching_seed_is_refused() -> None:
     check_seed("s", lines(GOOD), [SearchGolden(text="words", expect="a")])
     with pytest.raises(PlanError, match=r"golden\.expect: found b, expected one of a"):
         check_seed("s", lines(GOOD), [SearchGolden(text="words", expect="b")])
@@ -57,16 +57,16 @@ def test_a_golden_search_that_no_first_document_could_answer_is_refused() -> Non
         check_seed("s", "{", [])
 
 
-def test_a_document_cannot_end_its_quotation() -> None:
+def test_document_cannot_end_its_dollar_quote() -> None:
     evil = {"id": "x", "body": {"q": "$d$ '; DROP TABLE documents; --"}, "vectors": {}}
     sql = store([evil], {"owner/name@0123456789ab": 4})
     quote = sql.split("jsonb_to_recordset(")[1].split("$")[1]
     assert len(quote) == 17
     assert sql.count(f"${quote}$") == 2
-    assert store([evil], {}) != store([evil], {}), "drawn anew each time"
+    assert store([evil], {}) != store([evil], {}), "the quote is random each time"
 
 
-def test_an_index_has_a_name_postgresql_keeps_whole() -> None:
+def test_index_name_fits_postgresql_s_limit() -> None:
     name = index_name("a-long-owner-name/and-an-even-longer-name-of-a-model@0123456789ab")
     assert len(name) <= 63
     assert name.endswith("0123456789ab")

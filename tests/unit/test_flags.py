@@ -1,8 +1,8 @@
 import pytest
 
+from operations.plan.catalog.flags import build_flags, convert_flags, quantize_flags
 from operations.plan.errors import PlanError
-from operations.plan.flags import build_flags, convert_flags, quantize_flags
-from operations.plan.profile_tables import Value
+from operations.plan.profile.tables import Value
 
 Flags = dict[str, Value]
 
@@ -31,9 +31,7 @@ Flags = dict[str, Value]
         ({"paged_kv_cache": "enable"}, "0.9.0", {"paged_kv_cache": "enable"}),
     ],
 )
-def test_an_engine_s_flags_are_written_as_the_version_reads_them(
-    given: Flags, version: str, written: Flags
-) -> None:
+def test_engine_flags_are_written_for_each_version(given: Flags, version: str, written: Flags) -> None:
     before = dict(given)
     assert build_flags(given, version) == written
     assert given == before
@@ -45,7 +43,7 @@ def test_an_engine_s_flags_are_written_as_the_version_reads_them(
         (
             {"max_batchsize": 8},
             "0.13.0",
-            "unknown flag max_batchsize, expected a known flag; did you mean max_batch_size?",
+            "unknown flag max_batchsize, expected a known flag of trtllm-build; did you mean max_batch_size?",
         ),
         ({"use_custom_all_reduce": "disable"}, "0.13.0", "it is chosen at run time"),
         ({"fast_build": True}, "0.11.0", "a flag of TensorRT-LLM 0.11.0"),
@@ -55,9 +53,7 @@ def test_an_engine_s_flags_are_written_as_the_version_reads_them(
         ({"max_seq_len": 512, "max_input_len": 1024}, "0.10.0", "max_seq_len"),
     ],
 )
-def test_an_engine_s_flag_that_the_version_has_not_is_refused(
-    given: Flags, version: str, expected: str
-) -> None:
+def test_engine_flag_unknown_to_the_version_is_refused(given: Flags, version: str, expected: str) -> None:
     with pytest.raises(PlanError) as caught:
         build_flags(given, version)
     assert str(caught.value).startswith("engine.")
@@ -76,13 +72,13 @@ def test_an_engine_s_flag_that_the_version_has_not_is_refused(
     ],
 )
 def test_a_converter_s_flags(given: Flags, version: str, written: Flags) -> None:
-    assert convert_flags(given, version) == written
+    assert convert_flags(given, version, "llama") == written
 
 
 def test_expert_and_tensor_parallelism_together_need_0_11() -> None:
     with pytest.raises(PlanError, match="moe_tp_size x moe_ep_size: found 2 x 2"):
-        convert_flags({"moe_tp_size": 2, "moe_ep_size": 2}, "0.10.0")
-    assert convert_flags({"moe_tp_size": 2, "moe_ep_size": 2}, "0.11.0") == {
+        convert_flags({"moe_tp_size": 2, "moe_ep_size": 2}, "0.10.0", "mixtral")
+    assert convert_flags({"moe_tp_size": 2, "moe_ep_size": 2}, "0.11.0", "mixtral") == {
         "moe_tp_size": 2,
         "moe_ep_size": 2,
     }

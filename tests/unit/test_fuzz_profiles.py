@@ -17,13 +17,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from operations.plan import profiles
+from operations.plan.catalog.known_values import CHECKPOINT, ENGINE, LLM, PARAMETERS
+from operations.plan.catalog.sources import DOCKERFILES
+from operations.plan.catalog.support_matrix import RELEASES
 from operations.plan.errors import PlanError
-from operations.plan.known_values import CHECKPOINT, ENGINE, LLM, PARAMETERS
-from operations.plan.profiles import load_profile
+from operations.plan.inventory.settings import Settings, from_host_data
+from operations.plan.profile import profiles
+from operations.plan.profile.profiles import load_profile
 from operations.plan.release import plan_release
-from operations.plan.settings import Settings, from_host_data
-from operations.plan.support_matrix import RELEASES
 from tests.unit.builders import DATA, DIGEST, gpu, settings
 
 TEXTS = {path.stem: path.read_text("utf-8") for path in sorted(profiles.MODELS_DIRECTORY.glob("*.toml"))}
@@ -35,6 +36,7 @@ def everything_known() -> Settings:
     tags = [f"{release}-{kind}py3" for release in RELEASES for kind in ("", "trtllm-python-")]
     digests = {
         **{f"nvidia/tritonserver:{tag}": DIGEST for tag in tags},
+        **{image: DIGEST for file in DOCKERFILES.values() for image in (file.base, file.pytorch)},
         "pgvector/pgvector:0.8.6-pg16": DIGEST,
     }
     commits = {release.backend_tag: "a" * 40 for release in RELEASES.values() if release.backend_tag}
@@ -66,7 +68,7 @@ def examples(number: int) -> hypothesis_settings:
 
 def plan(overrides: Mapping[str, Any] | None = None, gpus: int = 1) -> bool:
     """Whether odd.toml is planned, and not refused."""
-    started = time.monotonic()
+    started = time.process_time()
     try:
         loaded = load_profile("odd", overrides)
         memory = {"name": "NVIDIA H200", "compute_capability": "8.9", "memory_total_mib": 143771}
@@ -77,7 +79,7 @@ def plan(overrides: Mapping[str, Any] | None = None, gpus: int = 1) -> bool:
     except PlanError as error:
         assert str(error).isprintable() and 10 < len(str(error)) <= 4000
         planned = False
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     return planned
 
 
@@ -230,7 +232,7 @@ def like(value: object) -> st.SearchStrategy[Any]:
 
 @st.composite
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
-    """A profile at hand with one or two of its values removed, replaced, or joined by another."""
+    """An available profile with one or two of its values removed or replaced, or with one or two more."""
     name = draw(st.sampled_from(sorted(TABLES)))
     tables = copy.deepcopy(TABLES[name])
     for path in draw(st.lists(st.sampled_from(PLACES[name]), min_size=1, max_size=2)):

@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 
-from operations import gateway_secrets, host_files
-from operations.plan import firewall, gateway, network
-from operations.plan.difference import difference
+from operations.intake import gateway_secrets
+from operations.plan.catalog.version_floors import check_floors, components
+from operations.plan.difference import ExpectedFile, difference
 from operations.plan.errors import PlanError
 from operations.plan.explain import explain
-from operations.plan.observed import Observed
+from operations.plan.exposure import firewall, gateway, network
+from operations.plan.inventory.settings import from_host_data
+from operations.plan.observed.observed import LoadedGateway, Observed
+from operations.plan.permissions import Permissions
 from operations.plan.release import Release, plan_release
-from operations.plan.settings import from_host_data
-from operations.plan.version_floors import check_floors, components
+from operations.remote import host_files
 from tests.unit.builders import DATA, DIGEST, converged, gpu, profile, settings
+from tests.unit.builders import release as plain_release
 from tests.unit.certificates import API_KEY, NOW, Pair, gateway_files, pair
 from tests.unit.stubs import Stubs
 
@@ -59,9 +62,40 @@ def own_files(release: Release) -> dict[str, str]:
     return host_files.gateway_files(release.gateway, gateway_secrets.load(release.settings.gateway, "h1"))
 
 
+# What a client without a key can hold
+
+
+def test_gateway_limits_clients_without_a_key(tmp_path: Path) -> None:
+    wanted = release_of(gateway_files(tmp_path, pair()))
+    assert wanted.gateway and wanted.settings.gateway
+    secrets = gateway_secrets.load(wanted.settings.gateway, "h1")
+    text = host_files.gateway_files(wanted.gateway, secrets)["nginx.conf"]
+    for line in ("limit_conn each 256;", "http2_max_concurrent_streams 32;", "worker_rlimit_core 0;"):
+        assert f" {line}" in text.replace("\n", " ")
+    health = text.split("location ~ ^/v2/health/")[1].split("proxy_pass http")[0]
+    for line in (
+        'if ($http_content_length ~ "[1-9]")',
+        "if ($http_transfer_encoding)",
+        "proxy_read_timeout 5s;",
+    ):
+        assert line in health
+    # what somebody without a key asks for is no line of the journal
+    log = text.split("log_format")[1].split(";")[0]
+    assert "$uri" not in log and "$request_method" not in log and '"$asked"' in log
+    assert "--memory 4g" in " ".join(wanted.gateway.run)
+
+
+def test_proxy_limits_each_source() -> None:
+    wanted = plain_release({"front": "haproxy"})
+    text = host_files.rendered(wanted)["/etc/triton-front.cfg"].text
+    assert "timeout http-request 10s" in text
+    assert text.count("tcp-request connection reject if { sc0_conn_cur gt 1000 }") == 3
+
+
 # API keys: M46
 
 
+@pytest.mark.requirement("M46")
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -75,21 +109,21 @@ def own_files(release: Release) -> dict[str, str]:
         (f"{'n' * 65} {API_KEY}\n", "a name with other characters"),
         ("me short-key\n", "a key of 9 characters"),
         (f"me {API_KEY[:31]}\n", "a key of 31 characters"),
-        (f"me {API_KEY};\n", "some of which no key has"),
-        (f"me {API_KEY}.*\n", "some of which no key has"),
-        (f'me "{API_KEY}"\n', "some of which no key has"),
-        (f"me {API_KEY * 8}\n", "some of which no key has"),
-        (f"me {'ab' * 20}\n", "few different characters"),
+        (f"me {API_KEY};\n", "a key of 37 characters, some of which no key has"),
+        (f"me {API_KEY}.*\n", "a key of 38 characters, some of which no key has"),
+        (f'me "{API_KEY}"\n', "a key of 38 characters, some of which no key has"),
+        (f"me {API_KEY * 8}\n", "a key of 288 characters, some of which no key has"),
+        (f"me {'ab' * 20}\n", "a key of few different characters"),
         (f"me hf_{API_KEY.replace('-', '').replace('_', '')}\n", "a Hugging Face token"),
         (f"me {API_KEY}\nyou {API_KEY}\n", "a key that another line has too"),
     ],
 )
-def test_what_is_no_list_of_keys_is_refused_and_not_shown(text: str, found: str) -> None:
+def test_invalid_key_list_is_refused_and_not_shown(text: str, found: str) -> None:
     with pytest.raises(PlanError) as error:
         gateway.api_keys(text, "h1: gateway.api_keys: keys")
     message = str(error.value)
     assert message.startswith("h1: gateway.api_keys: keys")
-    assert f"found {found}" in message or found in message
+    assert f"found {found}" in message
     assert ", expected " in message
     assert API_KEY not in message and API_KEY[:31] not in message
 
@@ -100,7 +134,7 @@ def test_a_name_may_have_two_keys_and_a_line_a_comment() -> None:
     assert found == (("shop", API_KEY), ("shop", other))
 
 
-def test_the_map_matches_a_whole_key_in_its_own_case(files: dict[str, str]) -> None:
+def test_key_map_matches_whole_keys_with_exact_case(files: dict[str, str]) -> None:
     secrets = gateway_secrets.load(release_of(files).settings.gateway, "h1")
     [(pattern, name)] = re.findall(r'^"~(.*)" (\S+);$', secrets.map, re.MULTILINE)
     assert name == "tests"
@@ -125,7 +159,7 @@ def read(chain: bytes, key: bytes) -> tuple[str, bytes, Any, tuple[str, ...]]:
     return gateway.tls(chain, key, PLACE, NOW)
 
 
-def test_a_chain_and_its_key_become_one_file(made: Pair) -> None:
+def test_chain_and_key_become_one_file(made: Pair) -> None:
     root = pair("root")
     own = pair(signer=root)
     text, certificate, ends, warnings = read(own.pem + root.pem, own.key_pem())
@@ -136,7 +170,7 @@ def test_a_chain_and_its_key_become_one_file(made: Pair) -> None:
     assert read(made.pem, made.key_pem())[0] == read(made.pem, made.key_pem())[0]
 
 
-def test_every_mistake_in_a_certificate_or_a_key_is_told_apart(made: Pair) -> None:
+def test_certificate_and_key_mistakes_are_distinguished(made: Pair) -> None:
     root, other = pair("root"), pair("other")
     own = pair(signer=root)
     old = pair(ends=NOW - timedelta(hours=1), begins=NOW - timedelta(days=9))
@@ -167,7 +201,7 @@ def test_every_mistake_in_a_certificate_or_a_key_is_told_apart(made: Pair) -> No
         assert "PRIVATE KEY-----" not in str(error.value)
 
 
-def test_a_certificate_that_ends_soon_or_has_no_names_is_said() -> None:
+def test_expiring_or_unnamed_certificate_is_a_warning() -> None:
     soon = pair(ends=NOW + timedelta(days=12, hours=1), named=False)
     warnings = read(soon.pem, soon.key_pem())[3]
     assert [re.sub(r"\d{4}-\d\d-\d\d", "DAY", text) for text in warnings] == [
@@ -176,7 +210,7 @@ def test_a_certificate_that_ends_soon_or_has_no_names_is_said() -> None:
     ]
 
 
-def test_files_that_others_may_read_or_that_are_none_are_refused(files: dict[str, str]) -> None:
+def test_exposed_missing_or_invalid_files_are_refused(files: dict[str, str]) -> None:
     wanted = release_of(files).settings.gateway
     assert wanted
     Path(files["api_keys"]).chmod(0o640)
@@ -196,7 +230,7 @@ def test_files_that_others_may_read_or_that_are_none_are_refused(files: dict[str
         gateway_secrets.load(wanted, "h1")
 
 
-def test_secrets_are_in_no_representation(files: dict[str, str]) -> None:
+def test_secrets_are_not_in_their_repr(files: dict[str, str]) -> None:
     secrets = gateway_secrets.load(release_of(files).settings.gateway, "h1")
     assert API_KEY not in repr(secrets)
     assert "PRIVATE" not in repr(secrets)
@@ -209,7 +243,7 @@ def test_secrets_are_in_no_representation(files: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "value", ["-----BEGIN PRIVATE KEY-----\nMIIEvg\n", API_KEY, ["me", API_KEY], {"me": API_KEY}, 7]
 )
-def test_an_inventory_that_holds_the_secret_itself_is_refused_and_not_shown(
+def test_secret_in_the_inventory_is_refused_and_not_shown(
     files: dict[str, str], name: str, value: object
 ) -> None:
     with pytest.raises(PlanError) as error:
@@ -224,24 +258,22 @@ def test_an_inventory_that_holds_the_secret_itself_is_refused_and_not_shown(
     ("changed", "said"),
     [
         ({"port": 443}, "gateway.port: found 443, expected a whole number from 1024 to 65535"),
-        ({"port": "8443"}, "gateway.port: found 8443"),
+        ({"port": "8443"}, 'gateway.port: found "8443", expected a whole number from 1024 to 65535'),
         (
             {"image": "library/nginx:latest"},
-            "gateway.image: found library/nginx:latest, expected a version of",
+            'gateway.image: found "library/nginx:latest", expected a version of',
         ),
         ({"image": "library/nginx:1.31.7"}, "stable branch, whose second number is even"),
         ({"image": "docker.io/library/caddy:2.9.1"}, "expected an image of nginx"),
         ({"ports": 8443}, "unknown key ports"),
     ],
 )
-def test_a_gateway_that_cannot_be_is_refused(
-    files: dict[str, str], changed: dict[str, Any], said: str
-) -> None:
+def test_invalid_gateway_table_is_refused(files: dict[str, str], changed: dict[str, Any], said: str) -> None:
     with pytest.raises(PlanError, match=re.escape(said)):
         from_host_data({**DATA, "gateway": {**files, **changed}}, "h1")
 
 
-def test_a_port_that_a_server_has_is_refused(files: dict[str, str]) -> None:
+def test_gateway_port_of_a_server_is_refused(files: dict[str, str]) -> None:
     for port, front in ((8000, "none"), (18001, "haproxy"), (28002, "haproxy")):
         with pytest.raises(
             PlanError, match=f"gateway.port: found {port}, expected a port that no server has"
@@ -261,14 +293,14 @@ def test_nginx_has_a_floor(files: dict[str, str]) -> None:
 # What becomes of it
 
 
-def test_behind_a_gateway_the_server_answers_on_the_loopback_alone(files: dict[str, str]) -> None:
+def test_server_behind_a_gateway_listens_only_on_loopback(files: dict[str, str]) -> None:
     for front in ("none", "haproxy"):
         release = release_of(files, front=front)
         assert release.address == "127.0.0.1"
         published = re.findall(r"--publish=(\S+?):\d+:", "".join(release.files.values()))
         assert set(published) == {"127.0.0.1"}
         if front == "haproxy":
-            bound = re.findall(r"bind (\S+):", host_files.rendered(release)["/etc/triton-front.cfg"])
+            bound = re.findall(r"bind (\S+):", host_files.rendered(release)["/etc/triton-front.cfg"].text)
             assert set(bound) == {"127.0.0.1"}
 
 
@@ -276,28 +308,28 @@ def test_only_the_gateway_s_port_is_opened(files: dict[str, str]) -> None:
     release = release_of(files)
     rules = firewall.rules(release.settings, release.ports)
     assert [rule.split('port port="')[1].split('"')[0] for rule in rules] == ["8443"]
-    guard = host_files.rendered(release)["/etc/triton-guard.nft"]
+    guard = host_files.rendered(release)["/etc/triton-guard.nft"].text
     assert "tcp dport { 8000, 8001, 8002, 8443 } jump published" in guard
     assert network.guard(release.settings, release.ports).fronted
 
 
-def test_the_gateway_s_user_may_connect_to_the_loopback_alone(files: dict[str, str]) -> None:
-    guard = host_files.rendered(release_of(files))["/etc/triton-guard.nft"]
+def test_gateway_user_may_connect_only_to_loopback(files: dict[str, str]) -> None:
+    guard = host_files.rendered(release_of(files))["/etc/triton-guard.nft"].text
     chain = guard.split("chain from_gateway {")[1].split("\n    }")[0]
     assert f"meta skuid {gateway.USER} jump from_gateway" in guard
     assert 'oifname { "lo", "triton0" } meta l4proto tcp accept' in chain
     assert chain.rstrip().endswith("counter drop")
     without = plan_release(settings(), [gpu()], "9", profile())
-    assert "gateway" not in host_files.rendered(without)["/etc/triton-guard.nft"]
+    assert "gateway" not in host_files.rendered(without)["/etc/triton-guard.nft"].text
 
 
-def test_a_release_is_the_same_with_another_certificate(files: dict[str, str], tmp_path: Path) -> None:
+def test_release_does_not_depend_on_the_certificate(files: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = gateway_files(tmp_path / "other", pair("other"))
     assert release_of(files).id == release_of(other).id == release_of(files, port=9443).id
 
 
-def test_nginx_lets_inference_through_and_nothing_else(files: dict[str, str]) -> None:
+def test_nginx_passes_only_inference_paths(files: dict[str, str]) -> None:
     text = own_files(release_of(files))[gateway.CONFIGURATION]
     # \z of PCRE is \Z of Python
     patterns = [re.compile(p.replace("\\z", "\\Z")) for p in re.findall(r"location ~ (\^\S+\\z) \{", text)]
@@ -349,7 +381,7 @@ def test_nginx_lets_inference_through_and_nothing_else(files: dict[str, str]) ->
         assert not passes(path), path
 
 
-def test_every_way_but_the_health_asks_for_a_key_and_none_passes_it_on(files: dict[str, str]) -> None:
+def test_only_health_needs_no_key_and_no_key_is_forwarded(files: dict[str, str]) -> None:
     text = own_files(release_of(files))[gateway.CONFIGURATION]
     places = re.findall(r"^        location ([^{]+) \{\n(.*?)^        \}", text, re.MULTILINE | re.DOTALL)
     without = [name for name, body in places if 'if ($client = "") {' not in body]
@@ -363,13 +395,15 @@ def test_every_way_but_the_health_asks_for_a_key_and_none_passes_it_on(files: di
 
 
 @pytest.mark.parametrize(("image", "directive"), [("library/nginx:1.22.1", False), (IMAGE, True)])
-def test_http2_is_said_as_the_version_reads_it(files: dict[str, str], image: str, directive: bool) -> None:
+def test_http2_directive_matches_the_nginx_version(
+    files: dict[str, str], image: str, directive: bool
+) -> None:
     text = own_files(release_of(files, image=image))[gateway.CONFIGURATION]
     assert ("http2 on;" in text) == directive
     assert ("listen 10.0.0.5:8443 ssl http2;" in text) != directive
 
 
-def test_the_container_is_nobody_s_and_can_write_nowhere(files: dict[str, str]) -> None:
+def test_container_runs_unprivileged_and_read_only(files: dict[str, str]) -> None:
     release = release_of(files)
     assert release.gateway
     words = " ".join(release.gateway.run)
@@ -382,9 +416,7 @@ def test_the_container_is_nobody_s_and_can_write_nowhere(files: dict[str, str]) 
 
 
 @pytest.mark.parametrize("label", ["", "<no value>"])
-def test_a_foreign_container_of_the_gateway_s_name_is_refused_and_left(
-    files: dict[str, str], stubs: Stubs, label: str
-) -> None:
+def test_foreign_gateway_container_is_refused(files: dict[str, str], stubs: Stubs, label: str) -> None:
     stubs.add("docker", f"echo '{label}'")
     done = stubs.run(f"set -- serve\n{own_files(release_of(files))['gateway.sh']}")
     assert done.returncode == 64
@@ -395,10 +427,11 @@ def test_a_foreign_container_of_the_gateway_s_name_is_refused_and_left(
     assert [call.split()[1] for call in stubs.calls] == ["inspect"]
 
 
-def test_secrets_are_in_no_unit_and_no_script(files: dict[str, str]) -> None:
+def test_secrets_are_not_in_units_or_scripts(files: dict[str, str]) -> None:
     release = release_of(files)
     own = own_files(release)
-    open_files = {**host_files.rendered(release), "conf": own["nginx.conf"], "script": own["gateway.sh"]}
+    texts = {path: file.text for path, file in host_files.rendered(release).items()}
+    open_files = {**texts, "conf": own["nginx.conf"], "script": own["gateway.sh"]}
     for path, text in open_files.items():
         assert API_KEY not in text and "PRIVATE KEY" not in text, path
     assert API_KEY not in json.dumps(release.document())
@@ -407,49 +440,50 @@ def test_secrets_are_in_no_unit_and_no_script(files: dict[str, str]) -> None:
 # What differs
 
 
-def seen(release: Release, **changed: Any) -> tuple[Observed, dict[str, str], str]:
-    """A host with the gateway, but for what is changed; the wanted digests; what its unit should have written."""
+def seen(release: Release, **changed: Any) -> tuple[Observed, list[ExpectedFile], LoadedGateway]:
+    """A host with the gateway, but for what is changed; the expected files; what its unit should have written."""
     assert release.gateway
     own = own_files(release)
-    placed = {f"{release.gateway.directory}/{name}": text for name, text in own.items()}
-    digests = host_files.digests({**host_files.rendered(release), **placed})
+    expected = [*host_files.expected(release), *host_files.gateway_expected(release.gateway, own)]
     loaded = host_files.gateway_loaded(release.gateway, own)
     base = converged(release)
     unit = {"ActiveState": "active", "UnitFileState": "enabled"}
     observed = replace(
         base,
-        file_digests={**base.file_digests, **digests},
+        file_digests={**base.file_digests, **{file.path: file.digest for file in expected}},
         units={**base.units, "triton-gateway.service": unit},
         images={**base.images, release.gateway.image.tag: DIGEST},
         image_records={**base.image_records, release.gateway.image.key: DIGEST},
         gateway=loaded,
         gateway_modes=gateway.modes(release.gateway.directory),
     )
-    return replace(observed, **changed), digests, loaded
+    return replace(observed, **changed), expected, loaded
 
 
 def gateway_rows(release: Release, **changed: Any) -> list[tuple[str, str]]:
-    observed, digests, loaded = seen(release, **changed)
+    observed, expected, loaded = seen(release, **changed)
     return [
         (row.what, row.found)
-        for row in difference(release, observed, digests, loaded)
+        for row in difference(release, observed, expected, loaded)
         if row.stage == "gateway"
     ]
 
 
-def test_a_gateway_as_it_should_be_makes_no_difference(files: dict[str, str]) -> None:
+def test_matching_gateway_is_not_a_difference(files: dict[str, str]) -> None:
     assert gateway_rows(release_of(files)) == []
 
 
-def test_what_nginx_has_not_read_is_a_difference(files: dict[str, str]) -> None:
+def test_files_nginx_has_not_loaded_are_a_difference(files: dict[str, str]) -> None:
     release = release_of(files)
     assert release.gateway
-    read = gateway_rows(release, gateway=f"{release.gateway.key} {'0' * 64}")
+    read = gateway_rows(release, gateway=LoadedGateway(release.gateway.key, "0" * 64))
     assert read == [("container triton-gateway", "not what its files say")]
-    assert gateway_rows(release, gateway="") == [("container triton-gateway", "of other options")]
+    assert gateway_rows(release, gateway=LoadedGateway()) == [
+        ("container triton-gateway", "of other options")
+    ]
 
 
-def test_a_changed_secret_is_a_difference_without_a_word_of_it(files: dict[str, str]) -> None:
+def test_changed_secret_is_a_difference_that_shows_no_secret(files: dict[str, str]) -> None:
     release = release_of(files)
     digests = dict(seen(release)[0].file_digests)
     digests["/var/lib/tritonhost/gateway/keys.map"] = "0" * 64
@@ -461,21 +495,21 @@ def test_a_changed_secret_is_a_difference_without_a_word_of_it(files: dict[str, 
     ]
 
 
-def test_a_file_that_others_may_read_is_a_difference(files: dict[str, str]) -> None:
+def test_file_readable_by_others_is_a_difference(files: dict[str, str]) -> None:
     release = release_of(files)
     path = "/var/lib/tritonhost/gateway/tls.pem"
-    modes = {**gateway.modes("/var/lib/tritonhost/gateway"), path: "444:60601:60601"}
+    modes = {**gateway.modes("/var/lib/tritonhost/gateway"), path: Permissions("444", "60601", "60601")}
     assert gateway_rows(release, gateway_modes=modes) == [(path, "mode:user:group 444:60601:60601")]
 
 
-def test_files_that_a_killed_run_left_on_the_way_are_a_difference(files: dict[str, str]) -> None:
+def test_files_left_by_a_killed_run_are_a_difference(files: dict[str, str]) -> None:
     release = release_of(files)
     left = "/var/lib/tritonhost/gateway/.new"
-    modes = {**gateway.modes("/var/lib/tritonhost/gateway"), left: "750:0:60601"}
+    modes = {**gateway.modes("/var/lib/tritonhost/gateway"), left: Permissions("750", "0", "60601")}
     assert gateway_rows(release, gateway_modes=modes) == [(left, "left by a run that was interrupted")]
 
 
-def test_another_option_of_the_container_or_every_address_starts_it_anew(files: dict[str, str]) -> None:
+def test_gateway_key_depends_on_wildcard_address_and_service(files: dict[str, str]) -> None:
     one = release_of(files).gateway
     other = release_of(files, bind_address="10.0.0.6").gateway
     everywhere = release_of(files, bind_address="0.0.0.0", expose=True).gateway
@@ -485,22 +519,24 @@ def test_another_option_of_the_container_or_every_address_starts_it_anew(files: 
 
 
 @pytest.mark.parametrize(("image", "kept"), [("library/nginx:1.28.2", False), (IMAGE, True)])
-def test_no_connection_to_the_server_is_kept(files: dict[str, str], image: str, kept: bool) -> None:
+def test_upstream_keepalive_is_disabled_per_nginx_version(
+    files: dict[str, str], image: str, kept: bool
+) -> None:
     text = own_files(release_of(files, image=image))[gateway.CONFIGURATION]
     assert text.count("keepalive 0;") == (3 if kept else 0)
 
 
-def test_a_gateway_nobody_wants_any_more_is_a_difference(files: dict[str, str]) -> None:
+def test_removed_gateway_is_a_difference(files: dict[str, str]) -> None:
     with_one = seen(release_of(files))[0]
     without = plan_release(settings(), [gpu()], "9", profile())
-    found = [row for row in difference(without, with_one, {}) if row.stage == "gateway"]
+    found = [row for row in difference(without, with_one, []) if row.stage == "gateway"]
     assert [(row.what, row.wanted) for row in found[:1]] == [
         ("triton-gateway.service", "stopped: the inventory has no gateway")
     ]
     assert [(row.found, row.wanted) for row in found[1:]] == [("left of a gateway", "absent")]
 
 
-def test_a_plan_is_explained_without_the_digest_of_its_gateway(files: dict[str, str]) -> None:
+def test_explain_works_without_the_gateway_image_digest(files: dict[str, str]) -> None:
     for gateway_data in (files, {**files, "image": "library/nginx:1.28.2"}):
         shown = explain("gpt2-medium", {**DATA, "gateway": gateway_data}, "NVIDIA A10:1")
         assert f"{gateway_data.get('image', IMAGE).split(':')[0]}@" in shown

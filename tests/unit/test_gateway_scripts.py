@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from operations.plan import gateway
-from operations.scripts import archive, host_script
+from operations.plan.exposure import gateway
+from operations.remote.scripts import archive, host_script
 from tests.unit.certificates import API_KEY
 from tests.unit.stubs import Stubs
 
@@ -47,21 +47,21 @@ def serve(
     return stubs.run(f"sh {script} {verb}", **changed)
 
 
-def test_the_image_that_was_made_is_run(stubs: Stubs, tmp_path: Path) -> None:
+def test_serve_runs_the_recorded_image(stubs: Stubs, tmp_path: Path) -> None:
     stubs.add("docker", '[ "$1" != inspect ]')
     assert serve(stubs, tmp_path).returncode == 0
     assert stubs.calls[-1] == "docker run sha256:made"
     assert not [call for call in stubs.calls if call.startswith("docker rm")]
 
 
-def test_a_container_that_is_left_is_removed(stubs: Stubs, tmp_path: Path) -> None:
+def test_serve_removes_our_old_container(stubs: Stubs, tmp_path: Path) -> None:
     stubs.add("docker", 'if [ "$1" = inspect ]; then echo a-key; fi')
     assert serve(stubs, tmp_path).returncode == 0
     assert stubs.calls[-2:] == ["docker rm --force triton-gateway", "docker run sha256:made"]
 
 
 @pytest.mark.parametrize("label", ["", "<no value>"])
-def test_somebody_else_s_container_of_that_name_is_left(stubs: Stubs, tmp_path: Path, label: str) -> None:
+def test_serve_refuses_a_foreign_container(stubs: Stubs, tmp_path: Path, label: str) -> None:
     stubs.add("docker", f'if [ "$1" = inspect ]; then echo "{label}"; fi')
     done = serve(stubs, tmp_path)
     assert done.returncode == 64
@@ -69,7 +69,7 @@ def test_somebody_else_s_container_of_that_name_is_left(stubs: Stubs, tmp_path: 
     assert not [call for call in stubs.calls if call.startswith(("docker rm", "docker run"))]
 
 
-def test_without_a_record_of_its_image_nothing_is_run(stubs: Stubs, tmp_path: Path) -> None:
+def test_serve_needs_the_recorded_image_id(stubs: Stubs, tmp_path: Path) -> None:
     stubs.add("docker", '[ "$1" != inspect ]')
     done = serve(stubs, tmp_path, without_image="yes")
     assert done.returncode == 65
@@ -77,7 +77,7 @@ def test_without_a_record_of_its_image_nothing_is_run(stubs: Stubs, tmp_path: Pa
     assert "docker run" not in " ".join(stubs.calls)
 
 
-def test_waiting_ends_when_it_answers_and_when_it_is_gone(stubs: Stubs, tmp_path: Path) -> None:
+def test_answers_waits_until_ready_or_gone(stubs: Stubs, tmp_path: Path) -> None:
     stubs.add("curl", "exit 0")
     assert serve(stubs, tmp_path, "answers").returncode == 0
     stubs.add("curl", "exit 7")
@@ -87,7 +87,7 @@ def test_waiting_ends_when_it_answers_and_when_it_is_gone(stubs: Stubs, tmp_path
         assert done.stderr == "tritonhost: triton-gateway ended before it answered; see the lines above\n"
 
 
-def test_what_was_read_is_written_down(stubs: Stubs, tmp_path: Path) -> None:
+def test_loaded_records_key_and_file_digest(stubs: Stubs, tmp_path: Path) -> None:
     stubs.add("docker", "echo the-key")
     for name in gateway.FILES:
         (tmp_path / name).write_text(f"{name}\n")
@@ -119,7 +119,7 @@ def placed(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (folder / "gateway").iterdir()}
 
 
-def test_files_are_tried_and_then_put_in_place_for_nobody_else(stubs: Stubs, tmp_path: Path) -> None:
+def test_write_tests_the_files_and_installs_them_private(stubs: Stubs, tmp_path: Path) -> None:
     done = write(stubs, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert placed(tmp_path) == FILES
@@ -129,15 +129,13 @@ def test_files_are_tried_and_then_put_in_place_for_nobody_else(stubs: Stubs, tmp
     assert (tmp_path / "gateway").stat().st_mode & 0o777 == 0o750
 
 
-def test_files_that_are_only_tried_change_nothing(stubs: Stubs, tmp_path: Path) -> None:
+def test_only_test_changes_no_file(stubs: Stubs, tmp_path: Path) -> None:
     assert write(stubs, tmp_path, only_test=True).returncode == 0
     assert placed(tmp_path) == {}
     assert (tmp_path / "tried").read_text().split() == sorted(FILES)
 
 
-def test_files_that_nginx_refuses_leave_what_is_there_and_no_key_is_shown(
-    stubs: Stubs, tmp_path: Path
-) -> None:
+def test_refused_files_change_nothing_and_show_no_key(stubs: Stubs, tmp_path: Path) -> None:
     (tmp_path / "gateway").mkdir()
     (tmp_path / "gateway" / "nginx.conf").write_text("old")
     refused = f"nginx: [emerg] in {API_KEY} of /etc/tritonhost/keys.map:1\nnginx: [emerg] unknown directive in nginx.conf:3"
@@ -151,7 +149,7 @@ def test_files_that_nginx_refuses_leave_what_is_there_and_no_key_is_shown(
     assert placed(tmp_path) == {"nginx.conf": "old"}
 
 
-def test_what_a_killed_run_left_is_no_obstacle(stubs: Stubs, tmp_path: Path) -> None:
+def test_write_replaces_leftovers_of_a_killed_run(stubs: Stubs, tmp_path: Path) -> None:
     (tmp_path / "gateway" / gateway.FRESH).mkdir(parents=True)
     (tmp_path / "gateway" / gateway.FRESH / "half").write_text("half")
     assert write(stubs, tmp_path).returncode == 0

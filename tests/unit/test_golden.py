@@ -1,4 +1,4 @@
-"""Each profile's plan, whole, as a file a reviewer can read: `make golden` writes them anew."""
+"""Each profile's complete plan, as a file that a reviewer can read: `make golden` writes these files again."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from operations.plan.__main__ import main
-from operations.plan.migrate import migrated
-from operations.plan.profiles import EngineProfile, LlmApiProfile, load_profile, profile_names
+from operations.plan.profile.migrate import migrated
+from operations.plan.profile.profiles import EngineProfile, LlmApiProfile, load_profile, profile_names
 
 GOLDEN = Path(__file__).parent / "golden"
 ENGINES = [name for name in profile_names() if isinstance(load_profile(name), EngineProfile)]
 
 
 @pytest.mark.parametrize("name", profile_names())
-def test_a_profile_plans_what_was_reviewed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_of_a_profile_matches_its_golden_file(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     gpus = [] if load_profile(name).hardware else ["--gpus", "NVIDIA A10:1"]
     assert main(["explain", name, *gpus]) == 0
     assert capsys.readouterr().out == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")

@@ -5,17 +5,33 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from operations.plan.artifacts import Artifact, ServingImage
+from operations.plan.artifacts import commands
+from operations.plan.artifacts.artifact import Artifact, ServingImage
 from operations.release import switch_script
-from operations.scripts import HOST_SCRIPTS, archive, host_script
+from operations.remote.scripts import HOST_SCRIPTS, archive, host_functions, host_script
 from tests.unit.stubs import Stubs
 
 SCRIPTS = sorted(HOST_SCRIPTS.glob("*.sh"))
+# What shellcheck warns of and is meant
+NOT_MEANT = {
+    "SC1007": "a variable that is empty for one command",
+    "SC2034": "set for the part of a script that is appended when it is sent",
+    "SC2044": "names of find that hold no space: kernel devices and artifacts' digests",
+    "SC2046": "a list of such names is split into words",
+    "SC2154": "set by the variables before the script when it is sent",
+    "SC3013": "test -ef: bash and dash, the shells of a host and of this machine, know it",
+}
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
@@ -25,21 +41,53 @@ def test_a_host_script_is_valid_shell(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_a_host_script_is_valid_shell_as_it_is_sent(path: Path) -> None:
+def test_host_script_is_valid_shell_with_variables(path: Path) -> None:
     text = host_script(path.name, {"A": "it's; $(reboot)\nline"}, "make_it() {\n:\n}\n")
     done = subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert not [line for line in text.splitlines() if line.lstrip().startswith("#")]
 
 
-def test_shellcheck_finds_nothing_where_it_is_installed() -> None:
-    checker = shutil.which("shellcheck")
-    command = [checker, "--shell=sh", "--severity=error"] if checker else ["sh", "-n"]
-    done = [subprocess.run([*command, str(path)], capture_output=True, text=True) for path in SCRIPTS]
-    assert [result.stdout for result in done if result.returncode] == []
+def test_host_script_is_sent_with_the_functions_it_takes() -> None:
+    shared = host_functions("sections.sh")
+    names = re.findall(r"^([a-z_]+)\(\)", shared, re.MULTILINE)
+    assert names == ["section", "part", "has", "nearest"]
+    takers = [path.name for path in SCRIPTS if "\n. ./sections.sh\n" in path.read_text("utf-8")]
+    assert takers == ["preflight.sh", "probe.sh", "provenance.sh"]
+    for path in SCRIPTS:
+        text = host_script(path.name, {})
+        assert (shared in text) is (path.name in (*takers, "sections.sh"))
+        assert ". ./" not in text
+        # firewall_state.sh runs in a shell of its own, inside the probe
+        own = [name for name in names if re.search(rf"^{name}\(\)", path.read_text("utf-8"), re.MULTILINE)]
+        assert own == {"sections.sh": names, "firewall_state.sh": ["part"]}.get(path.name, []), path.name
 
 
-def test_variables_reach_a_script_as_they_are() -> None:
+@pytest.mark.parametrize("exists", [True, False])
+def test_nearest_directory_is_one_that_exists(stubs: Stubs, tmp_path: Path, exists: bool) -> None:
+    path = tmp_path / "a/b"
+    if exists:
+        path.mkdir(parents=True)
+    done = stubs.run(
+        f'{host_functions("sections.sh")}\nnearest "{path}"\necho "$place"\nnearest /none\necho "[$place]"'
+    )
+    assert done.stdout.splitlines() == [str(path if exists else tmp_path), "[]"]
+
+
+def test_shellcheck_finds_nothing_in_a_host_script() -> None:
+    assert shutil.which("shellcheck"), "install shellcheck: tests/lab/lab packages --check --install"
+    command = [
+        "shellcheck",
+        "--shell=sh",
+        "--severity=warning",
+        f"--exclude={','.join(NOT_MEANT)}",
+        *map(str, SCRIPTS),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_variables_reach_a_script_unchanged() -> None:
     value = 'it\'s "quoted" $(echo no) `x` \\ \n second line'
     text = host_script("switch_release.sh", {"DATA_ROOT": value}).split("set -eu")[0]
     done = subprocess.run(["sh", "-c", text + 'printf %s "$DATA_ROOT"'], capture_output=True, text=True)
@@ -96,13 +144,21 @@ def test_work_ends_in_a_complete_artifact_with_its_manifest(tmp_path: Path, stub
     assert f"done: {wanted.path}" in done.stdout
 
 
-def test_a_finished_artifact_is_readable_by_all_and_writable_by_its_owner_alone(
-    tmp_path: Path, stubs: Stubs
-) -> None:
+def test_sealed_artifact_is_read_only_for_others(tmp_path: Path, stubs: Stubs) -> None:
     wanted = engine(tmp_path)
     work(stubs, wanted, f'umask 0077; {MAKE}; chmod 666 "$PARTIAL/sub dir/a b"')
     modes = {path.name: path.stat().st_mode & 0o777 for path in Path(wanted.path).rglob("*")}
     assert modes == {"rank0.engine": 0o644, "sub dir": 0o755, "a b": 0o644, "manifest.json": 0o644}
+
+
+@pytest.mark.parametrize("content", ["", ": >"])
+def test_work_without_a_required_file_is_not_sealed(tmp_path: Path, stubs: Stubs, content: str) -> None:
+    wanted = replace(engine(tmp_path), names=("rank0.engine", "rank1.engine"))
+    done = work(stubs, wanted, f'{MAKE}; {f"""{content}"$PARTIAL/rank1.engine" """ if content else ":"}')
+    assert done.returncode == 65
+    assert "found no rank1.engine, expected it beside rank0.engine" in done.stdout
+    assert not Path(wanted.path).exists()
+    assert work(stubs, wanted, f'{MAKE}; echo x >"$PARTIAL/rank1.engine"').returncode == 0
 
 
 def test_a_tree_without_checksums_has_a_manifest_without_files(tmp_path: Path, stubs: Stubs) -> None:
@@ -111,14 +167,14 @@ def test_a_tree_without_checksums_has_a_manifest_without_files(tmp_path: Path, s
     assert json.loads((Path(wanted.path) / "manifest.json").read_text("utf-8"))["files"] == {}
 
 
-def test_an_artifact_of_no_file_is_sealed_too(tmp_path: Path, stubs: Stubs) -> None:
+def test_artifact_without_files_is_sealed(tmp_path: Path, stubs: Stubs) -> None:
     wanted = engine(tmp_path)
     assert work(stubs, wanted, ":").returncode == 0
     assert json.loads((Path(wanted.path) / "manifest.json").read_text("utf-8"))["files"] == {}
 
 
 @pytest.mark.parametrize("step", ["false", "exit 7", "sh -c 'exit 9'", f"{MAKE}; false; true"])
-def test_work_that_fails_leaves_no_artifact(tmp_path: Path, stubs: Stubs, step: str) -> None:
+def test_failed_work_leaves_no_artifact(tmp_path: Path, stubs: Stubs, step: str) -> None:
     wanted = engine(tmp_path)
     done = work(stubs, wanted, step)
     assert done.returncode != 0
@@ -127,7 +183,7 @@ def test_work_that_fails_leaves_no_artifact(tmp_path: Path, stubs: Stubs, step: 
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\tb", "a\nb"])
-def test_a_file_name_json_would_have_to_escape_is_refused(tmp_path: Path, stubs: Stubs, name: str) -> None:
+def test_file_name_that_needs_json_escapes_is_refused(tmp_path: Path, stubs: Stubs, name: str) -> None:
     wanted = engine(tmp_path)
     (tmp_path / name).write_text("x", "utf-8")
     done = work(stubs, wanted, f'cp {tmp_path}/a?b "$PARTIAL/"')
@@ -135,14 +191,14 @@ def test_a_file_name_json_would_have_to_escape_is_refused(tmp_path: Path, stubs:
     assert not Path(wanted.path).exists()
 
 
-def test_a_file_name_is_not_taken_for_a_format(tmp_path: Path, stubs: Stubs) -> None:
+def test_file_name_is_not_used_as_a_printf_format(tmp_path: Path, stubs: Stubs) -> None:
     wanted = engine(tmp_path)
     assert work(stubs, wanted, 'printf abc >"$PARTIAL/100%s%n"').returncode == 0
     manifest = json.loads((Path(wanted.path) / "manifest.json").read_text("utf-8"))
     assert manifest["files"]["100%s%n"]["sha256"] == SHA_ABC
 
 
-def test_the_container_of_the_work_is_removed_before_and_after(tmp_path: Path, stubs: Stubs) -> None:
+def test_work_container_is_removed_before_and_after(tmp_path: Path, stubs: Stubs) -> None:
     wanted = engine(tmp_path)
     work(stubs, wanted, "false")
     assert stubs.calls == [f"docker rm --force {wanted.unit}"] * 2
@@ -156,7 +212,7 @@ def partial_of(wanted: Artifact) -> Path:
 
 
 @pytest.mark.parametrize(("resumable", "kept"), [(True, {"begun", "new"}), (False, {"new"})])
-def test_what_an_interrupted_run_left_is_a_beginning_or_garbage(
+def test_interrupted_work_is_resumed_or_discarded(
     tmp_path: Path, stubs: Stubs, resumable: bool, kept: set[str]
 ) -> None:
     wanted = engine(tmp_path, resumable)
@@ -178,17 +234,118 @@ def test_a_damaged_artifact_is_replaced(
     assert [path.name for path in Path(wanted.path).parent.iterdir()] == [wanted.key]
 
 
-def test_the_old_artifact_stays_until_the_new_one_is_complete(tmp_path: Path, stubs: Stubs) -> None:
+def test_old_artifact_is_kept_until_the_new_one_is_complete(tmp_path: Path, stubs: Stubs) -> None:
     wanted = engine(tmp_path)
     work(stubs, wanted, 'printf x >"$PARTIAL/old"')
     assert work(stubs, wanted, "exit 3").returncode == 3
     assert {path.name for path in Path(wanted.path).iterdir()} == {"old", "manifest.json"}
 
 
-def test_an_image_is_no_directory(tmp_path: Path, stubs: Stubs) -> None:
+def test_image_work_writes_no_directory(tmp_path: Path, stubs: Stubs) -> None:
     done = work(stubs, ServingImage({"a": 1}, ()), f"echo made >{tmp_path}/made")
     assert (done.returncode, done.stdout) == (0, "tritonhost: done\n")
     assert (tmp_path / "made").exists()
+
+
+# What a container made is not trusted: it ran as root's user, and may have left links for root to follow.
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        'ln -s "{victim}" "$PARTIAL/.manifest.new"',
+        'ln -s "{victim}" "$PARTIAL/manifest.json"',
+        'mkdir "$PARTIAL/manifest.json"',
+        'printf x >"$PARTIAL/manifest.json"',
+        'mkdir "$PARTIAL/.manifest.new"',
+        'ln -s "{victim}" "$PARTIAL/weights.safetensors"',
+        'mkdir "$PARTIAL/sub"; ln -s "{victim}" "$PARTIAL/sub/link"',
+        'ln -s / "$PARTIAL/root"',
+        'mkfifo "$PARTIAL/pipe"',
+        'ln "{victim}" "$PARTIAL/hard"',
+    ],
+)
+@pytest.mark.parametrize("resumable", [False, True])
+def test_seal_refuses_planted_files(tmp_path: Path, stubs: Stubs, plant: str, resumable: bool) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched", "utf-8")
+    victim.chmod(0o600)
+    wanted = engine(tmp_path, resumable)
+    done = work(stubs, wanted, f"{MAKE}; {plant.format(victim=victim)}")
+    assert done.returncode == 65
+    assert "found" in done.stderr and "expected" in done.stderr and "run again" in done.stderr
+    assert not Path(wanted.path).exists()
+    assert (victim.read_text("utf-8"), victim.stat().st_mode & 0o777) == ("untouched", 0o600)
+    # nor does it stay in the way
+    done = work(stubs, wanted, MAKE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (victim.read_text("utf-8"), victim.stat().st_mode & 0o777) == ("untouched", 0o600)
+
+
+def test_work_replaces_a_link_at_its_partial_directory(tmp_path: Path, stubs: Stubs) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    wanted = engine(tmp_path, resumable=True)
+    partial = Path(wanted.variables()["PARTIAL"])
+    partial.parent.mkdir(parents=True)
+    partial.symlink_to(elsewhere)
+    assert work(stubs, wanted, MAKE).returncode == 0
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_seal_keeps_a_checkout_s_links(tmp_path: Path, stubs: Stubs) -> None:
+    wanted = engine(tmp_path, checksums=False)
+    (tmp_path / "victim").touch(0o600)
+    assert work(stubs, wanted, f'{MAKE}; ln -s {tmp_path}/victim "$PARTIAL/link"').returncode == 0
+    assert (Path(wanted.path) / "link").is_symlink()
+    assert (tmp_path / "victim").stat().st_mode & 0o777 == 0o600
+
+
+def test_seal_removes_the_container_first(tmp_path: Path, stubs: Stubs) -> None:
+    stubs.add("docker", "exit 1")
+    wanted = engine(tmp_path)
+    work(stubs, wanted, f'{MAKE}; echo made >>"{stubs.log}"')
+    removed = f"docker rm --force {wanted.unit}"
+    assert stubs.calls == [removed, "made", removed, removed]
+
+
+@pytest.mark.parametrize("bits", ["4755", "2755", "6755", "1777"])
+def test_seal_clears_setuid_and_sticky_bits(tmp_path: Path, stubs: Stubs, bits: str) -> None:
+    wanted = engine(tmp_path)
+    set_bits = f'chmod {bits} "$PARTIAL/rank0.engine" "$PARTIAL/sub dir" "$PARTIAL"'
+    assert work(stubs, wanted, f"{MAKE}; {set_bits}").returncode == 0
+    found = [Path(wanted.path), *Path(wanted.path).rglob("*")]
+    assert {oct(path.stat().st_mode) for path in found if path.is_dir()} == {"0o40755"}
+    assert {path.stat().st_mode & 0o7022 for path in found} == {0}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root alone gives a file away")
+def test_seal_makes_root_the_owner(tmp_path: Path, stubs: Stubs) -> None:
+    wanted = engine(tmp_path)
+    assert work(stubs, wanted, f'{MAKE}; chown -R 60600:60600 "$PARTIAL"').returncode == 0
+    found = [Path(wanted.path), *Path(wanted.path).rglob("*")]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in found} == {(0, 0)}
+
+
+def test_work_limits_the_memory_of_its_container(tmp_path: Path, stubs: Stubs) -> None:
+    stubs.add("docker", ":")
+    assert work(stubs, engine(tmp_path), "docker run --rm image").returncode == 0
+    run = next(call for call in stubs.calls if call.startswith("docker run"))
+    assert re.fullmatch(r"docker run --memory (\d+k) --memory-swap \1 --rm image", run)
+
+
+def test_work_script_has_the_worker_user_id() -> None:
+    assert f"WORKER={commands.WORKER} " in (HOST_SCRIPTS / "work.sh").read_text("utf-8")
+
+
+def test_partial_directory_is_private_while_work_runs(tmp_path: Path, stubs: Stubs) -> None:
+    wanted = engine(tmp_path, resumable=True)
+    modes = []
+    for _ in range(2):
+        work(stubs, wanted, f'stat -c %a "$PARTIAL" >{tmp_path}/mode; {MAKE}')
+        modes.append((tmp_path / "mode").read_text("utf-8").strip())
+    assert {mode[-1] for mode in modes} == {"0"}
+    assert Path(wanted.path).stat().st_mode & 0o777 == 0o755
 
 
 # --- switch_release.sh
@@ -225,7 +382,7 @@ def test_the_first_switch_has_no_previous(stubs: Stubs, data_root: Path) -> None
     assert links(data_root) == {"current": "releases/one"}
 
 
-def test_a_switch_remembers_the_release_before_it(stubs: Stubs, data_root: Path) -> None:
+def test_switch_remembers_the_previous_release(stubs: Stubs, data_root: Path) -> None:
     for name in ("one", "two", "two", "three"):
         assert switch(stubs, data_root, name).returncode == 0
         judge(stubs, data_root, name, "proven")
@@ -239,7 +396,7 @@ def test_a_rollback_is_a_switch(stubs: Stubs, data_root: Path) -> None:
     assert links(data_root) == {"current": "releases/one", "previous": "releases/two"}
 
 
-def test_a_release_that_was_not_proven_never_becomes_the_previous_one(stubs: Stubs, data_root: Path) -> None:
+def test_unproven_release_never_becomes_previous(stubs: Stubs, data_root: Path) -> None:
     switch(stubs, data_root, "one")
     judge(stubs, data_root, "one", "proven")
     switch(stubs, data_root, "two")
@@ -248,9 +405,7 @@ def test_a_release_that_was_not_proven_never_becomes_the_previous_one(stubs: Stu
     assert links(data_root) == {"current": "releases/three", "previous": "releases/one"}
 
 
-def test_taken_back_there_is_nothing_before_the_release_that_serves_again(
-    stubs: Stubs, data_root: Path
-) -> None:
+def test_switch_back_leaves_no_previous_release(stubs: Stubs, data_root: Path) -> None:
     switch(stubs, data_root, "one")
     judge(stubs, data_root, "one", "proven")
     switch(stubs, data_root, "two")
@@ -266,18 +421,18 @@ def test_a_verdict_is_one_line_with_its_time_and_reason(stubs: Stubs, data_root:
     assert judge(stubs, data_root, "one", "proven").startswith("proven ")
 
 
-def test_what_was_proven_once_stays_so(stubs: Stubs, data_root: Path) -> None:
+def test_proven_verdict_is_not_overwritten_by_failure(stubs: Stubs, data_root: Path) -> None:
     judge(stubs, data_root, "one", "proven")
     assert judge(stubs, data_root, "one", "failed", "its host").startswith("proven ")
 
 
-def test_a_person_withdraws_what_was_proven_and_proves_it_again(stubs: Stubs, data_root: Path) -> None:
+def test_proven_release_can_be_withdrawn_and_proven_again(stubs: Stubs, data_root: Path) -> None:
     judge(stubs, data_root, "one", "proven")
     assert judge(stubs, data_root, "one", "withdrawn", "by hand").startswith("withdrawn ")
     assert judge(stubs, data_root, "one", "proven").startswith("proven ")
 
 
-def test_an_incomplete_release_is_never_pointed_to(stubs: Stubs, data_root: Path) -> None:
+def test_current_never_points_to_an_incomplete_release(stubs: Stubs, data_root: Path) -> None:
     switch(stubs, data_root, "one")
     (data_root / "releases/two/manifest.json").unlink()
     done = switch(stubs, data_root, "two")
@@ -286,14 +441,14 @@ def test_an_incomplete_release_is_never_pointed_to(stubs: Stubs, data_root: Path
     assert links(data_root) == {"current": "releases/one"}
 
 
-def test_a_release_that_is_gone_does_not_become_the_previous_one(stubs: Stubs, data_root: Path) -> None:
+def test_incomplete_release_does_not_become_previous(stubs: Stubs, data_root: Path) -> None:
     switch(stubs, data_root, "one")
     (data_root / "releases/one/manifest.json").unlink()
     assert switch(stubs, data_root, "two").returncode == 0
     assert links(data_root) == {"current": "releases/two"}
 
 
-def test_links_of_a_switch_that_was_killed_are_cleaned_up(stubs: Stubs, data_root: Path) -> None:
+def test_links_of_a_killed_switch_are_cleaned_up(stubs: Stubs, data_root: Path) -> None:
     (data_root / ".current.new.1").symlink_to("releases/one")
     switch(stubs, data_root, "two")
     assert links(data_root) == {"current": "releases/two"}
@@ -306,7 +461,7 @@ def lock_script(directory: Path, who: str) -> str:
     return host_script("hold_lock.sh", {"WHO": who, "DIRECTORY": str(directory)})
 
 
-def test_a_lock_is_held_while_its_input_is_open_and_names_its_holder(tmp_path: Path) -> None:
+def test_lock_lasts_while_stdin_is_open_and_names_its_holder(tmp_path: Path) -> None:
     first = subprocess.Popen(
         ["sh", "-c", lock_script(tmp_path, "ann's run")],
         stdin=subprocess.PIPE,
@@ -329,7 +484,7 @@ def test_a_lock_is_held_while_its_input_is_open_and_names_its_holder(tmp_path: P
 # --- soak.sh
 
 
-def test_a_server_that_stays_passes_and_another_in_its_place_does_not(stubs: Stubs) -> None:
+def test_soak_fails_when_the_server_ends_or_is_replaced(stubs: Stubs) -> None:
     variables = {"SERVICE": "triton", "SOAK": "1"}
     stubs.add("sleep", "exit 0")
     stubs.add("docker", "case $3 in *Running*) echo abc true ;; *) echo abc ;; esac")
@@ -343,7 +498,40 @@ def test_a_server_that_stays_passes_and_another_in_its_place_does_not(stubs: Stu
 # --- lay_out_release.sh
 
 
-def test_a_release_is_the_checkout_s_models_with_our_files_over_them(tmp_path: Path, stubs: Stubs) -> None:
+@pytest.mark.parametrize("model", ["link", "file", "outside"])
+def test_lay_out_follows_no_link_of_a_checkout(tmp_path: Path, stubs: Stubs, model: str) -> None:
+    elsewhere, source = tmp_path / "elsewhere", tmp_path / "data/sources/s"
+    (elsewhere / "ensemble").mkdir(parents=True)
+    (elsewhere / "ensemble/secret").write_text("secret", "utf-8")
+    templates = source / "tree/templates"
+    (source / "tree").mkdir(parents=True)
+    if model == "outside":
+        templates.symlink_to(elsewhere)
+    elif model == "link":
+        templates.mkdir()
+        (templates / "ensemble").symlink_to(elsewhere / "ensemble")
+    else:
+        (templates / "ensemble").mkdir(parents=True)
+        (templates / "ensemble/config.pbtxt").symlink_to(elsewhere / "ensemble/secret")
+    final = tmp_path / "data/releases/r"
+    variables = {
+        "FINAL": str(final),
+        "PARTIAL": str(final.parent / ".r.partial"),
+        "HEAD": '{"kind": "release", "key": "r", "inputs": {}',
+        "TEMPLATES": str(templates),
+        "SOURCE": str(source),
+        "MODELS": "ensemble",
+    }
+    script = host_script("lay_out_release.sh", variables, host_script("seal.sh", {}))
+    done = stubs.run(script, stdin=archive({"model_repository/ensemble/config.pbtxt": "filled"}))
+    assert done.returncode == 65
+    assert "found" in done.stderr and "expected" in done.stderr
+    assert not final.exists()
+    assert [path.name for path in (elsewhere / "ensemble").iterdir()] == ["secret"]
+    assert (elsewhere / "ensemble/secret").read_text("utf-8") == "secret"
+
+
+def test_release_overlays_our_files_on_the_checkout_s_models(tmp_path: Path, stubs: Stubs) -> None:
     templates = tmp_path / "templates"
     (templates / "ensemble").mkdir(parents=True)
     (templates / "preprocessing/1").mkdir(parents=True)
@@ -382,11 +570,45 @@ def test_a_release_is_the_checkout_s_models_with_our_files_over_them(tmp_path: P
 # --- the other scripts
 
 
+def see_processes(stubs: Stubs, group: int = 0) -> None:
+    """
+    The machine's own pgrep, which looks at the test's own process group and at `group`: a lab beside it grows disks, too.
+
+    Never a stub that answers whatever it is asked: it would hide a pattern that matches nothing.
+    """
+    stubs.add("pgrep", f'exec {shutil.which("pgrep")} -g 0,{group} "$@"')
+
+
+UNDER = {
+    "SOURCE": "/dev/mapper/ocivolume-root",
+    "PART": "nvme0n1p3",
+    "DISK": "nvme0n1",
+    "NUMBER": "3",
+    "KIND": "xfs",
+}
+
+
+def under_root(stubs: Stubs, changed: dict[str, str]) -> None:
+    """findmnt, lsblk and the kernel's number of a partition, of what is under the root file system; what is there stays."""
+    if (stubs.directory / "lsblk").exists():
+        return
+    is_ = {**UNDER, **changed}
+    stubs.add("findmnt", f'case "$*" in *FSTYPE*) echo {is_["KIND"]} ;; *) echo {is_["SOURCE"]} ;; esac')
+    stubs.add(
+        "lsblk",
+        f'[ "$6" = {is_["SOURCE"]} ] && printf "%s\\n" "dm-1 lvm" "{is_["PART"]} part" "{is_["DISK"]} disk"',
+    )
+    stubs.add("cat", f'[ "$*" = /sys/class/block/{is_["PART"]}/partition ] && echo {is_["NUMBER"]}')
+
+
 def grow(stubs: Stubs, *steps: str, **changed: str) -> subprocess.CompletedProcess[str]:
     """grow_root.sh for LVM on a partition, with programs that only say that they were called."""
-    for name in ("growpart", "pvresize", "lvextend", "xfs_growfs", "resize2fs", "pgrep"):
+    for name in ("growpart", "pvresize", "lvextend", "xfs_growfs", "resize2fs"):
         if not (stubs.directory / name).exists():
-            stubs.add(name, "exit 1" if name == "pgrep" else "exit 0")
+            stubs.add(name, "exit 0")
+    if not (stubs.directory / "pgrep").exists():
+        see_processes(stubs)
+    under_root(stubs, {"KIND": changed.get("TYPE", "xfs")})
     variables = {
         "STEPS": "\n".join(steps),
         "DISK": "nvme0n1",
@@ -403,10 +625,52 @@ EVERY_STEP = ("partition", "physical volume", "logical volume", "file system")
 
 
 def grown(stubs: Stubs) -> list[str]:
-    return [call for call in stubs.calls if not call.startswith("pgrep")]
+    looks = ("pgrep", "sleep", "findmnt", "lsblk", "cat")
+    return [call for call in stubs.calls if not call.startswith(looks)]
 
 
-def test_each_layer_is_grown_by_its_own_tool_from_the_disk_upwards(stubs: Stubs) -> None:
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        (
+            {"SOURCE": "/dev/mapper/other-root"},
+            "xfs on /dev/mapper/other-root in /dev/nvme0n1p3 on partition 3",
+        ),
+        ({"SOURCE": "overlay[/x]"}, "xfs on overlay in /dev/ on partition none of /dev/ under /"),
+        (
+            {"DISK": "nvme1n1", "PART": "nvme1n1p3"},
+            "in /dev/nvme1n1p3 on partition 3 of /dev/nvme1n1 under /",
+        ),
+        ({"DISK": "nvme1n1"}, "in /dev/nvme0n1p3 on partition 3 of /dev/nvme1n1 under /"),
+        ({"NUMBER": "2"}, "in /dev/nvme0n1p3 on partition 2 of /dev/nvme0n1 under /"),
+        ({"KIND": "ext4"}, "ext4 on /dev/mapper/ocivolume-root in"),
+    ],
+    ids=["another volume", "no device", "another disk", "a disk alone", "another partition", "another kind"],
+)
+def test_root_that_changed_since_the_probe_is_not_grown(
+    stubs: Stubs, changed: dict[str, str], found: str
+) -> None:
+    under_root(stubs, changed)
+    done = grow(stubs, *EVERY_STEP)
+    assert (done.returncode, grown(stubs)) == (65, [])
+    [line] = done.stderr.splitlines()
+    assert line.startswith("root file system: found ")
+    assert found in line
+    assert (
+        "expected xfs on /dev/mapper/ocivolume-root in /dev/nvme0n1p3 on partition 3 of /dev/nvme0n1, as it was"
+        in line
+    )
+
+
+def test_root_on_a_whole_disk_is_grown(stubs: Stubs) -> None:
+    stubs.add("findmnt", 'case "$*" in *FSTYPE*) echo ext4 ;; *) echo /dev/sda ;; esac')
+    stubs.add("lsblk", 'echo "sda disk"')
+    given = {"SOURCE": "/dev/sda", "DISK": "sda", "NUMBER": "", "VOLUME": "", "TYPE": "ext4"}
+    assert grow(stubs, "file system", **given).returncode == 0
+    assert grown(stubs) == ["resize2fs /dev/sda"]
+
+
+def test_each_layer_is_grown_by_its_tool_from_the_disk_up(stubs: Stubs) -> None:
     assert grow(stubs, *EVERY_STEP).returncode == 0
     assert grown(stubs) == [
         "growpart /dev/nvme0n1 3",
@@ -416,7 +680,7 @@ def test_each_layer_is_grown_by_its_own_tool_from_the_disk_upwards(stubs: Stubs)
     ]
 
 
-def test_only_what_was_left_undone_is_grown(stubs: Stubs) -> None:
+def test_only_unfinished_layers_are_grown(stubs: Stubs) -> None:
     assert grow(stubs, "file system", TYPE="ext4").returncode == 0
     assert grown(stubs) == ["resize2fs /dev/mapper/ocivolume-root"]
 
@@ -434,7 +698,7 @@ def test_only_what_was_left_undone_is_grown(stubs: Stubs) -> None:
         ("xfs_growfs", 1, "found exit code 1 of xfs_growfs /, expected the file system to grow; see"),
     ],
 )
-def test_a_layer_that_does_not_grow_ends_it(stubs: Stubs, program: str, code: int, said: str) -> None:
+def test_failed_layer_stops_the_growth(stubs: Stubs, program: str, code: int, said: str) -> None:
     stubs.add(program, f"exit {code}")
     done = grow(stubs, *EVERY_STEP)
     assert done.returncode == 65
@@ -442,27 +706,83 @@ def test_a_layer_that_does_not_grow_ends_it(stubs: Stubs, program: str, code: in
     assert grown(stubs)[-1].startswith(program)
 
 
-def test_a_partition_that_another_program_grew_meanwhile_is_no_failure(stubs: Stubs) -> None:
+def test_partition_already_grown_by_another_is_not_a_failure(stubs: Stubs) -> None:
     stubs.add("growpart", "exit 1")
     assert grow(stubs, *EVERY_STEP).returncode == 0
     assert grown(stubs)[-1] == "xfs_growfs /"
 
 
-def test_another_growth_at_work_is_waited_for_and_then_named(stubs: Stubs, tmp_path: Path) -> None:
-    stubs.add("sleep", f"touch {tmp_path}/slept")
-    stubs.add(
-        "pgrep",
-        f'case "$*" in *oci-growfs) [ -e {tmp_path}/slept ] && exit 1; echo 4711 ;; *) exit 1 ;; esac',
-    )
-    assert grow(stubs, *EVERY_STEP).returncode == 0
-    stubs.add("pgrep", "echo 4711")
-    done = grow(stubs, "file system", GROWFS_SECONDS="4")
-    assert done.returncode == 65
-    assert "found process 4711, which grows it, still at work after 4 s" in done.stderr
-    assert stubs.calls[-1].startswith("pgrep")
+@contextmanager
+def oracle_growth(directory: Path, how: str) -> Iterator[int]:
+    """
+    A growth of the root file system at work, as a host's table of processes shows it; its process number.
+
+    Oracle's `oci-growfs` is a shell script that execs Python with a file whose name has underscores, and `ocid` starts that
+    file itself: https://github.com/oracle/oci-utils, libexec/oci-growfs and lib/oci_utils/impl/ocid_main.py.
+    """
+    module = directory / "site-packages/oci_utils/impl/oci_growfs_main.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("import time\nprint('at work', flush=True)\ntime.sleep(60)\n", encoding="utf-8")
+    programs = {
+        "oci-growfs": f'exec /usr/bin/python3 {module} "$@"',
+        "ocid": f"exec /usr/bin/python3 -Es {module} --yes",
+        "growpart": "echo at work; sleep 60",
+        "python": f"exec /usr/bin/python3 {directory / 'libexec/oci-growfs.py'}",
+    }
+    name = "growpart" if how == "growpart" else "oci-growfs"
+    program = directory / "libexec" / name
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{programs[how]}\n", encoding="utf-8")
+    (program.parent / "oci-growfs.py").write_text(module.read_text("utf-8"), encoding="utf-8")
+    program.chmod(0o755)
+    with subprocess.Popen(
+        [str(program), "-y"], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "at work\n"
+        # one that has ended is gone from the table at once, as on a host
+        threading.Thread(target=process.wait).start()
+        try:
+            yield process.pid
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_a_program_that_is_not_there_is_named_before_anything_is_grown(stubs: Stubs) -> None:
+@pytest.mark.parametrize("how", ["oci-growfs", "ocid", "python", "growpart"])
+def test_grow_root_waits_for_a_real_growth(stubs: Stubs, tmp_path: Path, how: str) -> None:
+    with oracle_growth(tmp_path, how) as process:
+        see_processes(stubs, process)
+        done = grow(stubs, "file system", GROWFS_SECONDS="1")
+        assert done.returncode == 65
+        assert f"found process {process}, which grows it, still at work after 2 s" in done.stderr
+        assert grown(stubs) == []
+        # and goes on as soon as it has ended
+        stubs.add("sleep", f"kill -s KILL -- -{process}; exec /bin/sleep 0.2")
+        assert grow(stubs, *EVERY_STEP).returncode == 0
+    assert grown(stubs)[-1] == "xfs_growfs /"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        # a person who reads of it, or looks for it, grows nothing
+        ["sh", "-c", "sleep 60; : /usr/libexec/oci-growfs -y"],
+        ["python3", "-c", "import time; time.sleep(60)", "oci_growfs_main.py"],
+        ["tail", "-s", "60", "-f", "/dev/null", "/var/log/oci-growfs.log"],
+    ],
+)
+def test_grow_root_does_not_wait_for_a_mere_mention(stubs: Stubs, line: list[str]) -> None:
+    with subprocess.Popen(
+        line, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        see_processes(stubs, process.pid)
+        done = grow(stubs, "file system", GROWFS_SECONDS="0")
+        os.killpg(process.pid, signal.SIGKILL)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_missing_program_is_named_before_anything_is_grown(stubs: Stubs) -> None:
     # no other program than those of the directory is found
     script = host_script(
         "grow_root.sh",
@@ -484,16 +804,24 @@ def test_a_program_that_is_not_there_is_named_before_anything_is_grown(stubs: St
     assert stubs.calls == []
 
 
+# dd of disks that hold nothing
+ZEROS = 'case "$*" in *of=*) ;; *) head -c 1048576 /dev/zero ;; esac'
+
+
 def disks(stubs: Stubs, *steps: str, **changed: str) -> subprocess.CompletedProcess[str]:
     """local_disks.sh for two disks, with tools that only say that they were called."""
-    for name in ("mdadm", "mkfs.xfs", "wipefs", "lsblk", "systemctl", "dd", "sync"):
+    programs = {**dict.fromkeys(("mdadm", "mkfs.xfs", "wipefs", "lsblk", "systemctl", "sync"), "exit 0")}
+    for name, body in {**programs, "dd": ZEROS}.items():
         if not (stubs.directory / name).exists():
-            stubs.add(name, "exit 0")
-    stubs.add("blockdev", "echo 8388608")
+            stubs.add(name, body)
+    stubs.add("blockdev", "echo 12582912")
     variables = {"STEPS": "\n".join(steps), "LEVEL": "raid0", "DISKS": "nvme0n1\nnvme1n1", "DEVICE": ""}
+    variables["ERASE"] = "0"
     names = {"LABEL": "tritonhost", "ARRAY": "/dev/md/tritonhost", "UNFINISHED": str(unfinished(stubs))}
-    script = host_script("local_disks.sh", {**variables, **names, **changed})
-    return stubs.run(script.replace("/sys/class/block", str(stubs.directory / "block")))
+    script = host_script("local_disks.sh", {**variables, **names, **changed}, host_functions("disks.sh"))
+    for place in ("/sys/class/block", "/sys/block"):
+        script = script.replace(place, str(stubs.directory / "block"))
+    return stubs.run(script)
 
 
 def unfinished(stubs: Stubs) -> Path:
@@ -510,7 +838,7 @@ def done_to_disks(stubs: Stubs) -> list[str]:
     return [call for call in stubs.calls if call.split()[0] not in ("blockdev", "dd", "sync")]
 
 
-def test_an_array_is_made_of_disks_that_carry_nothing_and_nothing_is_forced(stubs: Stubs) -> None:
+def test_array_is_created_on_empty_disks_without_force(stubs: Stubs) -> None:
     stubs.add("mdadm", f"cp {unfinished(stubs)} {unfinished(stubs)}.seen")
     stubs.add("mkfs.xfs", f"test -s {unfinished(stubs)}")
     assert disks(stubs, "create", "file system").returncode == 0
@@ -535,9 +863,7 @@ def test_an_array_is_made_of_disks_that_carry_nothing_and_nothing_is_forced(stub
         ("exit 1", "found nothing that wipefs could read on /dev/nvme0n1, expected its signatures"),
     ],
 )
-def test_a_disk_that_carries_something_or_cannot_be_read_is_not_touched(
-    stubs: Stubs, wipefs: str, said: str
-) -> None:
+def test_disk_with_a_signature_or_read_error_is_not_touched(stubs: Stubs, wipefs: str, said: str) -> None:
     stubs.add("wipefs", wipefs)
     done = disks(stubs, "create", "file system")
     assert done.returncode == 65
@@ -545,9 +871,9 @@ def test_a_disk_that_carries_something_or_cannot_be_read_is_not_touched(
     assert done_to_disks(stubs) == ["wipefs --parsable /dev/nvme0n1"]
 
 
-def test_a_disk_whose_ends_cannot_be_read_is_not_taken_for_an_empty_one(stubs: Stubs) -> None:
+def test_disk_with_unreadable_ends_is_not_taken_as_empty(stubs: Stubs) -> None:
     # wipefs says nothing of it, and succeeds
-    for broken in ("exit 1", 'case "$*" in *skip=7*) exit 1 ;; esac'):
+    for broken in ("exit 1", 'case "$*" in *skip=11*) exit 1 ;; esac'):
         stubs.add("dd", broken)
         done = disks(stubs, "create", "file system")
         assert done.returncode == 65
@@ -555,10 +881,60 @@ def test_a_disk_whose_ends_cannot_be_read_is_not_taken_for_an_empty_one(stubs: S
         assert done_to_disks(stubs) == []
 
 
+def written(mebibyte: int, disk: str = "nvme1n1") -> str:
+    """dd of disks that hold zeros but for one byte."""
+    return (
+        f'case "$*" in *of=*) ;; if=/dev/{disk}*skip={mebibyte}\\ *) head -c 1048575 /dev/zero; echo x ;; '
+        "*) head -c 1048576 /dev/zero ;; esac"
+    )
+
+
+@pytest.mark.parametrize("level", ["raid0", ""])
+@pytest.mark.parametrize("mebibyte", [0, 1, 6, 11])
+def test_unsigned_disk_with_data_is_not_touched(stubs: Stubs, mebibyte: int, level: str) -> None:
+    stubs.add("dd", written(mebibyte))
+    given = {"LEVEL": level, "DISKS": "nvme0n1\nnvme1n1" if level else "nvme1n1"}
+    done = disks(stubs, *(("create",) if level else ()), "file system", **given)
+    assert done.returncode == 65
+    [line] = done.stderr.splitlines()
+    assert line.startswith("local disks: found something other than zeros on /dev/nvme1n1, which carries no")
+    assert not [call for call in done_to_disks(stubs) if "--parsable" not in call]
+    assert not unfinished(stubs).exists()
+    # where the inventory says so
+    assert disks(stubs, *(("create",) if level else ()), "file system", **given, ERASE="1").returncode == 0
+    assert done_to_disks(stubs)[-1].startswith("mkfs.xfs")
+
+
+def test_unreadable_area_of_a_disk_does_not_count_as_zeros(stubs: Stubs) -> None:
+    stubs.add("dd", f'case "$*" in *skip=6\\ *) exit 1 ;; esac; {ZEROS}')
+    done = disks(stubs, "create", "file system")
+    assert done.returncode == 65
+    assert "found something other than zeros on /dev/nvme0n1" in done.stderr
+
+
+def test_unfinished_disks_may_hold_our_own_data(stubs: Stubs) -> None:
+    unfinished(stubs).write_text(f"{BEGUN}\n", "utf-8")
+    stubs.add("dd", written(6))
+    assert disks(stubs, "clear", "create", "file system").returncode == 0
+
+
+@pytest.mark.parametrize("where", ["device", "device/nvme3"])
+@pytest.mark.parametrize(("by", "taken"), [("pcie", True), ("tcp", False), ("", True)])
+def test_network_disk_is_not_touched(stubs: Stubs, by: str, taken: bool, where: str) -> None:
+    if by:
+        place = stubs.directory / "block/nvme1n1" / where
+        place.mkdir(parents=True)
+        (place / "transport").write_text(f"{by}\n")
+    done = disks(stubs, "create")
+    assert (done.returncode == 0) is taken
+    assert ("found /dev/nvme1n1, which is reached over tcp" in done.stderr) is not taken
+    assert bool([call for call in stubs.calls if call.startswith("mdadm")]) is taken
+
+
 BEGUN = "c1ce55d8-e085-7a5f-7f19-db441ceb4cea"
 
 
-def test_what_a_run_began_and_did_not_finish_is_cleared_whatever_shows_through(stubs: Stubs) -> None:
+def test_unfinished_array_is_stopped_and_cleared(stubs: Stubs) -> None:
     unfinished(stubs).write_text(f"{BEGUN}\n", "utf-8")
     # mdadm had written on the first of the two alone
     member = f"printf '# offset,uuid,label,type\n0x1000,{BEGUN},any:tritonhost,linux_raid_member\n'"
@@ -582,7 +958,7 @@ def test_what_a_run_began_and_did_not_finish_is_cleared_whatever_shows_through(s
         f"0x1000,{BEGUN},any:tritonhost,linux_raid_member\\n0x438,u,mine,ext4",
     ],
 )
-def test_what_another_wrote_meanwhile_is_not_cleared(stubs: Stubs, signature: str) -> None:
+def test_foreign_signature_written_meanwhile_is_not_cleared(stubs: Stubs, signature: str) -> None:
     unfinished(stubs).write_text(f"{BEGUN}\n", "utf-8")
     stubs.add("wipefs", f"case \"$*\" in *nvme1n1) printf '{signature}\\n' ;; esac")
     done = disks(stubs, "clear", "create")
@@ -591,7 +967,7 @@ def test_what_another_wrote_meanwhile_is_not_cleared(stubs: Stubs, signature: st
     assert not [call for call in done_to_disks(stubs) if "--parsable" not in call]
 
 
-def test_nothing_is_cleared_without_a_word_of_what_was_begun_or_while_it_is_used(stubs: Stubs) -> None:
+def test_clear_needs_a_record_and_unused_disks(stubs: Stubs) -> None:
     done = disks(stubs, "clear")
     assert (done.returncode, done_to_disks(stubs)) == (65, [])
     assert "expected the UUID of what was begun" in done.stderr
@@ -604,7 +980,7 @@ def test_nothing_is_cleared_without_a_word_of_what_was_begun_or_while_it_is_used
     assert not [call for call in stubs.calls if "--all" in call]
 
 
-def test_one_disk_alone_is_known_by_its_file_system_s_uuid_until_it_is_made(stubs: Stubs) -> None:
+def test_single_disk_is_tracked_by_its_file_system_uuid(stubs: Stubs) -> None:
     stubs.add("mkfs.xfs", f"cp {unfinished(stubs)} {unfinished(stubs)}.seen; exit 1")
     done = disks(stubs, "file system", LEVEL="", DISKS="nvme0n1")
     assert done.returncode == 65
@@ -616,7 +992,7 @@ def test_one_disk_alone_is_known_by_its_file_system_s_uuid_until_it_is_made(stub
     assert stubs.calls[-1] == "wipefs --quiet --all /dev/nvme0n1"
 
 
-def test_no_array_is_made_of_a_disk_that_the_kernel_says_is_in_use(stubs: Stubs) -> None:
+def test_disk_in_use_by_the_kernel_gets_no_array(stubs: Stubs) -> None:
     held(stubs, "nvme1n1", "dm-0")
     done = disks(stubs, "create")
     assert done.returncode == 65
@@ -624,7 +1000,7 @@ def test_no_array_is_made_of_a_disk_that_the_kernel_says_is_in_use(stubs: Stubs)
     assert not [call for call in stubs.calls if call.startswith("mdadm")]
 
 
-def test_an_array_that_lsblk_leaves_out_is_stopped_before_it_is_assembled(stubs: Stubs) -> None:
+def test_array_hidden_from_lsblk_is_stopped_before_assembly(stubs: Stubs) -> None:
     for disk in ("nvme0n1", "nvme1n1"):
         held(stubs, disk, "md127")
     assert disks(stubs, "assemble").returncode == 0
@@ -634,13 +1010,23 @@ def test_an_array_that_lsblk_leaves_out_is_stopped_before_it_is_assembled(stubs:
     ]
 
 
-def test_an_array_that_holds_a_file_system_is_not_formatted(stubs: Stubs) -> None:
+def test_array_with_a_file_system_is_not_formatted(stubs: Stubs) -> None:
+    held(stubs, "nvme0n1", "md127")
     stubs.add("wipefs", "echo 0x0,u,tritonhost,xfs")
     assert disks(stubs, "file system", DEVICE="md127").returncode == 0
     assert done_to_disks(stubs) == ["wipefs --parsable /dev/md127"]
 
 
-def test_an_array_that_lacks_a_disk_is_not_made_anew(stubs: Stubs) -> None:
+@pytest.mark.parametrize("now", ["md126", "", "dm-0"])
+def test_array_under_another_name_is_not_formatted(stubs: Stubs, now: str) -> None:
+    if now:
+        held(stubs, "nvme0n1", now)
+    done = disks(stubs, "file system", DEVICE="md127")
+    assert (done.returncode, done_to_disks(stubs)) == (65, [])
+    assert f"found {now} on /dev/nvme0n1 /dev/nvme1n1, expected md127 alone" in done.stderr
+
+
+def test_array_that_lacks_a_disk_is_not_recreated(stubs: Stubs) -> None:
     stubs.add("mdadm", "exit 1")
     done = disks(stubs, "assemble", "file system", "mount", "mark")
     assert done.returncode == 65
@@ -648,7 +1034,7 @@ def test_an_array_that_lacks_a_disk_is_not_made_anew(stubs: Stubs) -> None:
     assert [call.split()[0] for call in stubs.calls] == ["mdadm"]
 
 
-def test_nothing_is_marked_where_nothing_is_mounted(stubs: Stubs, tmp_path: Path) -> None:
+def test_mark_needs_a_mount(stubs: Stubs, tmp_path: Path) -> None:
     done = disks(stubs, "mark", DATA_ROOT=str(tmp_path), SENTINEL=".tritonhost-data")
     assert done.returncode == 65
     assert "found nothing mounted at" in done.stderr
@@ -656,7 +1042,7 @@ def test_nothing_is_marked_where_nothing_is_mounted(stubs: Stubs, tmp_path: Path
 
 
 @pytest.mark.parametrize(("state", "answer"), [("active", "attached"), ("inactive", "started")])
-def test_a_unit_that_runs_is_attached_to_and_not_started_again(stubs: Stubs, state: str, answer: str) -> None:
+def test_running_unit_is_attached_to_and_not_restarted(stubs: Stubs, state: str, answer: str) -> None:
     stubs.add("systemctl", f"case $1 in show) echo ActiveState={state} ;; esac")
     stubs.add("journalctl", "echo '-- cursor: s=1;i=2'")
     stubs.add("systemd-run", ":")
@@ -673,10 +1059,43 @@ def test_a_unit_that_runs_is_attached_to_and_not_started_again(stubs: Stubs, sta
     assert ("cursor: s=1;i=2" in done.stdout) is (answer == "started")
 
 
+@pytest.mark.parametrize("starts", [True, False])
+def test_start_work_leaves_no_token_without_a_unit(stubs: Stubs, tmp_path: Path, starts: bool) -> None:
+    stubs.add("systemctl", "exit 1")
+    stubs.add("journalctl", ":")
+    stubs.add("systemd-run", f"exit {0 if starts else 1}")
+    script = host_script("start_work.sh", {"UNIT": "u"}).replace("/run/tritonhost", str(tmp_path / "run"))
+    done = stubs.run(script, stdin=archive({"work.sh": ":", "token": "hf_x", "request.json": "{}"}))
+    assert (done.returncode == 0) is starts
+    token = tmp_path / "run/u/token"
+    assert token.exists() is starts
+    if starts:
+        assert token.stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "run/u/request.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_preflight_shows_no_password_of_a_command_line() -> None:
+    text = (HOST_SCRIPTS / "preflight.sh").read_text("utf-8")
+    function = next(line for line in text.splitlines() if line.startswith("holder()"))
+    for argument in ("--setopt=proxy_password=geheim", "https://me:geheim@mirror/x", "--token geheim"):
+        sleeper = subprocess.Popen(["sh", "-c", "sleep 20; :", argument])
+        try:
+            # a program that has just begun has no command line for a moment
+            while not Path(f"/proc/{sleeper.pid}/cmdline").read_bytes():
+                time.sleep(0.01)
+            done = subprocess.run(
+                ["sh", "-c", f"{function}\nholder f {sleeper.pid}"], capture_output=True, text=True
+            )
+        finally:
+            sleeper.kill()
+            sleeper.wait()
+        assert done.stdout.startswith(f"f\t{sleeper.pid}\tsh") and "geheim" not in done.stdout
+
+
 def test_following_ends_when_the_unit_does(stubs: Stubs) -> None:
     stubs.add(
         "systemctl",
-        'case "$*" in *--value*) echo dead ;; *) printf "ActiveState=inactive\\nSubState=dead\\nResult=success\\n" ;; esac',
+        'case "$*" in *=Job*--value*) echo ;; *--value*) echo dead ;; *) printf "ActiveState=inactive\\nSubState=dead\\nResult=success\\n" ;; esac',
     )
     stubs.add("journalctl", "echo a line; echo '-- cursor: c'")
     variables = {"UNIT": "u", "ENDED": " dead failed ", "WAIT": "20", "CURSOR": "before"}
@@ -687,3 +1106,79 @@ def test_following_ends_when_the_unit_does(stubs: Stubs) -> None:
         "state: ActiveState=inactive SubState=dead Result=success",
     ]
     assert "--after-cursor=before" in stubs.calls[-1]
+
+
+# --- what is removed
+
+
+def removed(
+    stubs: Stubs, tmp_path: Path, directories: str, images: str = "", mounts: str = "", busy: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """remove_artifacts.sh on a data root with two weights."""
+    for name in ("one", "two"):
+        (tmp_path / "data/weights" / name).mkdir(parents=True)
+        (tmp_path / "data/weights" / name / "model").write_text("weights", "utf-8")
+    (tmp_path / "mounts").write_text(mounts, "utf-8")
+    stubs.add("systemctl", f"echo {busy}" if busy else ":")
+    given = {"DATA_ROOT": f"{tmp_path}/data", "DIRECTORIES": directories, "IMAGES": images}
+    return stubs.run(host_script("remove_artifacts.sh", {**given, "MOUNTS": f"{tmp_path}/mounts"}))
+
+
+def left(tmp_path: Path) -> set[str]:
+    return {path.name for path in (tmp_path / "data/weights").iterdir()}
+
+
+def test_removal_touches_only_the_named_directories(stubs: Stubs, tmp_path: Path) -> None:
+    done = removed(
+        stubs, tmp_path, "weights/one\nweights/.three.partial", mounts=f"9 1 8:1 / {tmp_path} rw - xfs\n"
+    )
+    assert (done.returncode, done.stderr, left(tmp_path)) == (0, "", {"two"})
+
+
+@pytest.mark.parametrize("at", ["weights/two", "weights/two/by\\040hand"])
+def test_removal_stops_at_a_mount_below(stubs: Stubs, tmp_path: Path, at: str) -> None:
+    mounts = f"36 35 0:32 / {tmp_path}/data/{at} rw,relatime - nfs server:/export rw\n"
+    done = removed(stubs, tmp_path, "weights/one\nweights/two", mounts=mounts)
+    assert done.returncode == 1
+    assert (
+        f"mounted below {tmp_path}/data/weights/two" in done.stderr and "nothing was removed" in done.stderr
+    )
+    assert left(tmp_path) == {"one", "two"}
+
+
+@pytest.mark.parametrize("directory", ["weights", "../data/weights", "/etc/ssl", "weights/.."])
+def test_removal_refuses_paths_that_are_not_kind_and_key(
+    stubs: Stubs, tmp_path: Path, directory: str
+) -> None:
+    done = removed(stubs, tmp_path, f"weights/one\n{directory}")
+    assert done.returncode == 1 and "expected a directory and a key below" in done.stderr
+    assert left(tmp_path) == {"one", "two"}
+
+
+def test_removal_is_skipped_while_other_work_runs(stubs: Stubs, tmp_path: Path) -> None:
+    assert removed(stubs, tmp_path, "weights/one", busy="tritonhost-engine-x").returncode == 0
+    assert left(tmp_path) == {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("used", "tags", "asked"),
+    [
+        ("", "tritonhost/serving:k", ["docker rmi --no-prune tritonhost/serving:k nvcr.io/x@sha256:00"]),
+        ("", "tritonhost/serving:k\\nnvcr.io/x:24.07", ["docker rmi --no-prune tritonhost/serving:k"]),
+        ("f00", "tritonhost/serving:k", []),
+    ],
+)
+def test_only_our_own_image_references_are_removed(
+    stubs: Stubs, tmp_path: Path, used: str, tags: str, asked: list[str]
+) -> None:
+    answers = f"ps) echo {used} ;; image) case $* in *Tags*) printf '{tags}\\n' ;; *) echo nvcr.io/x@sha256:00 ;; esac ;;"
+    stubs.add("docker", f"case $1 in {answers} esac")
+    assert removed(stubs, tmp_path, "", "tritonhost/serving:k").returncode == 0
+    assert [call for call in stubs.calls if call.startswith("docker rmi")] == asked
+
+
+def test_units_remove_only_labelled_containers() -> None:
+    templates = Path(__file__).resolve().parents[2] / "templates"
+    for template in templates.glob("*.service.j2"):
+        for line in template.read_text("utf-8").splitlines():
+            assert "docker rm" not in line or "--filter label=tritonhost." in line, f"{template.name}: {line}"

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,36 +8,45 @@ from pyinfra.api.exceptions import FactProcessError
 
 from operations.facts.host_state import (
     HostState,
-    digest_pairs,
     file_problem,
+    measurements,
     observed,
     package_versions,
     read_manifest,
-    sections,
 )
-from operations.plan.artifacts import DIRECTORIES, artifact_path
+from operations.facts.parse import digest_pairs, permissions, sections
+from operations.plan.artifacts.artifact import DIRECTORIES, artifact_path
 from operations.plan.difference import difference
-from operations.plan.disks import FILE_SYSTEM, LOGICAL, PARTITION, VOLUME, root_growth
+from operations.plan.machine.disks import FILE_SYSTEM, LOGICAL, PARTITION, VOLUME, root_growth
+from operations.plan.observed.observed import (
+    DatabaseContents,
+    GuardRules,
+    LoadedGateway,
+    Measurements,
+    Outcome,
+    ReleaseVerdict,
+)
+from operations.plan.permissions import Permissions
 from tests.unit import probe_output
-from tests.unit.builders import FILE_DIGESTS, converged, gpu, release
+from tests.unit.builders import FILES, converged, gpu, release
 from tests.unit.stubs import Stubs
 
 
-def test_a_converged_host_s_output_is_read_as_a_converged_host() -> None:
+def test_converged_output_reads_as_a_converged_host() -> None:
     wanted = release()
     host = converged(wanted)
     found = observed(probe_output.converged(wanted, host))
-    assert difference(wanted, found, FILE_DIGESTS) == []
+    assert difference(wanted, found, FILES) == []
     assert (found.container, found.release_manifest) == (host.container, host.release_manifest)
     assert found.gpus == (gpu(),)
 
 
-def test_what_a_login_shell_says_of_itself_is_no_answer() -> None:
+def test_login_shell_output_is_kept_as_noise() -> None:
     assert observed(["Welcome  to", "this host", *probe_output.bare()]).noise == "Welcome to this host"
     assert observed(probe_output.bare()).noise == ""
 
 
-def test_a_bare_host() -> None:
+def test_bare_host_output_is_parsed() -> None:
     found = observed(probe_output.bare())
     assert (found.os_major, found.architecture) == ("9", "x86_64")
     assert found.os_release["NAME"] == "Oracle Linux Server"
@@ -51,7 +61,7 @@ def test_a_bare_host() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 10, -1])
-def test_output_that_ends_early_is_an_error_of_this_host_alone(count: int) -> None:
+def test_truncated_output_fails_only_its_host(count: int) -> None:
     with pytest.raises(FactProcessError, match="could not be read"):
         HostState().process(probe_output.bare()[:count])
 
@@ -81,7 +91,7 @@ def test_output_that_ends_early_is_an_error_of_this_host_alone(count: int) -> No
         ),
     ],
 )
-def test_output_that_cannot_be_read_ends_no_other_host_s_run(section: str, content: list[str]) -> None:
+def test_unreadable_output_fails_only_its_host(section: str, content: list[str]) -> None:
     # pyinfra takes a FactProcessError for this host's failure; anything else ends the run of all of them
     sizes = ["/data/engines/k/a\t1\t1"]
     try:
@@ -92,11 +102,63 @@ def test_output_that_cannot_be_read_ends_no_other_host_s_run(section: str, conte
         assert ("engine", "k") not in found.artifacts
 
 
-def test_a_broken_driver_is_no_gpu_and_its_message_is_kept() -> None:
+def test_broken_driver_gives_no_gpu_and_keeps_its_message() -> None:
     message = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
     found = observed(probe_output.lines({"gpus": [message]}))
     assert found.gpus == ()
     assert "communicate" in found.gpu_problem
+
+
+@pytest.mark.parametrize(
+    ("smi", "gpus", "problem"),
+    [
+        (f"echo 'cannot load libx: failed' >&2; echo '{probe_output.GPU}'", 1, ""),
+        (
+            "echo 'error while loading shared libraries: libc' >&2; exit 127",
+            0,
+            "error while loading shared libraries",
+        ),
+        ("echo 'No devices were found'; exit 6", 0, "No devices were found"),
+    ],
+)
+def test_nvidia_smi_stderr_is_read_only_without_output(
+    stubs: Stubs, smi: str, gpus: int, problem: str
+) -> None:
+    stubs.add("nvidia-smi", smi)
+    asked = HostState().command(
+        data_root="/nowhere", service="s", packages=[], files=[], unit_files=[], units=[], urls=[]
+    )
+    found = observed(stubs.run(asked).stdout.split("\n"))
+    assert len(found.gpus) == gpus
+    assert problem in found.gpu_problem and bool(problem) is bool(found.gpu_problem)
+
+
+ODD = "WARNING: something that no tool of today says"
+CONTAINER = (
+    '{"Id": "f", "State": {"Running": true, "StartedAt": "t"}, "Image": "i", "Config": {"Labels": null}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("section", "content"),
+    [
+        ("container", [CONTAINER]),
+        ("listening", ["0100007F:1F40"]),
+        ("detached", ["tritonhost-engine-k.service loaded active running"]),
+        ("local-disks", ["{", '   "blockdevices": []', "}", "read\tnvme0n1"]),
+        ("packages", ["git\t0:2.47.3-1.el9_6"]),
+        ("images", ["tritonhost/serving:k\tsha256:0"]),
+        ("gpus", [probe_output.GPU]),
+        ("units", ["Id=a.service", "ActiveState=active"]),
+        ("resources", ["memory\t1024", "free\t2048"]),
+    ],
+)
+def test_unknown_line_changes_nothing_else(section: str, content: list[str]) -> None:
+    before = observed(probe_output.lines({section: content}))
+    assert before != observed(probe_output.lines({}))
+    for said in ([ODD, *content], [*content, ODD]):
+        found = observed(probe_output.lines({section: said}))
+        assert replace(found, gpu_remarks=()) == before, said
 
 
 def test_links_name_the_releases_they_point_to() -> None:
@@ -104,7 +166,7 @@ def test_links_name_the_releases_they_point_to() -> None:
     assert (found.current, found.previous) == ("a", "b")
 
 
-def test_units_are_parted_by_empty_lines() -> None:
+def test_units_are_separated_by_empty_lines() -> None:
     found = observed(
         probe_output.lines({"units": ["Id=a.service", "ActiveState=active", "", "Id=b.service"]})
     )
@@ -119,6 +181,64 @@ def test_detached_units_by_name() -> None:
         probe_output.lines({"detached": ["tritonhost-engine-k.service loaded active running x", ""]})
     )
     assert found.detached_units == ("tritonhost-engine-k.service",)
+
+
+@pytest.mark.parametrize(
+    ("line", "outcome", "rejected"),
+    [
+        ("proven 2026-11-21T04:00:10Z ", Outcome.PROVEN, False),
+        ("failed 2026-11-21T04:00:10Z its answer: another one", Outcome.FAILED, True),
+        ("withdrawn 2026-11-21T04:00:10Z rolled back by hand", Outcome.WITHDRAWN, True),
+        ("provenly", None, False),
+    ],
+)
+def test_verdict_keeps_its_line(line: str, outcome: Outcome | None, rejected: bool) -> None:
+    found = observed(probe_output.lines({"verdicts": [f"a\t{line}", "b\t"]})).verdicts
+    assert found == {"a": ReleaseVerdict(outcome, line)}
+    assert found["a"].rejected is rejected
+
+
+def test_records_are_read_once() -> None:
+    digest = "a" * 64
+    output = {
+        "gateway": [f"key {digest}", ""],
+        "gateway-modes": ["/d/gateway\t750:0:60601"],
+        "owners": ["/etc/a b\t666:1000:0", "/etc/l\tlink:0:0"],
+        "guard": [digest],
+        "database": ["version\t", "vectors:a\t8", "vectors:b\t?"],
+    }
+    found = observed(probe_output.lines(output))
+    assert found.gateway == LoadedGateway("key", digest)
+    assert found.gateway_modes == {"/d/gateway": Permissions("750", "0", "60601")}
+    assert found.exposed == {
+        "/etc/a b": Permissions("666", "1000", "0"),
+        "/etc/l": Permissions("link", "0", "0"),
+    }
+    assert found.guard == GuardRules(digest)
+    assert found.database == DatabaseContents(None, {"a": 8})
+    assert found.selinux is None
+    changed = observed(probe_output.lines({"guard": ["changed"]}))
+    assert changed.guard == GuardRules(changed=True)
+
+
+def test_permissions_of_an_odd_path_are_shown() -> None:
+    assert permissions(["/a\tb\t666:0:0"]) == {"/a": Permissions("b\t666", "0", "0")}
+    assert permissions(["/a\t", "nothing"]) == {"/a": Permissions("", "?", "?")}
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("load_s=12.5 answer_s=0.25 gpu_mib=4096", Measurements(12.5, 0.25, 4096)),
+        ("gpu_mib=4096 other=1", Measurements(gpu_mib=4096)),
+        ("load_s=? answer_s= gpu_mib=inf word", Measurements()),
+        ("", Measurements()),
+    ],
+)
+def test_measurements_are_numbers_or_not_known(line: str, wanted: Measurements) -> None:
+    assert measurements(line) == wanted
+    found = observed(probe_output.lines({"measurements": [f"a\t{line}"]}))
+    assert found.measurements == {"a": wanted}
 
 
 def stored(manifest: str, sizes: list[str], place: str = "/data/engines/k") -> Any:
@@ -140,7 +260,7 @@ GOOD = probe_output.manifest("engine", "k", {"gpu": "A10"}, {"rank0.engine": ENT
         (["/data/engines/k/rank0.engine\t3\t1700000001"], "rank0.engine was changed after it was made"),
     ],
 )
-def test_an_artifact_s_files_are_compared_with_its_manifest(sizes: list[str], problem: str) -> None:
+def test_artifact_files_are_compared_with_the_manifest(sizes: list[str], problem: str) -> None:
     artifact = stored(GOOD, sizes)["engine", "k"]
     assert (artifact.problem, artifact.inputs) == (problem, {"gpu": "A10"})
 
@@ -157,11 +277,11 @@ def test_an_artifact_s_files_are_compared_with_its_manifest(sizes: list[str], pr
         (GOOD, "/data/checkpoints/k"),
     ],
 )
-def test_a_manifest_that_is_none_makes_no_artifact(manifest: str, place: str) -> None:
+def test_invalid_manifest_gives_no_artifact(manifest: str, place: str) -> None:
     assert stored(manifest, [], place) == {}
 
 
-def test_sections_are_found_whatever_stands_before_them() -> None:
+def test_sections_are_found_after_other_output() -> None:
     assert sections(["a banner", "\x1ea", "1", "2", "\x1eb"]) == {"a": ["1", "2"], "b": []}
 
 
@@ -180,10 +300,11 @@ def test_digests_of_files_with_spaces() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "null", "5", '"x"', "{}", '{"kind": "a"}'])
-def test_what_is_no_manifest(text: str) -> None:
+def test_invalid_manifest_is_none(text: str) -> None:
     assert read_manifest(text) is None
 
 
+@pytest.mark.requirement("M42")
 @pytest.mark.parametrize(
     ("name", "changed"),
     [
@@ -200,27 +321,27 @@ def test_what_is_no_manifest(text: str) -> None:
         ("", {}),
     ],
 )
-def test_m42_a_manifest_that_says_what_none_of_ours_does_is_none(
-    name: str, changed: dict[str, object]
-) -> None:
+def test_m42_manifest_with_foreign_values_is_none(name: str, changed: dict[str, object]) -> None:
     assert read_manifest(GOOD) is not None
     bad = probe_output.manifest("engine", "k", {}, {"rank1.engine": ENTRY, name: {**ENTRY, **changed}})
     assert read_manifest(bad) is None
-    assert stored(bad, []) == {}, "the artifact is made anew"
+    assert stored(bad, []) == {}, "the artifact is made again"
 
 
+@pytest.mark.requirement("M42")
 @pytest.mark.parametrize("key", ["size", "sha256", "mtime"])
-def test_m42_an_entry_that_lacks_something_is_none(key: str) -> None:
+def test_m42_incomplete_manifest_entry_is_none(key: str) -> None:
     entry = {name: value for name, value in ENTRY.items() if name != key}
     assert read_manifest(probe_output.manifest("engine", "k", {}, {"rank0.engine": entry})) is None
     assert read_manifest('{"kind": "a", "key": "k", "inputs": {}, "files": {"f": "not a table"}}') is None
 
 
-def test_m42_a_file_that_a_manifest_lists_must_be_there() -> None:
+@pytest.mark.requirement("M42")
+def test_m42_missing_file_of_a_manifest_is_a_problem() -> None:
     assert stored(GOOD, [])["engine", "k"].problem == "rank0.engine is missing"
 
 
-def test_no_file_is_no_problem() -> None:
+def test_extra_file_is_not_a_problem() -> None:
     assert file_problem({}, {"extra": ("1", "1")}) == ""
 
 
@@ -230,6 +351,7 @@ def test_no_file_is_no_problem() -> None:
 ARGUMENTS: dict[str, Any] = {
     "service": "triton",
     "packages": ["docker-ce"],
+    "unit_files": [],
     "units": ["docker.service"],
     "urls": [],
 }
@@ -246,13 +368,13 @@ def probe(data_root: Path, stubs: Stubs, **arguments: Any) -> Any:
     return HostState().process(done.stdout.split("\n")[:-1])
 
 
-def test_the_probe_prints_every_section_once_and_in_order(tmp_path: Path, stubs: Stubs) -> None:
+def test_probe_prints_every_section_once_in_order(tmp_path: Path, stubs: Stubs) -> None:
     probe(tmp_path / "nothing", stubs)
     script = HostState().command(data_root="/nonexistent", files=[], **ARGUMENTS)
     assert tuple(sections(stubs.run(script).stdout.split("\n"))) == probe_output.NAMES
 
 
-def test_the_probe_succeeds_where_nothing_of_ours_is(tmp_path: Path, stubs: Stubs) -> None:
+def test_probe_succeeds_on_a_bare_host(tmp_path: Path, stubs: Stubs) -> None:
     found = probe(tmp_path / "nothing", stubs)
     assert (found.artifacts, found.current, found.container, found.packages) == ({}, "", None, {})
     assert not (tmp_path / "nothing").exists()
@@ -280,7 +402,7 @@ def test_the_probe_reads_artifacts_releases_and_links(tmp_path: Path, stubs: Stu
         probe_output.manifest("release", "r", {}, {"serve": {**ENTRY, "sha256": digest}}) + "\n", "utf-8"
     )
     (root / "current").symlink_to("releases/r")
-    found = probe(root, stubs, files=[str(engine / "rank0.engine"), str(root / "absent")])
+    found = probe(root, stubs, inside=[str(engine / "rank0.engine"), str(root / "absent")])
     assert {key: artifact.problem for key, artifact in found.artifacts.items()} == {
         ("engine", "k"): "",
         ("release", "r"): "",
@@ -295,7 +417,7 @@ def test_the_probe_reads_artifacts_releases_and_links(tmp_path: Path, stubs: Stu
     assert probe(root, stubs).artifacts["engine", "k"].problem == "rank0.engine has 2 bytes instead of 3"
 
 
-def test_the_probe_asks_the_tools_by_name_and_quotes_what_it_is_given(tmp_path: Path, stubs: Stubs) -> None:
+def test_probe_finds_tools_by_name_and_quotes_its_arguments(tmp_path: Path, stubs: Stubs) -> None:
     stubs.add("rpm", r"printf 'docker-ce\t3:28.5.2-1.el9\n'; exit 1")
     stubs.add(
         "curl", 'for last in "$@"; do :; done; case $last in *a) printf 200 ;; *) printf 000; exit 7 ;; esac'
@@ -329,10 +451,9 @@ def test_the_probe_finds_artifacts_of_every_kind(tmp_path: Path, stubs: Stubs) -
     assert len(found.inodes) == len(DIRECTORIES)
 
 
-def test_a_database_is_asked_where_there_is_one(tmp_path: Path, stubs: Stubs) -> None:
+def test_database_is_queried_only_where_configured(tmp_path: Path, stubs: Stubs) -> None:
     stubs.add("docker", "case $1 in exec) printf 'version\\t2\\nvectors:a/b@c\\t8\\n' ;; *) exit 1 ;; esac")
-    assert probe(tmp_path, stubs).database == {}
-    assert probe(tmp_path, stubs, database="triton-database").database == {
-        "version": "2",
-        "vectors:a/b@c": "8",
-    }
+    assert probe(tmp_path, stubs).database == DatabaseContents()
+    assert probe(tmp_path, stubs, database="triton-database").database == DatabaseContents(
+        version=2, vectors={"a/b@c": 8}
+    )

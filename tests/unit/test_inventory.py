@@ -4,15 +4,16 @@ from typing import Any
 
 import pytest
 
+from operations.intake.refusing import refusing
 from operations.plan.errors import PlanError
-from operations.plan.inventory import (
+from operations.plan.inventory.hosts import (
     check_deployable,
     checked_hosts,
     hosts_from_text,
-    hosts_from_toml,
     read_group_data,
-    refusing,
     settings_of,
+    static_hosts,
+    tables_from_toml,
 )
 from tests.unit.builders import DATA
 
@@ -51,8 +52,8 @@ def test_names_and_pairs_are_accepted() -> None:
         (["user@gpu-1"], "a host name"),
         (["::1"], "a host name"),
         (["a" * 254], "a host name"),
-        ([("gpu-1", {"ssh_hostname": "-oProxyCommand=reboot"})], "host #1 ssh_hostname"),
-        ([("gpu-1", {"ssh_hostname": 5})], "host #1 ssh_hostname"),
+        ([("gpu-1", {"ssh_hostname": "-oProxyCommand=reboot"})], "host gpu-1 ssh_hostname"),
+        ([("gpu-1", {"ssh_hostname": 5})], "host gpu-1 ssh_hostname: found 5"),
         (["10.0.0.999"], "a valid IPv4 address"),
         (["10.0.0"], "a valid IPv4 address"),
         ([("gpu-1", {"ssh_hostname": "10.0.0.999"})], "a valid IPv4 address"),
@@ -61,7 +62,7 @@ def test_names_and_pairs_are_accepted() -> None:
         ([("a", {"ssh_hostname": "10.0.0.1"}), ("b", {"ssh_hostname": "10.0.0.1"})], "duplicate host"),
     ],
 )
-def test_what_pyinfra_would_take_for_success_is_refused(hosts: object, expected: str) -> None:
+def test_hosts_pyinfra_would_silently_accept_are_refused(hosts: object, expected: str) -> None:
     assert expected in complaint(hosts)
 
 
@@ -94,9 +95,16 @@ def test_hosts_from_a_variable(text: str, entries: list[Any]) -> None:
     assert hosts_from_text(text) == entries
 
 
-@pytest.mark.parametrize("text", ["gpu-1=", "=10.0.0.1", "gpu-1=10.0.0.1=x"])
-def test_half_an_entry_is_refused(text: str) -> None:
-    assert "host #1" in complaint(hosts_from_text(text))
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("gpu-1=", "host gpu-1 ssh_hostname: found nothing"),
+        ("=10.0.0.1", "host #1 name: found nothing"),
+        ("gpu-1=10.0.0.1=x", 'host gpu-1 ssh_hostname: found "10.0.0.1=x"'),
+    ],
+)
+def test_incomplete_entry_is_refused(text: str, place: str) -> None:
+    assert place in complaint(hosts_from_text(text))
 
 
 def toml(tmp_path: Path, content: str | bytes) -> Path:
@@ -105,9 +113,14 @@ def toml(tmp_path: Path, content: str | bytes) -> Path:
     return path
 
 
-def test_hosts_from_toml(tmp_path: Path) -> None:
+def read_hosts(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The hosts that a file names one by one, as inventories/oci.py reads them."""
+    return static_hosts(tables_from_toml(path), path.name)
+
+
+def test_static_hosts_are_those_of_the_tables(tmp_path: Path) -> None:
     path = toml(tmp_path, '[hosts.gpu-1]\naddress = "10.0.0.11"\nmodel = "m"\n[hosts."10.0.0.12"]\n')
-    assert hosts_from_toml(path) == [
+    assert read_hosts(path) == [
         ("gpu-1", {"ssh_hostname": "10.0.0.11", "model": "m"}),
         ("10.0.0.12", {}),
     ]
@@ -126,23 +139,23 @@ def test_hosts_from_toml(tmp_path: Path) -> None:
         ('[hosts]\ngpu-1 = "10.0.0.1"\n', "a table [hosts.NAME] for each host"),
     ],
 )
-def test_a_toml_file_that_is_no_inventory_is_refused(
+def test_toml_that_is_not_an_inventory_is_refused(
     tmp_path: Path, content: str | bytes, expected: str
 ) -> None:
     with pytest.raises(PlanError) as caught:
-        hosts_from_toml(toml(tmp_path, content))
+        read_hosts(toml(tmp_path, content))
     assert expected in str(caught.value)
     assert "oci.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_an_absent_toml_file_says_what_to_write(tmp_path: Path) -> None:
+def test_missing_toml_file_says_what_to_write(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"oci\.toml: found no such file.*OCI_HOSTS"):
-        hosts_from_toml(tmp_path / "oci.toml")
+        read_hosts(tmp_path / "oci.toml")
 
 
 def test_windows_line_ends_are_fine(tmp_path: Path) -> None:
-    assert hosts_from_toml(toml(tmp_path, "[hosts.gpu-1]\r\n")) == [("gpu-1", {})]
+    assert read_hosts(toml(tmp_path, "[hosts.gpu-1]\r\n")) == [("gpu-1", {})]
 
 
 def group_data(tmp_path: Path) -> Path:
@@ -152,7 +165,7 @@ def group_data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_group_s_data_win_over_all_and_a_host_s_win_over_both(tmp_path: Path) -> None:
+def test_host_data_win_over_group_data_and_those_over_all(tmp_path: Path) -> None:
     hosts: list[tuple[str, dict[str, Any]]] = [("gpu-1", {"start_timeout_s": 90}), ("gpu-2", {})]
     found = settings_of(hosts, "oci", group_data(tmp_path))
     assert found["gpu-1"].service_name == "inference"
@@ -177,7 +190,7 @@ def test_a_host_s_bad_data_are_refused_before_a_connection(
         check_deployable("gpu-1", settings, date(2026, 11, 21))
 
 
-def test_group_data_are_read_by_pyinfra_s_rules(tmp_path: Path) -> None:
+def test_group_data_follow_pyinfra_s_rules(tmp_path: Path) -> None:
     path = tmp_path / "all.py"
     path.write_text("import os\nfrom json import dumps as d\na = 1\n_sudo = True\n", encoding="utf-8")
     assert read_group_data(path) == {"a": 1, "_sudo": True}

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from operations.plan.keys import KEY_LENGTH, canonical, differing, key_of
+from operations.plan.artifacts.keys import KEY_LENGTH, canonical, differing, key_of
 
 
 def test_canonical_does_not_depend_on_the_order_of_keys() -> None:
@@ -15,12 +15,12 @@ def test_canonical_is_ascii() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_canonical_refuses_what_json_cannot_say(value: float) -> None:
+def test_canonical_refuses_values_json_lacks(value: float) -> None:
     with pytest.raises(ValueError):
         canonical({"a": value})
 
 
-def test_a_key_is_the_beginning_of_the_sha256_of_the_inputs() -> None:
+def test_key_is_a_prefix_of_the_sha256_of_the_inputs() -> None:
     # sha256sum <<< '{"a":1}' without the line break
     assert key_of({"a": 1}) == "015abd7f5cc57a2d"
     assert re.fullmatch(rf"[0-9a-f]{{{KEY_LENGTH}}}", key_of({"b": 1}))
@@ -36,7 +36,7 @@ def test_a_key_is_the_beginning_of_the_sha256_of_the_inputs() -> None:
         ({"a": None}, {}),
     ],
 )
-def test_other_inputs_give_another_key(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_different_inputs_give_different_keys(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert key_of(one) != key_of(other)
 
 

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from operations import host_files
 from operations.plan.difference import difference
 from operations.plan.errors import PlanError
-from operations.plan.local_disks import (
+from operations.plan.machine.local_disks import (
     check_data_root,
     data_root,
     local_disks,
     local_plan,
     mount_unit,
 )
-from operations.plan.observed import DataRoot, LocalDisks
-from operations.plan.packages import tool_packages
-from operations.scripts import host_functions
-from tests.unit.builders import FILE_DIGESTS, converged, release, settings
+from operations.plan.machine.packages import tool_packages
+from operations.plan.observed.observed import DataRoot, LocalDisks
+from operations.remote import host_files
+from operations.remote.scripts import host_functions
+from tests.unit.builders import FILES, converged, release, settings
 from tests.unit.stubs import Stubs
 
 PATH = "/var/lib/tritonhost"
@@ -91,22 +91,65 @@ def complaint(local: LocalDisks, place: DataRoot = HERE, level: str = "raid0") -
     return str(refused.value)
 
 
-def test_an_inventory_that_wants_none_has_none() -> None:
+def test_inventory_without_local_disks_has_no_plan() -> None:
     assert (
         local_plan(settings(), HERE, look(device("nvme0n1"), signatures={"nvme0n1": ["0x0,,,xfs"]})) is None
     )
 
 
 @pytest.mark.parametrize("level", ["raid0", "raid10"])
-def test_disks_that_carry_nothing_are_made_an_array(level: str) -> None:
+def test_empty_disks_become_an_array(level: str) -> None:
     plan = local_plan(settings(local_disks=level), HERE, BLANK)
     assert plan is not None
     assert (plan.level, plan.disks, plan.device) == (level, ("nvme0n1", "nvme1n1"), "")
     assert plan.steps == ("create", "file system", "mount", "mark")
-    assert plan.wanted == f"{level}, xfs, mounted at {PATH}; everything is made anew"
+    assert plan.wanted == f"{level}, xfs, mounted at {PATH}; everything is made again"
 
 
-def test_one_disk_alone_is_no_array() -> None:
+WRITTEN = look(device("nvme0n1"), device("nvme1n1"), more=["written\tnvme1n1"])
+
+
+def test_unsigned_disk_with_data_is_refused_unless_erase_is_set() -> None:
+    said = complaint(WRITTEN)
+    assert said.startswith(
+        "local_disks: /dev/nvme1n1: found something other than zeros, without a signature, "
+    )
+    assert "blkdiscard /dev/nvme1n1" in said and "local_disks_erase = True" in said
+    erased = local_plan(settings(local_disks="raid0", local_disks_erase=True), HERE, WRITTEN)
+    assert erased is not None and erased.steps == ("create", "file system", "mount", "mark")
+    # what bears a signature is never one of those
+    told = look(device("nvme0n1"), signatures={"nvme0n1": ["0x0,u,mine,xfs"]})
+    with pytest.raises(PlanError, match="found xfs mine"):
+        local_plan(settings(local_disks="raid0", local_disks_erase=True), HERE, told)
+
+
+def test_network_disk_is_excluded_by_name() -> None:
+    both = [device("nvme0n1"), device("nvme1n1")]
+    far = "transport\tnvme1n1\ttcp"
+    plan = local_plan(
+        settings(local_disks="raid0"), HERE, look(*both, more=["transport\tnvme0n1\tpcie", far])
+    )
+    assert plan is not None
+    assert (plan.level, plan.disks) == ("", ("nvme0n1",))
+    assert plan.found == "new: nothing on nvme0n1; left out: nvme1n1, which is reached over tcp"
+    alone = complaint(look(both[1], more=[far]))
+    assert alone.startswith(
+        "local_disks: found no local NVMe device but nvme1n1, which is reached over tcp, "
+    )
+    # a kernel that does not say
+    assert steps(look(*both, more=["transport\tnvme0n1\t", "transport\tnvme1n1\t"]))[0] == "create"
+
+
+def test_local_plan_orders_disks_by_number() -> None:
+    plan = local_plan(
+        settings(local_disks="raid0"), HERE, look(device("nvme10n1"), device("nvme2n1"), device("nvme1n1"))
+    )
+    assert plan is not None
+    assert plan.disks == ("nvme1n1", "nvme2n1", "nvme10n1")
+    assert plan.found == "new: nothing on nvme1n1, nvme2n1, nvme10n1"
+
+
+def test_single_disk_gets_no_array() -> None:
     plan = local_plan(settings(local_disks="raid0"), HERE, look(device("nvme0n1")))
     assert plan is not None
     assert (plan.level, plan.steps) == ("", ("file system", "mount", "mark"))
@@ -117,7 +160,7 @@ def test_one_disk_alone_is_no_array() -> None:
     assert steps(mounted, place) == ()
 
 
-def test_what_serves_is_as_it_should_be() -> None:
+def test_mounted_disks_need_no_step() -> None:
     assert steps(SERVING, MOUNTED) == ()
 
 
@@ -141,9 +184,7 @@ def test_what_serves_is_as_it_should_be() -> None:
         (look(*array(level="md"), signatures=MEMBERS), HERE, ("assemble", "file system", "mount", "mark")),
     ],
 )
-def test_what_is_lacking_is_done_and_no_more(
-    local: LocalDisks, place: DataRoot, found: tuple[str, ...]
-) -> None:
+def test_only_missing_steps_are_planned(local: LocalDisks, place: DataRoot, found: tuple[str, ...]) -> None:
     assert steps(local, place) == found
 
 
@@ -163,12 +204,12 @@ BEGUN = ["unfinished\tc1ce55d8-e085-7a5f-7f19-db441ceb4cea"]
         look(device("nvme0n1"), device("nvme1n1"), signatures={"nvme0n1": [MEMBER]}, more=BEGUN),
     ],
 )
-def test_what_an_interrupted_run_began_is_made_anew(local: LocalDisks) -> None:
+def test_interrupted_array_is_cleared_and_recreated(local: LocalDisks) -> None:
     assert steps(local) == CLEAR
     assert steps(local, level="raid10") == CLEAR
 
 
-def test_one_disk_whose_file_system_was_not_finished_is_made_anew() -> None:
+def test_interrupted_single_disk_is_cleared_and_recreated() -> None:
     uuid = OURS.split(",")[1]
     local = look(device("nvme0n1"), signatures={"nvme0n1": [OURS]}, more=[f"unfinished\t{uuid}"])
     assert steps(local) == ("clear", "file system", "mount", "mark")
@@ -177,7 +218,7 @@ def test_one_disk_whose_file_system_was_not_finished_is_made_anew() -> None:
 OTHER = MEMBER.replace("c1ce55d8", "00000000")
 
 
-def test_only_what_bears_the_uuid_that_was_begun_is_made_anew() -> None:
+def test_only_disks_with_the_recorded_uuid_are_cleared() -> None:
     # another array of that name, such as one that came with the disks
     assert steps(look(*array(), signatures=MEMBERS, more=["unfinished\tdead-beef"])) == ("mount", "mark")
     old = {**MEMBERS, "md127": ["0x438,u,old,ext4"]}
@@ -191,14 +232,14 @@ def test_only_what_bears_the_uuid_that_was_begun_is_made_anew() -> None:
     assert steps(local)[0] == "assemble"
 
 
-def test_what_is_mounted_was_finished_and_is_never_made_anew() -> None:
+def test_mounted_disks_are_never_cleared() -> None:
     serving = look(*array(PATH), signatures=MEMBERS, more=[*UNIT, ARRAY, *BEGUN])
     assert steps(serving, MOUNTED) == ("mount",)
     elsewhere = look(*array("/mnt"), signatures=MEMBERS, more=BEGUN)
     assert "found mounted at /mnt, expected at /var/lib/tritonhost" in complaint(elsewhere)
 
 
-def test_an_array_that_lsblk_leaves_out_is_seen_by_its_members_holders() -> None:
+def test_array_hidden_from_lsblk_is_found_by_its_holders() -> None:
     # util-linux 2.32 lists no device of size 0, which an array is that could not be started
     holders = ["holder\tnvme0n1\tmd127", "holder\tnvme1n1\tmd127"]
     members = {"nvme0n1": [MEMBER], "nvme1n1": [MEMBER]}
@@ -213,13 +254,13 @@ def test_an_array_that_lsblk_leaves_out_is_seen_by_its_members_holders() -> None
     assert look(*array(PATH), signatures=MEMBERS, more=holders).devices == SERVING.devices
 
 
-def test_a_lost_array_is_told_from_a_new_one() -> None:
+def test_lost_array_is_distinguished_from_a_new_one() -> None:
     plan = local_plan(settings(local_disks="raid0"), HERE, replace(BLANK, unit={"LoadState": "loaded"}))
     assert plan is not None
     assert plan.found == "new, and what was on them before is gone: nothing on nvme0n1, nvme1n1"
 
 
-SOMEBODY = "expected a disk that carries nothing, or what this tool made; it is somebody's"
+SOMEBODY = "expected a disk that carries nothing, or what this tool made; save its data"
 
 
 @pytest.mark.parametrize(
@@ -281,11 +322,11 @@ SOMEBODY = "expected a disk that carries nothing, or what this tool made; it is 
         ),
     ],
 )
-def test_what_is_somebody_s_or_not_known_is_refused(local: LocalDisks, found: str) -> None:
+def test_foreign_or_unknown_disk_is_refused(local: LocalDisks, found: str) -> None:
     assert found in complaint(local)
 
 
-def test_a_disk_of_raid10_that_was_replaced_is_added_and_not_made_anew() -> None:
+def test_replaced_raid10_disk_is_refused_with_mdadm_add() -> None:
     local = look(device("nvme0n1"), device("nvme1n1"), signatures={"nvme0n1": [MEMBER]})
     assert "add them with `mdadm --manage /dev/md/tritonhost --add`" in complaint(local, level="raid10")
     assert "found raid10 and nvme0n1 alone" in complaint(look(device("nvme0n1")), level="raid10")
@@ -313,7 +354,7 @@ def test_another_mount_at_the_data_root_is_refused() -> None:
         ("/.data/a.b", "\\x2edata-a.b.mount"),
     ],
 )
-def test_the_unit_s_name_is_systemd_s(path: str, unit: str) -> None:
+def test_mount_unit_name_is_escaped_as_systemd_does(path: str, unit: str) -> None:
     assert mount_unit(path) == unit
 
 
@@ -349,13 +390,20 @@ def test_a_directory_on_a_disk_is_a_data_root(place: DataRoot) -> None:
             replace(HERE, type="tmpfs", mount="/var/lib"),
             "found tmpfs, mounted at /var/lib, expected a disk: memory is empty after a boot",
         ),
+        *(
+            (
+                replace(HERE, type=kind, mount="/mnt/share"),
+                f"found {kind}, mounted at /mnt/share, expected a file system that keeps owners and modes",
+            )
+            for kind in ("vfat", "exfat", "ntfs3", "cifs", "smb3", "fuseblk")
+        ),
         (
             replace(HERE, options=("ro", "relatime")),
             "found /dev/sda3, mounted read-only at /, expected a file system that can be written to; see dmesg",
         ),
     ],
 )
-def test_a_place_that_keeps_nothing_is_refused_in_one_line(place: DataRoot, found: str) -> None:
+def test_unusable_data_root_is_refused_in_one_line(place: DataRoot, found: str) -> None:
     with pytest.raises(PlanError) as refused:
         check_data_root(PATH, place)
     assert str(refused.value).startswith(f"data_root {PATH}: {found}")
@@ -368,14 +416,14 @@ def read(stubs: Stubs, path: Path) -> DataRoot:
     return data_root(done.stdout.splitlines())
 
 
-def test_the_place_of_a_data_root_that_is_not_there_yet_is_its_parent_s(stubs: Stubs, tmp_path: Path) -> None:
+def test_missing_data_root_is_placed_by_its_parent(stubs: Stubs, tmp_path: Path) -> None:
     place = read(stubs, tmp_path / "not/yet")
     assert (place.kind, place.resolved) == ("directory", str(tmp_path / "not/yet"))
     assert place.mount and place.source and place.type and "rw" in place.options
     assert not (place.entries or place.marked)
 
 
-def test_files_the_sentinel_links_and_other_kinds_are_seen(stubs: Stubs, tmp_path: Path) -> None:
+def test_probe_sees_files_sentinel_links_and_other_kinds(stubs: Stubs, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     assert not read(stubs, tmp_path / "data").entries
     (tmp_path / "data/.tritonhost-data").write_text("", "utf-8")
@@ -389,11 +437,45 @@ def test_files_the_sentinel_links_and_other_kinds_are_seen(stubs: Stubs, tmp_pat
     assert read(stubs, tmp_path / "file/x").kind.startswith("regular")
 
 
-def test_memory_is_seen(stubs: Stubs) -> None:
+def test_tmpfs_is_recognized(stubs: Stubs) -> None:
     assert read(stubs, Path("/dev/shm/not/there")).type == "tmpfs"
 
 
-def test_the_devices_are_read_with_those_that_are_on_them(stubs: Stubs, tmp_path: Path) -> None:
+def test_probe_reads_unsigned_data_and_transport_of_disks(stubs: Stubs, tmp_path: Path) -> None:
+    names = ("nvme0n1", "nvme1n1", "nvme2n1", "nvme10n1")
+    tree = json.dumps({"blockdevices": [SYSTEM, *map(device, names)]}, indent=3)
+    kinds = "".join(f"{name} disk\\n" for name in names)
+    stubs.add("lsblk", f"case $1 in --json) cat <<'END'\n{tree}\nEND\n;; *) printf '{kinds}' ;; esac")
+    stubs.add("wipefs", f"case $2 in */nvme2n1) echo '{MEMBER}' ;; esac")
+    stubs.add("blockdev", "echo 12582912")
+    full = "head -c 1048575 /dev/zero; echo x"
+    stubs.add(
+        "dd",
+        'case "$*" in *of=*) ;; '
+        f"*nvme1n1*skip=7\\ * | *nvme2n1*) {full} ;; *) head -c 1048576 /dev/zero ;; esac",
+    )
+    stubs.add("systemctl", ":")
+    for place, said in {
+        "nvme0n1/device": "pcie",
+        "nvme1n1/device/nvme4": "tcp",
+        "nvme1n1/device/nvme5": "tcp",
+    }.items():
+        (tmp_path / "block" / place).mkdir(parents=True)
+        (tmp_path / "block" / place / "transport").write_text(f"{said}\n")
+    script = f"MOUNT_UNIT=m.mount\nIFS='\n'\nset -f\n{host_functions('disks.sh')}\nlocal_disks"
+    for place in ("/sys/class/block", "/sys/block"):
+        script = script.replace(place, str(tmp_path / "block"))
+    found = local_disks(stubs.run(script).stdout.splitlines())
+    assert found.written == {"nvme1n1"}
+    assert {d.name: d.transport for d in found.devices} == {
+        **{"sda": "", "nvme0n1": "pcie", "nvme1n1": "tcp", "nvme2n1": "", "nvme10n1": ""},
+    }
+    assert {name: bool(what) for name, what in found.signatures.items()} == {
+        **{"nvme0n1": False, "nvme1n1": False, "nvme2n1": True, "nvme10n1": False},
+    }
+
+
+def test_probe_reads_devices_with_their_holders(stubs: Stubs, tmp_path: Path) -> None:
     tree = json.dumps({"blockdevices": [SYSTEM, *array()]}, indent=3)
     stubs.add(
         "lsblk",
@@ -431,29 +513,29 @@ def test_the_devices_are_read_with_those_that_are_on_them(stubs: Stubs, tmp_path
 # --- what follows from it
 
 
-def test_the_tools_come_with_the_wish() -> None:
+def test_local_disks_bring_their_tools() -> None:
     assert {"mdadm", "xfsprogs"} & set(tool_packages(settings(), "9")) == set()
     assert {"mdadm", "xfsprogs"} <= set(tool_packages(settings(local_disks="raid0"), "9"))
 
 
-def test_local_disks_that_are_not_as_they_should_be_are_a_row() -> None:
+def test_lost_local_disks_are_a_difference() -> None:
     wanted = release({"local_disks": "raid0"})
     host = replace(converged(wanted), data_root=MOUNTED, local=SERVING)
-    assert difference(wanted, host, FILE_DIGESTS) == []
+    assert difference(wanted, host, FILES) == []
     lost = replace(host, data_root=HERE, local=replace(BLANK, unit={"LoadState": "loaded"}))
-    [row] = [row for row in difference(wanted, lost, FILE_DIGESTS) if row.stage == "storage"]
+    [row] = [row for row in difference(wanted, lost, FILES) if row.stage == "storage"]
     assert row.what == "local disks"
-    assert "everything is made anew" in row.wanted
+    assert "everything is made again" in row.wanted
 
 
 @pytest.mark.parametrize("unit", ["triton.service", "triton-next.service"])
-def test_a_unit_says_that_the_mount_is_absent_and_does_not_start(unit: str) -> None:
-    plain = host_files.rendered(release({"front": "haproxy"}))[f"/etc/systemd/system/{unit}"]
+def test_unit_reports_an_absent_mount_and_does_not_start(unit: str) -> None:
+    plain = host_files.rendered(release({"front": "haproxy"}))[f"/etc/systemd/system/{unit}"].text
     assert "mount absent" not in plain
     assert "AssertPathExists=" in plain
     guarded = host_files.rendered(release({"front": "haproxy", "local_disks": "raid0"}))[
         f"/etc/systemd/system/{unit}"
-    ]
+    ].text
     [guard] = [line for line in guarded.splitlines() if "mount absent" in line]
     assert guard.startswith(f"ExecStartPre=/bin/sh -c 'test -e {PATH}/.tritonhost-data || ")
     # an assertion would end the start before anything is said
@@ -461,8 +543,8 @@ def test_a_unit_says_that_the_mount_is_absent_and_does_not_start(unit: str) -> N
     assert f"RequiresMountsFor={PATH}" in guarded
 
 
-def test_the_guard_s_words_are_those_of_a_mount_point_that_is_empty(stubs: Stubs, tmp_path: Path) -> None:
-    unit = host_files.rendered(release({"local_disks": "raid0"}))["/etc/systemd/system/triton.service"]
+def test_mount_guard_reports_an_empty_mount_point(stubs: Stubs, tmp_path: Path) -> None:
+    unit = host_files.rendered(release({"local_disks": "raid0"}))["/etc/systemd/system/triton.service"].text
     unit = unit.replace(PATH, f"{tmp_path}/a")
     [guard] = [line for line in unit.splitlines() if "mount absent" in line]
     script = guard.removeprefix("ExecStartPre=/bin/sh -c '").removesuffix("'")

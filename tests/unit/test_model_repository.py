@@ -1,8 +1,8 @@
 import pytest
 
 from operations.plan.errors import PlanError
-from operations.plan.model_repository import DEFAULTS, check_parameters, fill, parsed, render, text_of
-from operations.plan.profile_tables import Value
+from operations.plan.profile.model_repository import DEFAULTS, check_parameters, fill, parsed, render, text_of
+from operations.plan.profile.tables import Value
 
 QUOTED = 'parameters { key: "k" value { string_value: "${tokenizer_dir}" } }'
 
@@ -81,7 +81,7 @@ COMMON: dict[str, Value] = {"triton_max_batch_size": 8}
         ),
     ],
 )
-def test_a_parameter_no_template_has_is_refused(
+def test_parameter_missing_from_all_templates_is_refused(
     common: dict[str, Value], per_model: dict[str, dict[str, Value]], expected: str
 ) -> None:
     with pytest.raises(PlanError) as caught:
@@ -108,7 +108,7 @@ def test_a_config_of_triton_s_schema_is_accepted() -> None:
         ('name: "other"', "m/config.pbtxt: name: found other, expected m"),
     ],
 )
-def test_any_other_text_is_refused_with_the_model_s_name(text: str, expected: str) -> None:
+def test_invalid_config_is_refused_with_the_model_s_name(text: str, expected: str) -> None:
     with pytest.raises(PlanError) as caught:
         parsed("m", text)
     assert str(caught.value).startswith("m/config.pbtxt")
@@ -116,7 +116,7 @@ def test_any_other_text_is_refused_with_the_model_s_name(text: str, expected: st
     assert "\n" not in str(caught.value)
 
 
-def test_render_fills_each_model_with_its_own_values_over_the_common_ones_over_the_defaults() -> None:
+def test_render_prefers_model_values_to_common_ones_to_defaults() -> None:
     size = "max_batch_size: ${triton_max_batch_size}\n"
     delay = "dynamic_batching { max_queue_delay_microseconds: ${max_queue_delay_microseconds} }\n"
     templates = {"ensemble": size, "tensorrt_llm": size + delay}
@@ -128,7 +128,7 @@ def test_render_fills_each_model_with_its_own_values_over_the_common_ones_over_t
     )
 
 
-def test_render_refuses_what_triton_would_not_read() -> None:
+def test_render_refuses_text_triton_cannot_parse() -> None:
     with pytest.raises(PlanError, match=r"ensemble/config\.pbtxt"):
         render(
             {"ensemble": "max_batch_size: ${triton_max_batch_size}"}, {"triton_max_batch_size": "many"}, {}

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operations.plan.errors import PlanError
-from operations.plan.inventory import checked_hosts, settings_of, static_hosts, tables_from_toml
-from operations.plan.oci_inventory import (
+from operations.plan.inventory.hosts import checked_hosts, settings_of, static_hosts, tables_from_toml
+from operations.plan.inventory.oci import (
     Addresses,
     Instance,
     OciAccess,
@@ -16,6 +16,7 @@ from operations.plan.oci_inventory import (
     access_of,
     from_table,
     groups_of,
+    groups_with_static,
     hosts_of,
     refuse_secrets,
     select,
@@ -59,7 +60,7 @@ def found(*instances: Instance) -> list[tuple[Instance, Addresses]]:
 # --- the table
 
 
-def test_the_defaults_ask_for_what_runs_with_the_operator_s_own_key() -> None:
+def test_defaults_select_running_hosts_with_the_operator_s_key() -> None:
     table = wanted()
     assert (table.auth, table.profile, table.address) == ("config_file", "DEFAULT", "private")
     assert (table.lifecycle_state, table.include_subtree, table.bastion) == ("RUNNING", False, None)
@@ -72,7 +73,7 @@ def test_the_defaults_ask_for_what_runs_with_the_operator_s_own_key() -> None:
         ("regoin", "us-ashburn-1", "did you mean region?"),
         ("compartments", [], "compartments"),
         ("compartments", COMPARTMENT, "compartments"),
-        ("compartments", ["gpus"], "compartments.0: found gpus"),
+        ("compartments", ["gpus"], '[oci] compartments.0: found "gpus"'),
         ("compartments", ["ocid1.instance.oc1.iad.a"], "compartments.0"),
         ("include_subtree", "yes", "include_subtree"),
         ("include_subtree", 1, "include_subtree"),
@@ -83,8 +84,8 @@ def test_the_defaults_ask_for_what_runs_with_the_operator_s_own_key() -> None:
         ("auth", "instance-principal", "auth"),
         ("address", "10.0.0.1", "address"),
         ("region", "US Ashburn", "region"),
-        ("shape", "BM.GPU4.9", "did you mean BM.GPU4.8? known: BM.GPU.B200.8"),
-        ("shape", "BM.GPU.MI300X*", "known: BM.GPU.B200.8"),
+        ("shape", "BM.GPU4.9", "did you mean BM.GPU4.8? known: BM.GPU.B300.8"),
+        ("shape", "BM.GPU.MI300X*", "known: BM.GPU.B300.8"),
         ("endpoint", "http://iaas.example.com", "endpoint"),
         ("endpoint", "https://user:pass@iaas.example.com", "endpoint"),
         ("endpoint", "https://iaas.example.com/path", "endpoint"),
@@ -107,14 +108,14 @@ def test_the_defaults_ask_for_what_runs_with_the_operator_s_own_key() -> None:
         ],
     ],
 )
-def test_what_is_not_allowed_is_refused(key: str, value: Any, expected: str) -> None:
+def test_invalid_value_is_refused(key: str, value: Any, expected: str) -> None:
     text = complaint(**{key: value})
     assert key in text
     assert expected in text
 
 
-def test_no_compartment_says_which_key_is_missing() -> None:
-    with pytest.raises(PlanError, match=r"\[oci\]: compartments: found nothing, expected a value"):
+def test_missing_compartments_are_named() -> None:
+    with pytest.raises(PlanError, match=r"\[oci\] compartments: found nothing, expected a value"):
         from_table({}, WHERE)
     with pytest.raises(PlanError, match="compartment: found unknown key compartment, expected compartments"):
         from_table({"compartment": COMPARTMENT}, WHERE)
@@ -130,7 +131,7 @@ def test_no_compartment_says_which_key_is_missing() -> None:
         "ocid1.bastionsession.oc1.iad.a@host.bastion.us.oci.oc.com",
     ],
 )
-def test_a_jump_host_is_what_proxyjump_takes(bastion: str) -> None:
+def test_bastion_accepts_proxyjump_notation(bastion: str) -> None:
     assert wanted(bastion=bastion).bastion == bastion
 
 
@@ -152,7 +153,7 @@ def test_a_jump_host_is_what_proxyjump_takes(bastion: str) -> None:
         "[hosts.hf_CANARYcanary01]\n",
     ],
 )
-def test_a_secret_is_refused_without_being_shown(tmp_path: Path, toml: str) -> None:
+def test_secret_is_refused_and_not_shown(tmp_path: Path, toml: str) -> None:
     path = tmp_path / "oci.toml"
     path.write_text(toml, encoding="utf-8")
     with pytest.raises(PlanError, match="expected no secret in an inventory") as caught:
@@ -161,7 +162,7 @@ def test_a_secret_is_refused_without_being_shown(tmp_path: Path, toml: str) -> N
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_secret_is_let_through() -> None:
+def test_ordinary_values_are_not_taken_as_secrets() -> None:
     refuse_secrets({"oci": {"profile": "p"}, "hosts": {"a": {"ssh_key": "~/.ssh/id"}}}, WHERE)
 
 
@@ -189,7 +190,7 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         ({"lifecycle_state": "STOPPED"}, ["off"]),
     ],
 )
-def test_an_instance_is_a_host_where_every_filter_holds(
+def test_instance_becomes_a_host_if_every_filter_matches(
     table: dict[str, Any], names: list[str] | None
 ) -> None:
     instances = [
@@ -205,7 +206,7 @@ def test_an_instance_is_a_host_where_every_filter_holds(
         assert [one.name for one in select(instances, wanted(**table), WHERE).chosen] == names
 
 
-def test_who_is_left_out_is_listed_up_to_a_few() -> None:
+def test_excluded_instances_are_listed_up_to_a_limit() -> None:
     off = [instance(f"gpu-{n}", state="STOPPED") for n in range(7)]
     with pytest.raises(PlanError) as caught:
         select(off, wanted(), WHERE)
@@ -215,7 +216,7 @@ def test_who_is_left_out_is_listed_up_to_a_few() -> None:
 
 
 @pytest.mark.parametrize("shape", ["BM.GPU.MI300X.8", "BM.GPU.GB200.4", "BM.GPU.NEW.8"])
-def test_a_gpu_nobody_described_is_neither_taken_nor_left_out_in_silence(shape: str) -> None:
+def test_unknown_gpu_shape_is_refused_unless_filtered_out(shape: str) -> None:
     with pytest.raises(PlanError, match=f"gpu-1: found shape {shape}, expected a shape whose GPUs are known"):
         select([instance("gpu-1", shape), instance("gpu-2")], wanted(), WHERE)
     assert (
@@ -227,7 +228,7 @@ def test_a_gpu_nobody_described_is_neither_taken_nor_left_out_in_silence(shape: 
 # --- hosts
 
 
-def test_a_host_has_its_address_its_shape_and_its_tag_s_model() -> None:
+def test_host_has_address_shape_and_model_of_its_tag() -> None:
     both = found(instance("a", freeform_tags={"model": "gpt2-medium"}), instance("b", "BM.GPU.H100.8"))
     assert hosts_of(both, wanted(), WHERE) == [
         ("a", {"ssh_hostname": "10.0.0.1", "shape": "BM.GPU4.8", "model": "gpt2-medium"}),
@@ -236,14 +237,14 @@ def test_a_host_has_its_address_its_shape_and_its_tag_s_model() -> None:
     assert hosts_of(both, wanted(address="public"), WHERE)[0][1]["ssh_hostname"] == "203.0.113.1"
 
 
-def test_an_instance_without_such_an_address_is_refused() -> None:
+def test_instance_without_the_chosen_address_is_refused() -> None:
     with pytest.raises(PlanError, match=r"a: found no public IPv4 address.*oci\.address = \"private\""):
         hosts_of([(instance("a"), Addresses("10.0.0.1", None))], wanted(address="public"), WHERE)
     with pytest.raises(PlanError, match="a: found no private IPv4 address"):
         hosts_of([(instance("a"), Addresses(None, None))], wanted(), WHERE)
 
 
-def test_what_comes_out_is_an_inventory(tmp_path: Path) -> None:
+def test_result_is_a_valid_inventory(tmp_path: Path) -> None:
     (tmp_path / "all.py").write_text(f"globals().update({DATA!r})", encoding="utf-8")
     both = found(instance("a", freeform_tags={"model": "gpt2-medium"}), instance("b"))
     settings = settings_of(checked_hosts(hosts_of(both, wanted(), WHERE), WHERE), "oci", tmp_path)
@@ -267,7 +268,7 @@ def test_a_display_name_becomes_a_host_s_name(display: str, name: str) -> None:
     assert hosts_of(found(instance(display)), wanted(), WHERE)[0][0] == name
 
 
-def test_equal_display_names_are_told_apart_by_their_ocids() -> None:
+def test_equal_display_names_are_distinguished_by_ocid() -> None:
     pair = found(
         instance("gpu", ocid="ocid1.instance.oc1.iad.aaaaaa"), instance("gpu", ocid="ocid1.x.y.z.bbbbbb")
     )
@@ -277,7 +278,7 @@ def test_equal_display_names_are_told_apart_by_their_ocids() -> None:
 
 
 @given(st.lists(st.text(max_size=300), min_size=1, max_size=4))
-def test_whatever_is_displayed_the_names_are_hosts_each_once(displayed: list[str]) -> None:
+def test_every_display_name_gives_one_valid_host_name(displayed: list[str]) -> None:
     instances = [
         instance(name, ocid=f"ocid1.instance.oc1.iad.aaaa{n:06d}") for n, name in enumerate(displayed)
     ]
@@ -310,7 +311,7 @@ def test_groups_are_by_availability_domain_shape_and_model() -> None:
     assert list(groups) == ["ad_1", "ad_3", "bm_gpu4_8", "bm_gpu_a100_v2_8", "model_mixtral_8x7b"]
 
 
-def test_a_group_s_data_are_checked_and_win_over_all_but_not_over_the_inventory_s_own(tmp_path: Path) -> None:
+def test_group_data_rank_between_all_and_the_inventory_s_own(tmp_path: Path) -> None:
     (tmp_path / "all.py").write_text(f"globals().update({DATA!r})\nsoak_s = 1\n", encoding="utf-8")
     (tmp_path / "ad_1.py").write_text("soak_s = 2\ndrain_s = 2\nkeep_releases = 5\n", encoding="utf-8")
     (tmp_path / "bm_gpu4_8.py").write_text("drain_s = 3\nkeep_releases = 6\n", encoding="utf-8")
@@ -320,14 +321,14 @@ def test_a_group_s_data_are_checked_and_win_over_all_but_not_over_the_inventory_
     assert (settings["a"].soak_s, settings["a"].drain_s, settings["a"].keep_releases) == (2, 3, 7)
     assert (settings["b"].soak_s, settings["b"].keep_releases) == (1, 7)
     (tmp_path / "ad_1.py").write_text("soak_ss = 2\n", encoding="utf-8")
-    with pytest.raises(PlanError, match="a: soak_ss"):
+    with pytest.raises(PlanError, match=r"/ad_1\.py: soak_ss: found unknown key soak_ss"):
         settings_of([("a", {})], "oci", tmp_path, groups)
 
 
 # --- the bastion
 
 
-def test_the_jump_host_s_key_is_checked_and_the_common_settings_are_kept() -> None:
+def test_ssh_config_checks_the_bastion_key_and_includes_base() -> None:
     text = ssh_config("opc@203.0.113.7:2222", ["10.0.0.1", "10.0.0.2"], "/x/ssh_config")
     assert text.splitlines()[1:] == [
         "Include /x/ssh_config",
@@ -344,3 +345,23 @@ def test_the_example_of_the_inventory_file_is_accepted() -> None:
     tables = tomllib.loads(example)
     assert from_table(tables["oci"], WHERE).shape == "BM.GPU.A100*"
     assert checked_hosts(static_hosts(tables, WHERE), WHERE)
+
+
+def test_static_hosts_join_groups_of_shape_and_model() -> None:
+    found = {"ad_1": ["a"], "bm_gpu4_8": ["a"], "model_gpt2_medium": ["a"]}
+    static: list[tuple[str, dict[str, Any]]] = [
+        ("b", {"shape": "BM.GPU4.8", "model": "mixtral-8x7b"}),
+        ("c", {"shape": "VM.GPU.A10.1"}),
+        ("d", {"shape": 5}),
+    ]
+    groups = groups_with_static(found, static)
+    # a later one wins: the shape over the availability domain, and the model over both
+    assert list(groups) == ["ad_1", "bm_gpu4_8", "vm_gpu_a10_1", "model_gpt2_medium", "model_mixtral_8x7b"]
+    assert groups == {
+        "ad_1": ["a"],
+        "bm_gpu4_8": ["a", "b"],
+        "vm_gpu_a10_1": ["c"],
+        "model_gpt2_medium": ["a"],
+        "model_mixtral_8x7b": ["b"],
+    }
+    assert found["bm_gpu4_8"] == ["a"]

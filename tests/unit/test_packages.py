@@ -1,11 +1,12 @@
+import shlex
 from fnmatch import fnmatch
 
 import pytest
 from pydantic import ValidationError
 
-from operations import host_files
+from operations.plan.artifacts.artifact import HostCommand
 from operations.plan.errors import PlanError
-from operations.plan.packages import (
+from operations.plan.machine.packages import (
     INSTALL,
     UNTOUCHED,
     check_os,
@@ -13,11 +14,15 @@ from operations.plan.packages import (
     growth_packages,
     install,
     only_system_repositories,
+    removal,
     same_version,
     tool_packages,
+    trust,
     wanted_packages,
 )
+from operations.remote import host_files
 from tests.unit.builders import release, settings
+from tests.unit.stubs import Stubs
 
 
 @pytest.mark.parametrize(
@@ -61,7 +66,7 @@ def test_a_supported_system(version: str, major: str) -> None:
         ("ol", "9.6", "aarch64", "processor: found aarch64, expected x86_64"),
     ],
 )
-def test_any_other_system_is_refused(name: str, version: str, architecture: str, expected: str) -> None:
+def test_unsupported_system_is_refused(name: str, version: str, architecture: str, expected: str) -> None:
     with pytest.raises(PlanError) as caught:
         check_os({"ID": name, "VERSION_ID": version} if name else {}, architecture)
     assert expected in str(caught.value)
@@ -80,25 +85,26 @@ def test_any_other_system_is_refused(name: str, version: str, architecture: str,
         "nvidia-driver-cuda-libs",
         "nvidia-fabricmanager",
         "nvidia-fabric-manager",
+        "nvlsm",
         "nvidia-persistenced",
         "libnvidia-ml",
         "cuda-drivers-580",
         "kmod-mlnx-ofa_kernel",
     ],
 )
-def test_kernel_and_driver_are_left_out_of_every_installation(name: str) -> None:
+def test_kernel_and_driver_are_excluded_from_every_install(name: str) -> None:
     assert any(fnmatch(name, pattern) for pattern in UNTOUCHED)
     excluded = [word.removeprefix("--exclude=") for word in INSTALL if word.startswith("--exclude=")]
     assert tuple(excluded) == UNTOUCHED
 
 
 @pytest.mark.parametrize("name", ["kernel-headers", "kernel-tools-libs", "kmod", "kmod-libs", "nvidia-ctk"])
-def test_what_only_sounds_like_them_is_not(name: str) -> None:
+def test_similar_package_names_are_not_excluded(name: str) -> None:
     wanted = [*wanted_packages(settings(), "9"), name]
     assert not [n for n in wanted if any(fnmatch(n, pattern) for pattern in UNTOUCHED)]
 
 
-def test_what_grows_the_root_is_wanted_only_where_it_grows_and_before_the_others() -> None:
+def test_growpart_is_wanted_only_where_the_root_is_grown() -> None:
     # a host that has grown already is not held up by it
     assert "cloud-utils-growpart" not in wanted_packages(settings(), "9")
     assert growth_packages(settings(), "9") == {"cloud-utils-growpart": None}
@@ -114,11 +120,38 @@ def test_what_grows_the_root_is_wanted_only_where_it_grows_and_before_the_others
     assert only_system_repositories(settings()) == ()
 
 
-def test_dnf_is_asked_for_nothing_but_what_is_named() -> None:
+def test_dnf_install_has_no_permissive_options() -> None:
     assert not {"--allowerasing", "--nobest", "--skip-broken", "--nogpgcheck"} & set(INSTALL)
 
 
-def test_further_packages_are_tools() -> None:
+@pytest.mark.parametrize(
+    ("work", "installed", "there"),
+    [
+        (install({"git": None, "zip": "9-1"}, ["git", "zip"]), ["git 0:1-1", "zip 0:9-1"], True),
+        (install({"git": None, "zip": "9-1"}, ["git", "zip"]), ["git 0:1-1", "zip 0:9-10"], False),
+        (install({"git": None, "zip": "9-1"}, ["git", "zip"]), ["zip 0:9-1"], False),
+        (install({"zip": "1:9-1"}, ["zip"]), ["zip 0:9-1"], False),
+        (install({"zip": "1:9-1"}, ["zip"]), ["zip 0:9-1", "zip 1:9-1"], True),
+        (removal(["runc", "podman"]), ["git 0:1-1"], True),
+        (removal(["runc", "podman"]), ["podman 0:1-1"], False),
+        (removal(["runc", "podman"]), ["runc 0:1-1"], False),
+        (trust("/key", "F" * 32 + "0123ABCD"), ["gpg-pubkey-0123abcd 0:1-1"], True),
+        (trust("/key", "F" * 32 + "0123ABCD"), ["gpg-pubkey-0123abce 0:1-1"], False),
+    ],
+)
+def test_proof_of_a_unit_queries_rpm(
+    work: HostCommand, installed: list[str], there: bool, stubs: Stubs
+) -> None:
+    stubs.add(
+        "rpm",
+        'for name; do :; done; case "$*" in *EPOCHNUM*) cut="s/^/&/" ;; *) cut="s/^[0-9]*://" ;; esac\n'
+        f'found=$(printf \'%s\\n\' {shlex.join(installed)} | sed -n "s/^$name //p" | sed "$cut")\n'
+        '[ -n "$found" ] && echo "$found"',
+    )
+    assert (stubs.run(work.proof).returncode == 0) is there
+
+
+def test_extra_packages_are_tools() -> None:
     more = {"extra_packages": {"zip": None, "dnf-utils": "4.3.0-20.el{os_major}"}}
     tools = tool_packages(settings(**more), "9")
     assert tools["zip"] is None
@@ -129,45 +162,82 @@ def test_further_packages_are_tools() -> None:
     assert "python3-dnf-plugin-versionlock" not in tool_packages(settings(version_lock=False), "9")
 
 
-def test_where_git_lfs_is_to_be_had_is_said_where_it_is_missing() -> None:
-    assert "oracle-epel-release" in install({"git-lfs": None}, ["git-lfs"]).result
-    assert "epel" not in install({"git": None, "git-lfs": None}, ["git"]).result
-
-
-def test_the_toolkit_s_channel_is_part_of_its_url() -> None:
+def test_toolkit_channel_is_part_of_the_url() -> None:
     url = "https://mirror.invalid/{channel}/rpm/$basearch"
     data = {"nvidia_container_toolkit_repository_url": url}
     for channel in ("stable", "experimental"):
-        text = host_files.rendered(release({**data, "nvidia_container_toolkit_channel": channel}))
-        assert (
-            f"baseurl=https://mirror.invalid/{channel}/rpm/$basearch\n" in text[host_files.TOOLKIT_REPOSITORY]
-        )
+        files = host_files.rendered(release({**data, "nvidia_container_toolkit_channel": channel}))
+        text = files[host_files.TOOLKIT_REPOSITORY].text
+        assert f"baseurl=https://mirror.invalid/{channel}/rpm/$basearch\n" in text
 
 
 def test_a_channel_without_a_place_in_the_url_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"\{channel\} in nvidia_container_toolkit_repository_url"):
+    with pytest.raises(
+        ValueError, match=r"nvidia_container_toolkit_repository_url\n  a URL with \{channel\} in it"
+    ):
         settings(nvidia_container_toolkit_channel="experimental")
 
 
 def test_every_repository_checks_signatures() -> None:
-    texts = host_files.rendered(release())
-    docker, toolkit = texts[host_files.DOCKER_REPOSITORY], texts[host_files.TOOLKIT_REPOSITORY]
+    files = host_files.rendered(release())
+    docker = files[host_files.DOCKER_REPOSITORY].text
+    toolkit = files[host_files.TOOLKIT_REPOSITORY].text
     assert "\ngpgcheck=1\nrepo_gpgcheck=0\n" in docker
     assert docker.endswith("sslverify=1\nmodule_hotfixes=1\n")
     assert "\ngpgcheck=0\nrepo_gpgcheck=1\n" in toolkit
     assert toolkit.endswith("sslverify=1\n")
     assert "$releasever" not in docker + toolkit
     signed = host_files.rendered(release({"nvidia_container_toolkit_gpgcheck": True}))
-    assert "\ngpgcheck=1\nrepo_gpgcheck=1\n" in signed[host_files.TOOLKIT_REPOSITORY]
+    assert "\ngpgcheck=1\nrepo_gpgcheck=1\n" in signed[host_files.TOOLKIT_REPOSITORY].text
 
 
-@pytest.mark.parametrize("name", ["podman", "runc"])
-def test_what_conflicts_with_docker_is_no_further_package(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("podman", "podman-docker", "podman-remote", "buildah", "buildah-tests", "runc", "containerd"),
+        *("docker", "docker.io", "docker-engine", "docker-client-latest", "docker-common", "moby-engine"),
+        *("moby-cli", "nvidia-docker2", "nvidia-docker", "nvidia-container-runtime"),
+    ],
+)
+def test_docker_conflicts_are_refused_as_extra_packages(name: str) -> None:
     with pytest.raises(ValueError, match=f"and so not {name}"):
         settings(extra_packages={name: None})
 
 
-@pytest.mark.parametrize("name", ["kernel", "kernel-uek-devel", "nvidia-fabricmanager", "nvidia-driver-cuda"])
-def test_what_a_deploy_never_touches_is_no_extra_package(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("docker-ce", "docker_packages"),
+        ("docker-ce-rootless-extras", "docker_packages"),
+        ("docker-compose-plugin", "docker_packages"),
+        ("containerd.io", "docker_packages"),
+        ("nvidia-container-toolkit-base", "nvidia_container_toolkit_packages"),
+        ("libnvidia-container1", "nvidia_container_toolkit_packages"),
+    ],
+)
+def test_packages_that_restart_docker_are_refused_as_extra(name: str, key: str) -> None:
+    with pytest.raises(ValidationError, match=f"and so not {name}: pin it in {key}"):
+        settings(extra_packages={name: None})
+
+
+@pytest.mark.parametrize("key", ["git_packages", "haproxy_packages"])
+def test_other_package_settings_refuse_conflicts_too(key: str) -> None:
+    with pytest.raises(ValidationError, match="and so not podman-docker"):
+        settings(**{key: {"podman-docker": None}})
+
+
+@pytest.mark.parametrize("name", ["kmod-libs", "kernel-headers", "dockerfile-tools", "crun", "skopeo", "zip"])
+def test_similar_package_name_is_accepted(name: str) -> None:
+    assert settings(extra_packages={name: None}).extra_packages == {name: None}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("kernel", "kernel-uek-devel", "kernel-debug-core", "nvidia-fabricmanager", "nvidia-driver-cuda"),
+        *("kmod-nvidia-open-dkms", "cuda", "cuda-toolkit-12-4", "cuda-drivers-580", "xorg-x11-drv-nvidia"),
+    ],
+)
+def test_untouched_packages_are_refused_as_extra_packages(name: str) -> None:
     with pytest.raises(ValidationError, match=f"and so not {name}: install it by hand"):
         settings(extra_packages={name: None})

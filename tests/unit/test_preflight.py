@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from operations.facts.host_health import health
-from operations.plan import preflight
 from operations.plan.errors import PlanError
-from operations.plan.health import CHECKS, WAIVABLE, Health, HubAnswer
-from operations.plan.observed import BlockDevice, DataRoot, LocalDisks, Observed
-from operations.plan.preflight import Check, Subject
-from operations.plan.profiles import load_profile
+from operations.plan.inventory.settings import from_host_data
+from operations.plan.observed.health import CHECKS, WAIVABLE, Health, HubAnswer
+from operations.plan.observed.observed import BlockDevice, DataRoot, LocalDisks, Observed
+from operations.plan.preflight import checks as preflight
+from operations.plan.preflight.checks import Check, Subject
+from operations.plan.profile.profiles import load_profile
 from operations.plan.release import Release, plan_release
-from operations.plan.settings import from_host_data
 from tests.unit.builders import DATA, DIGEST, converged, gpu, profile, release, settings
 from tests.unit.preflight_output import NOW, URLS, lines, nvidia_smi
 
@@ -65,7 +65,7 @@ def network(shape: str = '{"shape": "VM.GPU.A10.1"}', **answers: str) -> list[st
     return [*found, f"metadata\t0\t{shape}"]
 
 
-def test_a_healthy_host_passes_everything_that_is_known_of_its_model() -> None:
+def test_healthy_host_passes_every_known_check() -> None:
     found = judged()
     assert [check.name for check in found] == [name for name in CHECKS if name in {c.name for c in found}]
     assert {c.name for c in found} >= {*CHECKS} - {"source docker hub", "source Python index"}
@@ -98,7 +98,8 @@ REFUSED = "7\tcurl: (7) Failed to connect to mirror.invalid port 443 HTTP 000"
         ("shape", "not checked", {"network": network("{")}, "no JSON"),
         ("GPU driver", "failed", {"gpus": ["NVIDIA-SMI has failed because"]}, "a working NVIDIA driver"),
         ("GPU driver", "failed", {"gpus": []}, "no nvidia-smi"),
-        ("GPU driver", "warning", {"gpus": nvidia_smi(driver="470.82.01")}, "470.82.01; at least 525.60.13"),
+        ("GPU driver", "warning", {"gpus": nvidia_smi(driver="515.65.01")}, "515.65.01; at least 525.60.13"),
+        ("GPU driver", "failed", {"gpus": nvidia_smi(driver="470.82.01")}, "470.82.01; a driver of about 510 or later; the driver is too old"),
         ("ECC errors", "failed", {"gpus": [li.replace("dram_uncorrectable>0", "dram_uncorrectable>1") for li in nvidia_smi()]}, "GPU 0: 1 uncorrected"),
         ("ECC errors", "warning", {"gpus": [li.replace("current_ecc>Enabled", "current_ecc>Disabled") for li in nvidia_smi()]}, "ECC off"),
         ("memory repairs", "failed", {"gpus": [li.replace("_pending>No", "_pending>Yes") for li in nvidia_smi()]}, "row remapping pending"),
@@ -151,9 +152,15 @@ REFUSED = "7\tcurl: (7) Failed to connect to mirror.invalid port 443 HTTP 000"
         ("kernel", "warning", {"kernel": ["running\t5.14.0-1", "next\t5.14.0-2", "driver\t"]}, "the next boot starts 5.14.0-2, which has no nvidia.ko"),
         ("kernel", "warning", {"kernel": ["running\t5.14.0-1", "next\t5.14.0-2", "driver\t/x/nvidia.ko"]}, "reboot at a time"),
         ("kernel", "not checked", {"kernel": ["running\t5.14.0-1"]}, "next boot"),
+        ("kernel fixes", "not checked", {"kernel-fixes": []}, "the package of the running kernel was not read"),
+        ("kernel fixes", "not checked", {"kernel-fixes": ["blocked\trxrpc"]}, "the package of the running kernel was not read"),
+        ("kernel fixes", "warning", {"kernel-fixes": ["read"]}, "names no fix of CVE-2026-31431, CVE-2026-43284, CVE-2026-43500; "),
+        ("kernel fixes", "warning", {"kernel-fixes": ["read", "fixed\tCVE-2026-31431", "blocked\tesp4", "blocked\trxrpc"]}, "names no fix of CVE-2026-43284; "),
+        ("kernel fixes", "warning", {"kernel-fixes": ["read"]}, "docs/security.md#kernels"),
+        ("kernel fixes", "ok", {"kernel-fixes": ["read", "fixed\tCVE-2026-31431", "blocked\tesp4", "blocked\tesp6", "blocked\trxrpc"]}, "or keeps their modules out"),
     ],
 )  # fmt: skip
-def test_each_mismatch_alone(
+def test_each_mismatch_alone_gets_its_verdict(
     name: str, verdict: str, changed: Mapping[str, Sequence[str]], words: str
 ) -> None:
     check = one(name, judged(changed))
@@ -162,7 +169,8 @@ def test_each_mismatch_alone(
     assert "\n" not in check.found + check.expected + check.then
 
 
-def test_all_of_them_at_once_are_all_said() -> None:
+@pytest.mark.requirement("R05")
+def test_all_mismatches_are_reported_at_once() -> None:
     found = judged(
         {
             "os-release": ["ID=centos", 'VERSION_ID="9"'],
@@ -194,7 +202,7 @@ def test_all_of_them_at_once_are_all_said() -> None:
     assert shape.expected == "8 x H100 of 80 GB, as BM.GPU.H100.8 has them"
 
 
-def test_the_inventory_s_shape_is_held_against_the_metadata_s() -> None:
+def test_inventory_shape_is_compared_with_the_metadata() -> None:
     shape = one("shape", judged(data={"shape": "VM.GPU.A10.2"}))
     assert shape.verdict == "failed"
     assert "VM.GPU.A10.1, by the instance metadata" in shape.found and "VM.GPU.A10.2" in shape.expected
@@ -204,10 +212,10 @@ def test_the_inventory_s_shape_is_held_against_the_metadata_s() -> None:
     assert (check.verdict, check.then) == ("not checked", "set shape in the inventory")
 
 
-def test_every_component_below_its_floor_is_named_at_once() -> None:
+def test_every_component_below_its_floor_is_named() -> None:
     check = one("version floors", judged(data={"waivers": []}))
     assert check.verdict == "failed"
-    for said in ("triton version: found 24.09", "driver version: found 580.95.05", "NVIDIA 5821"):
+    for said in ("triton version: found 24.09", "driver version: found 580.95.05", "NVIDIA 5861"):
         assert said in check.found
     assert one("version floors", judged({"gpus": []})).verdict == "not checked"
 
@@ -252,17 +260,17 @@ def firewalld(
     ],
     ids=["front", "gateway"],
 )
-def test_firewalld_is_not_started_before_it_knows_the_ports_of_those_who_are_served(
+def test_firewalld_advice_opens_the_ports_in_use_first(
     data: Mapping[str, Any], unit: str, ports: str
 ) -> None:
     assert firewalld(data, "triton.service", unit) == (
         f"dnf install firewalld; in a maintenance window, or it shuts out whom {unit} serves: firewall-offline-cmd {ports}; "
         "systemctl enable --now firewalld; at once the deploy, which adds its own rules; then take the "
-        "ports out again (docs/network.md); or rely on security lists and say so"
+        "ports out again (docs/how-to/network.md); or rely on security lists and say so"
     )
 
 
-def test_the_ports_that_are_used_now_are_opened_and_not_those_to_come() -> None:
+def test_firewalld_advice_opens_current_and_not_future_ports() -> None:
     listening = {8000: "haproxy", 8001: "haproxy", 8002: "haproxy", 22: "sshd"}
     advice = firewalld(BEHIND_GATEWAY, "triton.service", "triton-front.service", listening=listening)
     assert "--add-port=8000/tcp --add-port=8001/tcp --add-port=8002/tcp;" in advice
@@ -270,13 +278,13 @@ def test_the_ports_that_are_used_now_are_opened_and_not_those_to_come() -> None:
     assert "firewall-offline-cmd --add-port=9443/tcp;" in advice
 
 
-def test_firewalld_is_simply_started_where_nobody_is_served_through_a_socket_of_the_host() -> None:
+def test_firewalld_advice_is_short_when_no_host_socket_serves() -> None:
     assert firewalld(FRONTED) == PLAIN, "nobody is served yet"
     assert firewalld(REACHED, "triton.service") == PLAIN, "docker forwards its ports, whatever firewalld says"
     assert firewalld({"front": "haproxy"}, "triton-front.service") == PLAIN, "on the loopback alone"
 
 
-def test_whether_people_are_served_is_not_known_of_a_host_that_was_not_looked_at() -> None:
+def test_firewalld_advice_assumes_clients_on_an_unprobed_host() -> None:
     wanted = release(FRONTED)
     seen = health(lines({"units": units(firewalld="inactive")}), NOW)
     found = preflight.checks(Subject(wanted.settings, wanted.profile, None, seen, today=DAY))
@@ -298,10 +306,11 @@ def fabric(version: str = "580.95.05", unit: str = "active", **gpus: Any) -> Che
     return one("fabric manager", judged(changed))
 
 
-def test_a_fabric_manager_of_the_driver_s_version_that_is_active_is_right() -> None:
+def test_active_fabric_manager_of_the_driver_version_passes() -> None:
     assert fabric() == Check("fabric manager", "ok", "580.95.05, active")
 
 
+@pytest.mark.requirement("R19")
 @pytest.mark.parametrize(
     ("given", "found", "expected"),
     [
@@ -316,21 +325,22 @@ def test_a_fabric_manager_of_the_driver_s_version_that_is_active_is_right() -> N
         ),
     ],
 )
-def test_any_other_fabric_manager_is_named(given: dict[str, Any], found: str, expected: str) -> None:
+def test_other_fabric_manager_states_fail(given: dict[str, Any], found: str, expected: str) -> None:
     check = fabric(**given)
     assert check.verdict == "failed"
     assert found in check.found and expected in check.expected and check.then
 
 
-def test_nvswitches_that_only_the_driver_knows_want_a_fabric_manager_too() -> None:
+def test_nvswitches_known_only_to_the_driver_need_a_manager() -> None:
     found = judged({"switches": ["0000:c7:00.0"], "network": []})
     assert one("fabric manager", found).verdict == "failed"
     assert one("fabric manager", judged()).found == "not needed: no NVSwitch"
 
 
-def test_gpus_of_a_virtual_machine_have_their_fabric_from_outside() -> None:
+def test_fabric_of_a_virtual_machine_is_external() -> None:
     capture = (Path(__file__).parent / "captures" / "h200-x2-q-x.xml").read_text("utf-8")
-    check = one("fabric manager", judged({"gpus": capture.splitlines(), "network": []}))
+    virtual = network('{"shape": "VM.GPU.H200.2"}')
+    check = one("fabric manager", judged({"gpus": capture.splitlines(), "network": virtual}))
     assert (check.verdict, check.found.split(":")[0]) == ("ok", "not needed here")
     waiting = capture.replace("<state>Completed<", "<state>In Progress<", 1)
     assert waiting != capture
@@ -338,14 +348,34 @@ def test_gpus_of_a_virtual_machine_have_their_fabric_from_outside() -> None:
     assert (check.verdict, check.found) == ("failed", "GPU 0: In Progress, Success")
 
 
-def test_links_that_are_down_matter_where_several_gpus_work_together() -> None:
+@pytest.mark.parametrize("shape", ['{"shape": "BM.GPU.NEW.8"}', "{}"])
+def test_fabric_of_an_unknown_shape_is_not_checked(shape: str) -> None:
+    # HGX B300 has NVSwitches that the driver does not list: a fabric state alone says nothing of who sets it up
+    linked = nvidia_smi(8, "NVIDIA B300 SXM6 AC", 275040, **FABRIC)
+    check = one("fabric manager", judged({"gpus": linked, "network": network(shape)}))
+    assert check.verdict == "not checked"
+    assert "a fabric, and neither a known shape nor an NVSwitch says" in check.found
+    assert "shape" in check.then
+
+
+def test_fabric_behind_infiniband_needs_a_manager() -> None:
+    seen = {
+        "gpus": nvidia_smi(8, "NVIDIA B300 SXM6 AC", 275040, **FABRIC),
+        "switches": ["/sys/class/infiniband/mlx5_0/device/vpd"],
+        "network": network("{}"),
+    }
+    check = one("fabric manager", judged(seen))
+    assert (check.verdict, check.expected) == ("failed", "active, the driver's version, 580.95.05")
+
+
+def test_inactive_links_fail_where_gpus_work_together() -> None:
     changed = {"nvlink": ["GPU 0: x", "\t Link 0: <inactive>"], "gpus": nvidia_smi(count=2)}
     wanted = plan_release(settings(), [gpu(0), gpu(1)], "9", profile(checkpoint={"tensor_parallel": 2}))
     subject = Subject(wanted.settings, wanted.profile, wanted, health(lines(changed), NOW), converged(wanted))
     assert one("NVLink", preflight.checks(subject)).verdict == "failed"
 
 
-def test_only_the_chosen_gpus_are_judged() -> None:
+def test_only_the_chosen_gpus_are_checked() -> None:
     text = "\n".join(nvidia_smi(count=2))
     first, second = text.split("</gpu>")[:2]
     broken = text.replace(second, second.replace("dram_uncorrectable>0", "dram_uncorrectable>1"))
@@ -380,8 +410,9 @@ def disk(changed: Mapping[str, Sequence[str]], **observed: Any) -> list[Check]:
     )
 
 
+@pytest.mark.requirement("R06")
 @pytest.mark.parametrize(("free", "verdict"), [(120, "ok"), (100, "warning"), (88, "failed"), (30, "failed")])
-def test_a_disk_is_refused_below_eighty_per_cent_of_the_estimate(free: int, verdict: str) -> None:
+def test_disk_below_80_percent_of_the_estimate_fails(free: int, verdict: str) -> None:
     both = (("/var/lib/tritonhost", free, "/"), ("/var/lib/docker", free, "/"))
     check = one("disk space", disk(spaces(*both)))
     assert check.verdict == verdict
@@ -391,7 +422,7 @@ def test_a_disk_is_refused_below_eighty_per_cent_of_the_estimate(free: int, verd
         assert "weights 22.8 GiB" in check.expected and "data_root" in check.then
 
 
-def test_each_file_system_is_held_against_what_lies_on_it() -> None:
+def test_each_file_system_is_checked_for_what_it_will_hold() -> None:
     check = one(
         "disk space",
         disk(spaces(("/var/lib/tritonhost", 900, "/mnt/nvme"), ("/var/lib/docker", 20, "/"))),
@@ -403,7 +434,7 @@ def test_each_file_system_is_held_against_what_lies_on_it() -> None:
     assert "on / (image 42.0 GiB)" in check.expected
 
 
-def test_a_root_file_system_that_this_run_grows_counts_as_grown() -> None:
+def test_root_file_system_counts_with_its_grown_size() -> None:
     both = (("/var/lib/tritonhost", 20, "/"), ("/var/lib/docker", 20, "/"))
     root = replace(converged(nemo()).root, size=36 * GIB, disk_size=300 * GIB)
     check = one("disk space", disk(spaces(*both), root=root))
@@ -423,7 +454,7 @@ def test_a_root_file_system_that_this_run_grows_counts_as_grown() -> None:
         ("raid0", "BM.GPU4.8", 40 * GIB, "80.0 GiB", "ok"),
     ],
 )
-def test_local_disks_to_come_count_with_the_size_they_will_have(
+def test_planned_local_disks_count_with_their_future_size(
     level: str, shape: str | None, each: int, found: str, verdict: str
 ) -> None:
     wanted = nemo()
@@ -447,7 +478,7 @@ def test_local_disks_to_come_count_with_the_size_they_will_have(
     assert "60.0 GiB free on /" in check.found
 
 
-def test_local_disks_whose_size_is_not_known_are_not_measured() -> None:
+def test_local_disks_of_unknown_size_are_not_checked() -> None:
     wanted = nemo()
     wanted = replace(wanted, settings=wanted.settings.model_copy(update={"local_disks": "raid0"}))
     both = spaces(("/var/lib/tritonhost", 60, "/"), ("/var/lib/docker", 60, "/"))
@@ -461,7 +492,7 @@ def test_local_disks_whose_size_is_not_known_are_not_measured() -> None:
     assert one("disk space", preflight.checks(replace(subject, observed=mounted))).verdict == "failed"
 
 
-def test_what_is_made_already_needs_no_disk() -> None:
+def test_complete_artifacts_need_no_disk() -> None:
     wanted = nemo()
     both = (("/var/lib/tritonhost", 1, "/"), ("/var/lib/docker", 1, "/"))
     here = converged(wanted)
@@ -470,7 +501,7 @@ def test_what_is_made_already_needs_no_disk() -> None:
     )
 
 
-def test_little_memory_is_a_warning_and_swap_counts() -> None:
+def test_low_memory_is_a_warning_and_swap_counts() -> None:
     little = {"memory": [f"MemTotal\t{15 * GIB // 1024}", "SwapTotal\t0"]}
     check = one("host memory", disk(little))
     assert (check.verdict, check.found) == ("warning", "15.0 GiB with swap")
@@ -482,7 +513,7 @@ def test_little_memory_is_a_warning_and_swap_counts() -> None:
 # --- sources and the token
 
 
-def test_a_source_that_nothing_is_missing_from_may_be_away() -> None:
+def test_source_of_complete_artifacts_may_be_unreachable() -> None:
     wanted = release()
     away = {"network": network(docker=REFUSED, toolkit=REFUSED, git=REFUSED, hub=REFUSED, registry=REFUSED)}
     found = judged(away, observed=converged(wanted))
@@ -498,7 +529,7 @@ def test_a_source_that_nothing_is_missing_from_may_be_away() -> None:
     assert [c.name for c in found if c.verdict == "failed"] == ["source hub"]
 
 
-def test_mirrors_are_what_the_host_is_asked_to_reach() -> None:
+def test_preflight_checks_the_configured_mirrors() -> None:
     given = settings(
         git_mirrors={"https://github.com/": "https://git.example/mirror/"},
         image_registry="registry.example:5000",
@@ -516,7 +547,7 @@ def test_mirrors_are_what_the_host_is_asked_to_reach() -> None:
     assert preflight.names(["http://10.0.0.1:8000/x", "http://[::1]/x"]) == []
 
 
-def test_a_model_that_searches_needs_other_sources() -> None:
+def test_search_model_needs_other_sources() -> None:
     found = preflight.sources(settings(), load_profile("clip-search"), "9")
     assert "source git" not in found
     assert found["source docker hub"] == "https://registry-1.docker.io/v2/"
@@ -531,7 +562,7 @@ def test_a_model_that_searches_needs_other_sources() -> None:
 GATED = {"weights": {"gated": True}}
 
 
-def test_the_hub_s_answer_to_the_token_is_a_check_of_its_own() -> None:
+def test_hub_token_is_a_check_of_its_own() -> None:
     assert one("hub token", judged()).found == "not needed: the model is not gated"
     assert one("hub token", judged(tables=GATED)).verdict == "not checked"
     refused = HubAnswer(
@@ -566,7 +597,7 @@ def test_our_own_server_may_listen() -> None:
     assert one("ports", judged(other, observed=converged(release()))).verdict == "failed"
 
 
-def test_forwarding_that_somebody_took_from_docker_is_said() -> None:
+def test_ip_forwarding_turned_off_after_docker_is_a_warning() -> None:
     assert one("IP forwarding", judged()).verdict == "ok"
     assert one("IP forwarding", judged(observed=converged(release()))).verdict == "warning"
     assert one("IP forwarding", judged({"ip-forward": ["1"]})).verdict == "ok"
@@ -575,7 +606,7 @@ def test_forwarding_that_somebody_took_from_docker_is_said() -> None:
 # --- nothing is known
 
 
-def test_a_host_of_which_nothing_is_known_passes_nothing() -> None:
+def test_unknown_host_passes_no_check() -> None:
     given = settings()
     found = preflight.checks(Subject(given, profile(), None, Health(), problem="the host was not looked at"))
     passed = {check.name for check in found if check.verdict == "ok"}
@@ -585,7 +616,7 @@ def test_a_host_of_which_nothing_is_known_passes_nothing() -> None:
     assert all(check.found for check in found)
 
 
-def test_a_user_without_sudo_is_told_so_beside_what_everybody_may_know() -> None:
+def test_user_without_sudo_gets_the_checks_that_need_none() -> None:
     why = "sudo -n true fails: it wants a password, or the login user may not use it"
     seen = health(lines({"user": ["1000"]}), NOW)
     found = preflight.checks(
@@ -597,7 +628,7 @@ def test_a_user_without_sudo_is_told_so_beside_what_everybody_may_know() -> None
     assert one("operating system", found).verdict == "ok"
 
 
-def test_a_release_that_cannot_be_planned_is_one_check_among_the_others() -> None:
+def test_release_without_a_plan_is_one_failed_check() -> None:
     problem = "GPUs: found none, expected at least one GPU"
     found = preflight.checks(
         Subject(settings(), profile(), None, health(lines({"gpus": []}), NOW), None, problem=problem)
@@ -610,7 +641,7 @@ def test_a_release_that_cannot_be_planned_is_one_check_among_the_others() -> Non
 # --- waivers, summary, JSON
 
 
-def test_a_waived_check_that_fails_is_a_warning_that_says_so() -> None:
+def test_waived_check_that_fails_is_a_warning() -> None:
     taken = {"listening": ['LISTEN 0 5 0.0.0.0:8000 0.0.0.0:* users:(("python3",pid=3,fd=3))']}
     check = one("ports", judged(taken, {"preflight_waived": ["ports"]}))
     assert check.verdict == "warning"
@@ -619,15 +650,16 @@ def test_a_waived_check_that_fails_is_a_warning_that_says_so() -> None:
 
 
 @pytest.mark.parametrize("name", ["port", "Ports", "release", "operating system", ""])
-def test_a_waiver_of_no_such_check_is_refused_with_the_list(name: str) -> None:
+def test_waiver_of_an_unknown_check_is_refused_with_the_list(name: str) -> None:
     with pytest.raises(PlanError) as caught:
         from_host_data({**DATA, "preflight_waived": [name]}, "gpu-1")
     assert "gpu-1: preflight_waived" in str(caught.value)
     assert all(known in str(caught.value) for known in WAIVABLE)
 
 
-def test_a_shape_that_oci_does_not_have_is_refused_with_the_list() -> None:
-    with pytest.raises(PlanError, match=r"gpu-1: shape: found BM.GPU4.9, expected an OCI shape.*BM.GPU4.8"):
+@pytest.mark.requirement("M14")
+def test_unknown_oci_shape_is_refused_with_the_list() -> None:
+    with pytest.raises(PlanError, match=r'gpu-1: shape: found "BM.GPU4.9", expected an OCI shape.*BM.GPU4.8'):
         from_host_data({**DATA, "shape": "BM.GPU4.9"}, "gpu-1")
 
 
@@ -662,7 +694,7 @@ def test_the_status_is_the_worst_verdict() -> None:
     assert of("ok") == of() == "ok"
 
 
-def test_a_deploy_begins_though_a_source_is_away_for_the_moment() -> None:
+def test_unreachable_source_does_not_stop_a_deploy() -> None:
     found = judged({"network": network(hub=REFUSED), "user": ["1000"]})
     taken = preflight.of_deploy(found)
     assert one("source hub", found).verdict == "failed"
@@ -670,7 +702,7 @@ def test_a_deploy_begins_though_a_source_is_away_for_the_moment() -> None:
     assert one("sudo", taken).verdict == "failed"
 
 
-def test_the_json_names_every_check_of_every_host() -> None:
+def test_json_names_every_check_of_every_host() -> None:
     found = judged()
     document = json.loads(
         json.dumps(
@@ -682,17 +714,18 @@ def test_the_json_names_every_check_of_every_host() -> None:
     first = document["hosts"]["gpu-1"]
     assert (first["status"], first["seconds"], first["problem"]) == ("ok", 1.23, "")
     assert [set(check) for check in first["checks"]] == [
-        {"name", "verdict", "found", "expected", "then"}
+        {"name", "verdict", "found", "expected", "then", "reference"}
     ] * len(found)
     assert document["hosts"]["gpu-2"] == {
         "status": "unreachable",
         "problem": "timed out",
+        "error": None,
         "checks": [],
         "seconds": 10,
     }
 
 
-def test_the_table_shows_the_rows_that_are_asked_for() -> None:
+def test_table_shows_only_the_requested_verdicts() -> None:
     found = [Check("ports", "failed", "8000 by x", "free", "end it"), Check("umask", "ok", "0022")]
     head, row = preflight.table(found, ["failed"])
     assert head.split() == ["verdict", "check", "found", "expected;", "what", "to", "do"]
@@ -700,10 +733,35 @@ def test_the_table_shows_the_rows_that_are_asked_for() -> None:
     assert len(preflight.table(found)) == 3
 
 
-def test_the_toolkit_s_channel_is_asked_for_by_its_name() -> None:
+def test_toolkit_source_url_contains_the_channel() -> None:
     url = "https://mirror.invalid/{channel}/rpm/$basearch"
     chosen = settings(
         nvidia_container_toolkit_repository_url=url, nvidia_container_toolkit_channel="experimental"
     )
     asked = preflight.sources(chosen, profile(), "9")["source toolkit"]
     assert asked == "https://mirror.invalid/experimental/rpm/x86_64/repodata/repomd.xml"
+
+
+@pytest.mark.parametrize(
+    ("answer", "proxies", "verdict"),
+    [
+        ("0\tHTTP 404", [], "failed"),
+        ("0\tHTTP 403", [], "failed"),
+        ("0\tHTTP 410", [], "failed"),
+        ("60\tcurl: (60) SSL certificate problem: self-signed certificate HTTP 000", [], "failed"),
+        ("0\tHTTP 404", ["/etc/dnf/dnf.conf"], "warning"),
+        ("0\tHTTP 503", [], "warning"),
+        ("28\tcurl: (28) Connection timed out HTTP 000", [], "warning"),
+    ],
+)
+def test_repository_that_refuses_permanently_stops_a_deploy(
+    answer: str, proxies: list[str], verdict: str
+) -> None:
+    found = judged({"network": network(docker=answer), "proxies": proxies})
+    check = one("source docker", preflight.of_deploy(found))
+    assert check.verdict == verdict
+    assert set(check.as_dict()) == {"name", "verdict", "found", "expected", "then", "reference"}
+    # a hub's answer to a HEAD is no refusal of its files
+    assert (
+        one("source hub", preflight.of_deploy(judged({"network": network(hub=answer)}))).verdict != "failed"
+    )

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from operations.plan import profiles
 from operations.plan.errors import PlanError
-from operations.plan.profiles import load_profile, profile_names
+from operations.plan.profile import profiles
+from operations.plan.profile.profiles import load_profile, profile_names
 from tests.unit.builders import PROFILE, merged, profile
 
 NAME = "smollm2-135m"
@@ -23,7 +23,7 @@ def complaint(**tables: Any) -> str:
 
 
 @pytest.mark.parametrize("name", profile_names())
-def test_every_profile_at_hand_is_valid(name: str) -> None:
+def test_every_profile_is_valid(name: str) -> None:
     file = profiles.MODELS_DIRECTORY / f"{name}.toml"
     assert load_profile(name).summary == tomllib.loads(file.read_text("utf-8"))["summary"]
 
@@ -88,7 +88,7 @@ def test_a_flag_s_value_keeps_its_type(value: object, kind: type) -> None:
         ({"image": {"release": 24.1}}, "image.release: found 24.1"),
         ({"image": {"release": "24.9"}}, "did you mean 24.09?"),
         ({"image": {"release": "latest"}}, "a release YY.MM"),
-        ({"image": {"source": "load"}}, "image.source: found load"),
+        ({"image": {"source": "load"}}, 'image.source: found "load"'),
         ({"image": {"base": "nvidia/tritonserver"}}, "image.base"),
         ({"image": {"base": "http://nvcr.io/x:1"}}, "image.base"),
         # the checkpoint
@@ -97,32 +97,39 @@ def test_a_flag_s_value_keeps_its_type(value: object, kind: type) -> None:
             for bad in (0, -1, 65, "8", True, 1.5)
         ],
         ({"checkpoint": {"pipeline_parallel": 0}}, "checkpoint.pipeline_parallel"),
-        ({"checkpoint": {"dtype": "fp17"}}, "checkpoint.dtype: found fp17"),
+        ({"checkpoint": {"dtype": "fp17"}}, 'checkpoint.dtype: found "fp17"'),
         ({"checkpoint": {"family": "lama"}}, "did you mean llama?"),
-        ({"checkpoint": {"quantization": {"format": "fp9"}}}, "found fp9"),
+        ({"checkpoint": {"quantization": {"format": "fp9"}}}, 'found "fp9"'),
         ({"checkpoint": {"quantization": {"format": "fp8", "calibration_size": 0}}}, "calibration_size"),
         ({"checkpoint": {"quantization": {"format": "fp8", "kv_cache_dtype": "fp17"}}}, "kv_cache_dtype"),
         # the server
         *[({"server": {"http_port": bad}}, "server.http_port") for bad in (80, 65536, "8000", True)],
         ({"server": {"shm_size": "2 GB"}}, "server.shm_size"),
         ({"server": {"environment": {"lower": "x"}}}, "server.environment"),
-        ({"server": {"load_models": ["ensembel"]}}, "ensembel to be one of the repository's models"),
+        (
+            {"server": {"load_models": ["ensembel"]}},
+            'server.load_models.0: found "ensembel", expected one of the repository\'s models',
+        ),
         # the repository and the golden requests
-        ({"repository": {"model_parameters": {"bls": {}}}}, "bls to be one of the repository's models"),
+        (
+            {"repository": {"model_parameters": {"bls": {}}}},
+            'repository.model_parameters.bls: found "bls", expected one of the repository\'s models',
+        ),
         ({"golden": []}, "golden"),
         ({"golden": [{"prompt": "", "max_tokens": 1, "expect": ""}]}, "golden.0.prompt"),
         ({"golden": [{"prompt": "x", "max_tokens": 0, "expect": ""}]}, "golden.0.max_tokens"),
         ({"golden": [{"prompt": "x", "max_tokens": 1}]}, "golden.0.expect"),
         (
             {"golden": [{"model": "bls", "prompt": "x", "max_tokens": 1, "expect": ""}]},
-            "bls to be one of the repository's models",
+            'golden.0.model: found "bls", expected one of the repository\'s models',
         ),
-        ({"kind": "engines"}, "kind: found engines, expected one of engine, llmapi"),
+        ({"kind": "engines"}, 'kind: found "engines", expected one of engine, llmapi'),
     ],
 )
-def test_what_a_profile_must_not_say(tables: dict[str, Any], expected: str) -> None:
+def test_invalid_profile_content_is_refused(tables: dict[str, Any], expected: str) -> None:
     text = complaint(**tables)
-    assert text.startswith(f"inventories/models/{NAME}.toml")
+    where = f"inventories/models/{NAME}.toml: "
+    assert text.startswith((where, f"profile_overrides of {where}"))
     assert expected in text
 
 
@@ -139,7 +146,7 @@ def test_a_token_in_a_url_is_not_shown() -> None:
         {"engine": {"ratio": float("inf")}},
     ],
 )
-def test_a_number_json_cannot_say_is_refused_before_a_connection(tables: dict[str, Any]) -> None:
+def test_number_that_json_lacks_is_refused(tables: dict[str, Any]) -> None:
     # TOML has nan and inf; a key cannot be made of them.
     assert NAME in complaint(**tables)
 
@@ -150,7 +157,7 @@ def test_a_missing_table_is_named(key: str) -> None:
         profiles.EngineProfile.model_validate({k: v for k, v in PROFILE.items() if k != key})
 
 
-def test_pickles_are_taken_only_when_the_profile_says_so_by_name() -> None:
+def test_pickles_are_selected_only_with_allow_pickle() -> None:
     assert profile(weights={"include": ["*.bin"], "allow_pickle": True}).weights.include == ["*.bin"]
 
 
@@ -176,7 +183,7 @@ def test_a_profile_cannot_be_changed() -> None:
         profile().weights.revision = "d" * 40  # type: ignore[misc]
 
 
-def test_overrides_leave_the_profile_itself_as_it_was() -> None:
+def test_overrides_do_not_change_the_profile() -> None:
     before = merged(PROFILE, {})
     profile(weights={"gated": True})
     assert before == PROFILE

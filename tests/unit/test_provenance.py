@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from operations.facts.provenance import found
-from operations.plan.provenance import Found, Image, Package, packages, provenance
-from operations.scripts import host_script
+from operations.plan.audit.provenance import Found, Image, Package, packages, provenance
+from operations.remote.scripts import host_script
 from tests.unit.builders import release
 from tests.unit.stubs import Stubs
 
@@ -45,7 +45,7 @@ def repository(at: Path) -> Path:
     return at
 
 
-def test_the_host_s_tools_are_asked_and_read(tmp_path: Path) -> None:
+def test_host_tools_are_queried_and_parsed(tmp_path: Path) -> None:
     inner, outer = repository(tmp_path / "inner"), repository(tmp_path / "outer")
     git("submodule", "--quiet", "add", str(inner), "third party", at=outer)
     git("commit", "--quiet", "--message", "two", at=outer)
@@ -74,7 +74,7 @@ def test_the_host_s_tools_are_asked_and_read(tmp_path: Path) -> None:
     }
 
 
-def test_a_bare_host_has_nothing_and_a_cut_answer_is_refused(tmp_path: Path) -> None:
+def test_bare_host_gives_nothing_and_truncated_output_raises(tmp_path: Path) -> None:
     stubs = Stubs(tmp_path / "bin")
     for name in ("rpm", "docker"):
         stubs.add(name, "exit 1")
@@ -87,7 +87,7 @@ def test_a_bare_host_has_nothing_and_a_cut_answer_is_refused(tmp_path: Path) -> 
         found(done.stdout.rstrip("\n").split("\n")[:-1])
 
 
-def test_the_document_is_the_same_whatever_the_order_and_is_no_input_of_the_id() -> None:
+def test_document_is_deterministic_and_not_an_input_of_the_id() -> None:
     wanted = release()
     engine, weights = wanted.artifact("engine"), wanted.artifact("weights")
     one, two = (Package(name, "0:1-1", "x86_64", "5" * 64, "6" * 64, "d6") for name in "ab")

@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 
-from operations.plan import commands
+from operations.plan.artifacts import commands
 from operations.plan.errors import PlanError
+from operations.plan.explain import explained, text
 from operations.plan.release import Release
-from tests.unit.builders import CALIBRATION, COMMIT, DIGEST, gpu, release
+from tests.unit.builders import CALIBRATION, COMMIT, DATA, DIGEST, gpu, release
 
 KEYS = ("source", "image", "weights", "checkpoint", "engine", "release")
 
@@ -28,6 +29,7 @@ DOWNSTREAM_OF_IMAGE = {"image", "checkpoint", "engine", "release"}
 SOURCES = {"allowed_sources": ["10.0.0.0/16"]}
 
 
+@pytest.mark.requirement("R44")
 @pytest.mark.parametrize(
     ("data", "tables", "gpus", "expected"),
     [
@@ -66,7 +68,7 @@ SOURCES = {"allowed_sources": ["10.0.0.0/16"]}
         ({}, {"repository": {"parameters": {"triton_max_batch_size": 4}}}, [gpu()], {"release"}),
         (
             {},
-            {"repository": {"model_parameters": {"ensemble": {"triton_max_batch_size": 4}}}},
+            {"repository": {"model_parameters": {"preprocessing": {"triton_max_batch_size": 4}}}},
             [gpu()],
             {"release"},
         ),
@@ -98,7 +100,7 @@ SOURCES = {"allowed_sources": ["10.0.0.0/16"]}
         ),
     ],
 )
-def test_a_change_alters_the_keys_of_what_depends_on_it_and_no_other(
+def test_change_alters_only_the_keys_that_depend_on_it(
     data: dict[str, Any], tables: dict[str, Any], gpus: list[Any], expected: set[str]
 ) -> None:
     data.pop("ssh", None)
@@ -109,9 +111,10 @@ def test_the_tag_s_commit_is_an_input_of_the_checkout() -> None:
     assert "source" in changed(release({"backend_commits": {"v0.13.0": "e" * 40}}))
 
 
-def test_an_image_that_is_built_depends_on_tree_base_and_its_digest() -> None:
+def test_built_image_depends_on_tree_base_and_digest() -> None:
     build = {"image": {"source": "build", "base": "nvidia/tritonserver:24.09-py3"}}
-    built = release(tables=build)
+    first = {"image_digests": {"nvidia/tritonserver:24.09-py3": f"sha256:{'c' * 64}"}}
+    built = release(first, build)
     again = release({"image_digests": {"nvidia/tritonserver:24.09-py3": DIGEST}}, build)
     assert {"image"} < changed(built)
     assert built.image.key != again.image.key
@@ -123,7 +126,8 @@ def test_an_image_that_is_built_depends_on_tree_base_and_its_digest() -> None:
     assert [command[1] for command in again.image.commands[1:]] == ["run", "tag", "rmi"]
 
 
-def test_an_image_that_is_pulled_is_pulled_by_digest_and_looked_into_before_it_is_tagged() -> None:
+@pytest.mark.requirement("R56")
+def test_image_is_pulled_by_digest_and_checked_before_its_tag() -> None:
     pull, look, tag = release().image.commands
     reference = f"nvcr.io/nvidia/tritonserver@{DIGEST}"
     assert pull == ("docker", "pull", reference)
@@ -148,6 +152,7 @@ def test_every_artifact_is_made_in_its_partial_directory() -> None:
     )
 
 
+@pytest.mark.requirement("R55")
 def test_only_the_download_reaches_the_network() -> None:
     wanted = release()
     networks = {
@@ -157,7 +162,7 @@ def test_only_the_download_reaches_the_network() -> None:
     assert networks == {"weights": ["host"], "checkpoint": ["none"], "engine": ["none"]}
 
 
-def test_the_request_for_the_weights() -> None:
+def test_weights_request_has_repository_revision_and_endpoint() -> None:
     weights = release(tables={"weights": {"gated": True}}).artifact("weights")
     request = json.loads(weights.files["request.json"])
     assert (request["repository"], request["revision"]) == ("owner/name", "c" * 40)
@@ -167,7 +172,7 @@ def test_the_request_for_the_weights() -> None:
     assert not release().artifact("weights").needs_token
 
 
-def test_ready_is_asked_of_the_models_on_the_published_address() -> None:
+def test_readiness_urls_use_the_published_address() -> None:
     wanted = release({"bind_address": "10.0.0.11", "http_port": 9000, **SOURCES})
     assert wanted.ready_urls == {
         "ensemble": "http://10.0.0.11:9000/v2/models/ensemble/ready",
@@ -184,7 +189,7 @@ def test_ports_are_published_on_one_address() -> None:
     assert "--network triton-network" in script.replace(" \\\n    ", " ")
 
 
-def test_the_document_names_what_an_auditor_asks_for() -> None:
+def test_release_document_names_the_inputs_for_auditors() -> None:
     wanted = release()
     document = json.loads(json.dumps(wanted.document()))
     assert document["release"] == wanted.id
@@ -220,7 +225,7 @@ def test_the_document_names_what_an_auditor_asks_for() -> None:
             {},
             {"image": {"release": "26.07", "source": "build"}},
             [gpu()],
-            "a release with a tag of tensorrtllm_backend",
+            "image.source: found build, expected pull for release 26.07",
         ),
         (
             {},
@@ -229,10 +234,10 @@ def test_the_document_names_what_an_auditor_asks_for() -> None:
             "repository.parameters.max_beam_widht: found unknown parameter max_beam_widht",
         ),
         ({}, {"engine": {"max_batchsize": 8}}, [gpu()], "did you mean max_batch_size?"),
-        ({}, {"checkpoint": {"flags": {"use_fp8": True}}}, [gpu()], "checkpoint.flags.use_fp8"),
+        ({}, {"checkpoint": {"flags": {"use_qserve": True}}}, [gpu()], "checkpoint.flags.use_qserve"),
     ],
 )
-def test_what_cannot_be_deployed_is_refused(
+def test_impossible_deployment_is_refused(
     data: dict[str, Any], tables: dict[str, Any], gpus: list[Any], expected: str
 ) -> None:
     with pytest.raises(PlanError) as caught:
@@ -247,7 +252,7 @@ def test_gpus_are_chosen_by_index() -> None:
     assert any("NVIDIA_VISIBLE_DEVICES=2,1" in command for command in wanted.artifact("engine").commands)
 
 
-def test_an_engine_of_two_ranks_is_served_by_two_processes_on_two_gpus() -> None:
+def test_engine_of_two_ranks_is_served_under_mpirun() -> None:
     wanted = release(tables={"checkpoint": {"tensor_parallel": 2}}, gpus=[gpu(0), gpu(1)])
     assert wanted.profile.ranks == 2
     assert "mpirun" in wanted.files["serve"]
@@ -255,7 +260,7 @@ def test_an_engine_of_two_ranks_is_served_by_two_processes_on_two_gpus() -> None
     assert changed(wanted) == {"checkpoint", "engine", "release"}
 
 
-def test_no_host_path_is_in_what_the_templates_are_filled_with() -> None:
+def test_template_parameters_contain_no_host_path() -> None:
     wanted = release({"data_root": "/mnt/nvme/tritonhost"})
     assert wanted.parameters["engine_dir"] == "/engine"
     assert wanted.parameters["tokenizer_dir"] == "/weights"
@@ -276,9 +281,38 @@ def test_from_0_17_on_a_pulled_image_brings_the_templates() -> None:
     )
 
 
-def test_templates_out_of_an_image_list_no_files_because_the_probe_does_not_look_at_sources() -> None:
+def test_templates_from_an_image_have_no_checksums() -> None:
     image = "nvidia/tritonserver:25.01-trtllm-python-py3"
     wanted = release({"image_digests": {image: DIGEST}}, {"image": {"release": "25.01"}})
     assert wanted.image_first
     assert not wanted.artifact("source").checksums
     assert wanted.artifact("weights").checksums
+
+
+@pytest.mark.parametrize("name", ["26.08", "26.09", "26.10"])
+def test_plain_images_are_planned_only_for_kind_plan(name: str) -> None:
+    made = explained("clip-search", DATA, None, name)
+    assert made.stack.tensorrt_llm == ""
+    said = text(made)
+    assert f"release {name}: Triton " in said and "TensorRT-LLM none" in said
+    assert "allow-client-shm" in made.files["serve"] and "http-max-input-size" in made.files["serve"]
+    for model in ("gpt2-medium", "llama-3.1-8b-llmapi"):
+        with pytest.raises(PlanError, match=f"^image.release: found {name}, of which no image"):
+            explained(model, DATA, "NVIDIA A10:1", name)
+
+
+def test_explain_names_the_driver_a_release_needs() -> None:
+    said = text(explained("gpt2-medium", DATA, "NVIDIA A10:1", "26.07"))
+    assert (
+        "driver: 580.65.06 or later for CUDA 13; made with 590.44.01; by NVIDIA 5861 580.178.04, 595.91.07 or 610.57.04, "
+        "of its branch, or a newer branch"
+    ) in said
+
+
+@pytest.mark.parametrize(("tensor", "pipeline"), [(1, 1), (4, 2)])
+def test_artifact_requires_a_file_of_every_rank(tensor: int, pipeline: int) -> None:
+    tables = {"checkpoint": {"tensor_parallel": tensor, "pipeline_parallel": pipeline}}
+    made = release(tables=tables, gpus=[gpu(n) for n in range(tensor * pipeline)])
+    for kind, suffix in (("checkpoint", "safetensors"), ("engine", "engine")):
+        artifact = made.artifact(kind)
+        assert artifact.names == ("config.json", *(f"rank{n}.{suffix}" for n in range(tensor * pipeline)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from operations.plan.rollout import Place, held_by, may_begin, report, stopped_by
+from operations.plan.serving.rollout import Place, held_by, may_begin, report, stopped_by
 
 
 def places(*stages: Any, serves: bool = True) -> list[Place]:
@@ -32,23 +32,23 @@ def beginners(found: list[Place], max_unavailable: int = 1) -> list[str]:
         (("failed", "waiting"), 1, []),
     ],
 )
-def test_serving_hosts_go_in_order_the_first_alone(
+def test_serving_hosts_go_in_order_and_the_first_one_alone(
     stages: tuple[str, ...], max_unavailable: int, expected: list[str]
 ) -> None:
     assert beginners(places(*stages), max_unavailable) == expected
 
 
-def test_hosts_that_serve_nobody_wait_for_nobody_but_a_failure() -> None:
+def test_idle_hosts_wait_only_for_a_failure() -> None:
     bare = places("waiting", "at work", "waiting", serves=False)
     assert beginners(bare) == ["h1", "h3"]
     assert beginners([*bare, Place("h4", True, "failed")]) == []
 
 
-def test_a_bare_host_is_no_canary() -> None:
+def test_bare_host_is_not_a_canary() -> None:
     assert beginners([Place("new", False, "done"), *places("waiting", "waiting")], 2) == ["h1"]
 
 
-def test_a_host_that_was_not_reached_holds_those_after_it() -> None:
+def test_unreached_host_holds_the_hosts_after_it() -> None:
     found = places("waiting", "unreached", "waiting")
     assert beginners(found, 3) == ["h1"]
     assert beginners(places("done", "unreached", "waiting"), 3) == []

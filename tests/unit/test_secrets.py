@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.secrets import SecretMissing, hub_token
+from operations.intake.secrets import SecretMissing, hub_token
 
 TOKEN = "hf_CANARY0123456789"
 
@@ -49,7 +49,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize(("text", "expected"), VARIANTS.items())
 @pytest.mark.parametrize("source", ["HF_TOKEN", "HF_TOKEN_PATH"])
-def test_each_bad_token_is_told_apart_without_its_text(
+def test_invalid_tokens_are_distinguished_and_not_shown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, text: str, expected: str
 ) -> None:
     path = tmp_path / "token"
@@ -62,7 +62,7 @@ def test_each_bad_token_is_told_apart_without_its_text(
     assert "\n" not in str(caught.value)
 
 
-def test_a_token_that_is_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_token_is_named_by_its_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(SecretMissing, match="HF_TOKEN: not set"):
         hub_token()
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "absent"))

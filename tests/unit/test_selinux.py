@@ -6,46 +6,49 @@ from dataclasses import replace
 
 import pytest
 
-from operations.plan import selinux
+from operations.facts.selinux import selinux as read
 from operations.plan.difference import difference
+from operations.plan.machine import selinux
+from operations.plan.observed.observed import SELinux
 from operations.plan.release import plan_release
-from tests.unit.builders import FILE_DIGESTS, converged, gpu, profile, settings
+from tests.unit.builders import FILES, converged, gpu, profile, settings
 
 CONTEXT = "system_u:object_r:container_file_t:s0"
-GOOD = {"enforce": "1", "rule": CONTEXT, "label": CONTEXT, "boolean:container_use_devices": "1"}
+GOOD = SELinux(True, {"container_use_devices": True}, rule=CONTEXT, label=CONTEXT)
 WANTED = plan_release(settings(), [gpu()], "9", profile(), selinux=True)
 
 
-def rows(found: dict[str, str]) -> list[tuple[str, str, str]]:
+def rows(found: SELinux) -> list[tuple[str, str, str]]:
     observed = replace(converged(WANTED), selinux=found)
-    return [(row.what, row.found, row.wanted) for row in difference(WANTED, observed, FILE_DIGESTS)]
+    return [(row.what, row.found, row.wanted) for row in difference(WANTED, observed, FILES)]
 
 
-def test_a_host_that_has_it_all_has_no_difference() -> None:
+def test_complete_host_has_no_difference() -> None:
     assert rows(GOOD) == []
-    # permissive is somebody's choice, and left
-    assert rows({**GOOD, "enforce": "0"}) == []
+    # permissive is the host owner's choice, and stays
+    assert rows(replace(GOOD, enforcing=False)) == []
 
 
-def test_what_is_missing_is_said() -> None:
-    assert rows({**GOOD, "boolean:container_use_devices": "0"}) == [("container_use_devices", "off", "on")]
+def test_missing_booleans_rules_and_labels_are_differences() -> None:
+    off = replace(GOOD, booleans={"container_use_devices": False})
+    assert rows(off) == [("container_use_devices", "off", "on")]
     other = "unconfined_u:object_r:var_lib_t:s0"
-    assert rows({**GOOD, "rule": other}) == [("rule for /var/lib/tritonhost", other, "container_file_t")]
-    assert rows({**GOOD, "label": other}) == [("label of /var/lib/tritonhost", other, "container_file_t")]
+    assert rows(replace(GOOD, rule=other)) == [("rule for /var/lib/tritonhost", other, "container_file_t")]
+    assert rows(replace(GOOD, label=other)) == [("label of /var/lib/tritonhost", other, "container_file_t")]
 
 
-def test_what_could_not_be_asked_is_no_difference() -> None:
-    assert rows({"enforce": "1"}) == []
+def test_unread_state_is_not_a_difference() -> None:
+    assert rows(SELinux()) == []
 
 
-def test_the_newer_boolean_is_preferred_and_the_wider_one_left_off() -> None:
-    both = {"boolean:container_use_xserver_devices": "0", "boolean:container_use_devices": "0"}
+def test_newer_boolean_is_preferred_to_the_wider_one() -> None:
+    both = {"container_use_xserver_devices": False, "container_use_devices": False}
     assert selinux.missing_booleans(settings(), both) == ["container_use_xserver_devices"]
     assert selinux.missing_booleans(settings(), {}) == []
 
 
-def test_a_front_may_use_its_ports() -> None:
-    found = {"boolean:haproxy_connect_any": "0"}
+def test_proxy_needs_the_haproxy_boolean() -> None:
+    found = {"haproxy_connect_any": False}
     assert selinux.missing_booleans(settings(front="haproxy"), found) == ["haproxy_connect_any"]
     assert selinux.missing_booleans(settings(), found) == []
 
@@ -60,14 +63,14 @@ def test_docker_confines_containers_where_the_host_can(host: bool, inventory: st
     assert wanted.id == WANTED.id
 
 
-def test_the_inventory_s_own_word_on_docker_stands() -> None:
+def test_inventory_setting_overrides_selinux_for_docker() -> None:
     own = settings(docker_daemon_settings={"selinux-enabled": False})
     assert plan_release(own, [gpu()], "9", profile(), selinux=True).docker_settings == {
         "selinux-enabled": False
     }
 
 
-def test_the_rules_are_for_the_data_root_and_the_transient_units_files() -> None:
+def test_rules_cover_the_data_root_and_unit_files() -> None:
     assert selinux.patterns(settings(data_root="/mnt/nvme.0/tritonhost")) == [
         "/mnt/nvme\\.0/tritonhost(/.*)?",
         "/var/run/tritonhost(/.*)?",
@@ -75,11 +78,19 @@ def test_the_rules_are_for_the_data_root_and_the_transient_units_files() -> None
 
 
 @pytest.mark.parametrize("service", ["triton", "a", "another-one"])
-def test_a_level_has_two_categories_in_their_order(service: str) -> None:
+def test_level_has_two_ordered_categories(service: str) -> None:
     sensitivity, categories = selinux.level(service).split(":")
     first, second = (int(category.removeprefix("c")) for category in categories.split(","))
     assert sensitivity == "s0"
     assert 0 <= first < second <= 1023
+
+
+def test_selinux_is_read_as_the_probe_prints_it() -> None:
+    lines = ["enforce\t0", "boolean:a\t1", "boolean:b\t0", "boolean:c\t", f"rule\t{CONTEXT}", "label\t"]
+    booleans = {"a": True, "b": False, "c": False}
+    assert read(lines) == SELinux(False, booleans, rule=CONTEXT, label="")
+    assert read(["enforce\t1"]) == SELinux(True)
+    assert read([]) is None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.plan.serve import ID, IMAGE, serve_script, wait_ready_script
+from operations.plan.serving.serve import ID, IMAGE, serve_script, wait_ready_script
 from tests.unit.builders import release
 from tests.unit.stubs import Stubs, lay_out, make_artifact
 
@@ -71,14 +71,15 @@ def test_one_model_that_is_not_ready_is_waited_for(docker: Stubs, tmp_path: Path
     assert len((tmp_path / "looks").read_text("utf-8")) == 3
 
 
-def test_a_model_that_never_gets_ready_ends_at_the_timeout(docker: Stubs, tmp_path: Path) -> None:
+def test_model_that_never_gets_ready_ends_at_the_timeout(docker: Stubs, tmp_path: Path) -> None:
     container(tmp_path, "id")
     docker.add("curl", "printf 400")
     done = wait(docker, tmp_path, timeout_s=1)
     assert (done.returncode, done.stderr) == (1, "tritonhost: not ready after 1 s\n")
 
 
-def test_a_container_that_is_gone_ends_the_wait_at_once(docker: Stubs, tmp_path: Path) -> None:
+@pytest.mark.requirement("R45")
+def test_container_that_ended_stops_the_wait(docker: Stubs, tmp_path: Path) -> None:
     container(tmp_path, "id")
     # seen running after the first look at both models, gone after the second
     docker.add(
@@ -90,9 +91,7 @@ def test_a_container_that_is_gone_ends_the_wait_at_once(docker: Stubs, tmp_path:
     assert done.returncode == 1
 
 
-def test_a_docker_client_that_ended_before_its_container_was_seen_ends_the_wait(
-    docker: Stubs, tmp_path: Path
-) -> None:
+def test_docker_client_that_ended_stops_the_wait(docker: Stubs, tmp_path: Path) -> None:
     docker.add("curl", "printf 000")
     ended = subprocess.Popen(["true"])
     ended.wait()
@@ -101,9 +100,7 @@ def test_a_docker_client_that_ended_before_its_container_was_seen_ends_the_wait(
     assert done.returncode == 1
 
 
-def test_a_docker_client_that_has_not_made_its_container_yet_is_waited_for(
-    docker: Stubs, tmp_path: Path
-) -> None:
+def test_docker_client_without_a_container_is_waited_for(docker: Stubs, tmp_path: Path) -> None:
     docker.add("curl", "printf 000")
     with subprocess.Popen(["sleep", "20"]) as client:
         done = wait(docker, tmp_path, timeout_s=1, main_pid=client.pid)
@@ -140,9 +137,7 @@ def serve(stubs: Stubs, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     return stubs.run(tmp_path / "current/serve", STATE=str(tmp_path / "state"))
 
 
-def test_serve_runs_the_container_of_the_release_it_lies_in(
-    docker: Stubs, laid_out: Path, tmp_path: Path
-) -> None:
+def test_serve_runs_the_container_of_its_own_release(docker: Stubs, laid_out: Path, tmp_path: Path) -> None:
     assert serve(docker, tmp_path).returncode == 0
     inodes = " ".join(str(p.stat().st_ino) for p in (laid_out, tmp_path / "an engine", tmp_path / "weights"))
     assert docker.calls[-1] == (
@@ -160,7 +155,7 @@ def test_an_old_container_of_ours_is_removed_first(docker: Stubs, laid_out: Path
 
 
 @pytest.mark.parametrize("label", ["", "<no value>"])
-def test_a_foreign_container_of_that_name_is_refused_and_left(
+def test_foreign_container_is_refused_and_kept(
     docker: Stubs, laid_out: Path, tmp_path: Path, label: str
 ) -> None:
     container(tmp_path, label)
@@ -174,7 +169,7 @@ def test_a_foreign_container_of_that_name_is_refused_and_left(
     assert {call.split()[1] for call in docker.calls} == {"image", "inspect"}
 
 
-def test_the_network_is_made_once_with_the_name_that_the_guard_knows(
+def test_network_is_created_once_with_the_guard_s_bridge(
     docker: Stubs, laid_out: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "state/triton-network").unlink()
@@ -187,7 +182,7 @@ def test_the_network_is_made_once_with_the_name_that_the_guard_knows(
 
 
 @pytest.mark.parametrize("found", [" ", "br-1234 ", "triton0 ", "triton1 triton-network"])
-def test_a_network_of_that_name_that_is_not_ours_is_refused_and_left(
+def test_foreign_network_is_refused_and_kept(
     docker: Stubs, laid_out: Path, tmp_path: Path, found: str
 ) -> None:
     # the guard would not know its interface
@@ -201,9 +196,7 @@ def test_a_network_of_that_name_that_is_not_ours_is_refused_and_left(
     assert not [call for call in docker.calls if " run " in call or " create " in call]
 
 
-def test_a_served_directory_that_is_gone_is_not_made_by_docker(
-    docker: Stubs, laid_out: Path, tmp_path: Path
-) -> None:
+def test_missing_directory_is_not_created_by_docker(docker: Stubs, laid_out: Path, tmp_path: Path) -> None:
     # docker run makes an absent host directory and serves it empty
     shutil.rmtree(tmp_path / "an engine")
     done = serve(docker, tmp_path)
@@ -226,13 +219,13 @@ def test_an_argument_is_not_run_by_the_shell(docker: Stubs, tmp_path: Path) -> N
     assert docker.calls[-1].endswith(f"image {argument}")
 
 
-def test_what_only_begins_like_a_variable_of_the_script_stays_as_it_is(docker: Stubs, tmp_path: Path) -> None:
+def test_text_similar_to_a_script_variable_is_unchanged(docker: Stubs, tmp_path: Path) -> None:
     made(tmp_path, ["docker", "run", "image", "--log-file=$identity"], [])
     assert serve(docker, tmp_path).returncode == 0
     assert docker.calls[-1].endswith("image --log-file=$identity")
 
 
-def test_a_key_is_made_anew_at_each_start_and_is_in_no_file(docker: Stubs, tmp_path: Path) -> None:
+def test_restricted_api_key_is_new_at_each_start_and_unstored(docker: Stubs, tmp_path: Path) -> None:
     made(tmp_path, ["docker", "run", "image", "--http-restricted-api=trace:a=$key"], [])
     keys = set()
     for _ in range(2):
@@ -286,7 +279,7 @@ CONFIG = "model_repository/a/config.pbtxt"
         (write("SHA256SUMS", ""), "model_repository/a/config.pbtxt"),
     ],
 )
-def test_what_was_changed_since_it_was_made_is_not_served(
+def test_changed_files_are_not_served(
     docker: Stubs, laid_out: Path, tmp_path: Path, change: Callable[[Path], object], named: str
 ) -> None:
     # times are compared in seconds
@@ -309,9 +302,7 @@ def test_what_was_changed_since_it_was_made_is_not_served(
     assert docker.calls == []
 
 
-def test_an_image_that_is_gone_or_was_never_recorded_is_named(
-    docker: Stubs, laid_out: Path, tmp_path: Path
-) -> None:
+def test_missing_or_unrecorded_image_is_named(docker: Stubs, laid_out: Path, tmp_path: Path) -> None:
     (tmp_path / "state/no image").touch()
     done = serve(docker, tmp_path)
     assert "found no image sha256:77, expected the one that was tritonhost/serving:9f0" in done.stderr
@@ -320,7 +311,7 @@ def test_an_image_that_is_gone_or_was_never_recorded_is_named(
     assert not [call for call in docker.calls if call.startswith("docker run")]
 
 
-def test_a_planned_server_runs_its_image_by_id_and_names_no_tag(tmp_path: Path) -> None:
+def test_server_runs_its_image_by_id_and_not_by_tag(tmp_path: Path) -> None:
     wanted = release()
     command = wanted.files["serve"].partition("exec docker run")[2]
     assert f'{IMAGE}" \\\n    tritonserver' in command.replace('"$image', IMAGE)

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from operations.plan import server_flags
+from operations.plan.catalog.support_matrix import RELEASES
 from operations.plan.errors import PlanError
+from operations.plan.exposure import server_flags
 from operations.plan.release import PIDS_PER_GPU
-from operations.plan.support_matrix import RELEASES
 from tests.unit.builders import gpu, profile, release
 
 CLOSED = "model-repository,shared-memory,trace,logging:tritonhost-key=$key"
@@ -22,7 +22,7 @@ def exposure(triton: str = "2.50.0", **changed: Any) -> list[str]:
     return server_flags.exposure(triton=triton, **{**asked, **changed})
 
 
-def test_by_default_nobody_changes_the_server_for_others() -> None:
+def test_admin_apis_are_closed_by_default() -> None:
     assert exposure() == [
         "--model-control-mode=none",
         f"--http-restricted-api={CLOSED}",
@@ -43,12 +43,12 @@ def test_by_default_nobody_changes_the_server_for_others() -> None:
         ("26.07", ["--allow-client-shm", "--http-max-input-size"]),
     ],
 )
-def test_a_flag_is_only_said_to_a_server_that_knows_it(release: str, known: list[str]) -> None:
+def test_flag_is_passed_only_to_servers_that_know_it(release: str, known: list[str]) -> None:
     said = {option.split("=")[0] for option in exposure(RELEASES[release].triton)}
     assert sorted(said & {"--http-max-input-size", "--allow-client-shm"}) == known
 
 
-def test_who_asks_for_the_admin_apis_gets_all_of_them() -> None:
+def test_admin_apis_setting_opens_all_of_them() -> None:
     options = exposure(RELEASES["26.07"].triton, admin_apis=True)
     assert not [option for option in options if "restricted" in option]
     assert "--allow-client-shm=true" in options
@@ -56,13 +56,13 @@ def test_who_asks_for_the_admin_apis_gets_all_of_them() -> None:
     assert "--model-control-mode=none" in options
 
 
-def test_models_that_are_loaded_by_name_have_their_mode_already() -> None:
+def test_explicit_models_set_the_control_mode_once() -> None:
     assert not [option for option in exposure(explicit=True) if "model-control" in option]
     serve = release(tables={"server": {"load_models": ["ensemble"]}}).files["serve"]
     assert re.findall(r"--model-control-mode=\w+", serve) == ["--model-control-mode=explicit"]
 
 
-def test_the_bound_of_a_request_is_in_bytes_and_refused_where_no_server_keeps_it() -> None:
+def test_request_limit_is_in_bytes_and_needs_a_recent_triton() -> None:
     assert "--http-max-input-size=16777216" in exposure(RELEASES["25.10"].triton, max_request_mib=16)
     with pytest.raises(PlanError, match=r"server.max_request_mib: found 16, .*Triton 2\.50\.0.*25\.06"):
         exposure(max_request_mib=16)
@@ -73,7 +73,8 @@ def test_requests_end_before_docker_kills_the_server(stop: int, exits: int) -> N
     assert exposure(stop_timeout_s=stop)[-1] == f"--exit-timeout-secs={exits}"
 
 
-def test_a_key_of_one_s_own_is_not_supported() -> None:
+@pytest.mark.requirement("M46")
+def test_own_restricted_api_key_is_refused() -> None:
     """M46: such a key would be in the inventory, in the release's files and in the list of processes."""
     for name in ("http-restricted-api", "grpc-restricted-protocol"):
         for value in ("trace:key=short", f"trace:admin={'a' * 64}"):
@@ -85,7 +86,7 @@ def words(serve: str) -> list[str]:
     return serve.partition("exec docker run")[2].replace("\\\n", " ").split()
 
 
-def test_the_serving_container_can_do_next_to_nothing() -> None:
+def test_serving_container_has_minimal_rights() -> None:
     said = words(release().files["serve"])
     for option, value in {
         "--user": "60600:60600",
@@ -105,7 +106,7 @@ def test_the_serving_container_can_do_next_to_nothing() -> None:
         assert f"{other} " not in text.replace("--pids-limit", "")
 
 
-def test_every_gpu_has_its_share_of_processes() -> None:
+def test_process_limit_scales_with_the_gpus() -> None:
     wanted = release(tables={"checkpoint": {"tensor_parallel": 2}}, gpus=[gpu(0), gpu(1)])
     said = words(wanted.files["serve"])
     assert said[said.index("--pids-limit") + 1] == str(2 * PIDS_PER_GPU)
@@ -114,12 +115,12 @@ def test_every_gpu_has_its_share_of_processes() -> None:
     assert chosen[chosen.index("--user") + 1] == "2000:3000"
 
 
-def test_a_worker_without_a_port_hears_nothing_of_ports() -> None:
+def test_worker_rank_gets_no_port_options() -> None:
     wanted = release(tables={"checkpoint": {"tensor_parallel": 2}}, gpus=[gpu(0), gpu(1)])
     assert wanted.files["serve"].count("--http-restricted-api=") == 1
 
 
-def test_what_makes_artifacts_has_no_capability_either() -> None:
+def test_artifact_commands_have_no_capabilities() -> None:
     for made in release().artifacts:
         for command in made.commands:
             if command[:2] == ("docker", "run"):

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from operations.plan.errors import PlanError
-from operations.plan.settings import from_host_data
+from operations.plan.inventory.settings import from_host_data
 from tests.unit.builders import DATA
 
 TOKEN = "hf_CANARYcanary0123456789"
@@ -24,7 +24,7 @@ def test_defaults_are_safe() -> None:
     assert settings.hub_endpoint == "https://huggingface.co"
 
 
-def test_pyinfra_s_own_keys_are_left_alone() -> None:
+def test_pyinfra_keys_are_ignored() -> None:
     data = {**DATA, "_sudo": True, "ssh_user": "opc", "ssh_port": 2222, "ssh_known_hosts_file": "/x"}
     assert from_host_data(data, "gpu-1") == from_host_data(DATA, "gpu-1")
 
@@ -36,7 +36,7 @@ def test_pyinfra_s_own_keys_are_left_alone() -> None:
         ("data_rot", "/var/lib/x", "did you mean data_root?"),
         ("ssh_usr", "opc", "did you mean ssh_user?"),
         *[
-            ("ssh_port", port, "an integer from 1 to 65535")
+            ("ssh_port", port, "a whole number from 1 to 65535")
             for port in ("abc", "22", True, 22.5, 99999, 0, -1, None)
         ],
         *[("http_port", port, "http_port") for port in (80, 70000, True, "8000", 8000.5)],
@@ -75,9 +75,7 @@ def test_pyinfra_s_own_keys_are_left_alone() -> None:
         *[("pids_limit", limit, "pids_limit") for limit in (0, -1, 255, True, "4096")],
     ],
 )
-def test_what_is_not_allowed_is_refused_in_one_line_that_names_host_and_key(
-    key: str, value: Any, expected: str
-) -> None:
+def test_invalid_setting_is_refused_with_host_and_key(key: str, value: Any, expected: str) -> None:
     text = complaint(**{key: value})
     assert text.startswith("gpu-1")
     assert key in text
@@ -103,13 +101,13 @@ def test_a_missing_key_says_where_to_add_it(key: str) -> None:
         {"tritonserver_arguments": [f"--token={TOKEN}"]},
     ],
 )
-def test_a_secret_in_an_inventory_is_refused_without_being_shown(changed: dict[str, Any]) -> None:
+def test_secret_in_an_inventory_is_refused_and_not_shown(changed: dict[str, Any]) -> None:
     text = complaint(**changed)
     assert "secret" in text
     assert "CANARY" not in text
 
 
-def test_a_password_is_refused_without_being_shown() -> None:
+def test_password_is_refused_and_not_shown() -> None:
     text = complaint(ssh_password="correct horse")
     assert "ssh_key" in text
     assert "horse" not in text
@@ -118,16 +116,16 @@ def test_a_password_is_refused_without_being_shown() -> None:
 @pytest.mark.parametrize(
     ("given", "kept"), [("/var/lib/x/", "/var/lib/x"), ("/mnt/nvme/tritonhost", "/mnt/nvme/tritonhost")]
 )
-def test_a_data_root_is_kept_without_its_last_slash(given: str, kept: str) -> None:
+def test_data_root_is_kept_without_a_trailing_slash(given: str, kept: str) -> None:
     assert from_host_data({**DATA, "data_root": given}, "gpu-1").data_root == kept
 
 
 @pytest.mark.parametrize("value", ["//tmp", "/./tmp", "/tmp//"])
-def test_a_data_root_is_counted_by_its_real_levels(value: str) -> None:
+def test_data_root_needs_two_real_levels(value: str) -> None:
     assert "two levels" in complaint(data_root=value)
 
 
-def test_a_public_bind_is_possible_when_it_is_said_aloud() -> None:
+def test_public_bind_address_needs_expose() -> None:
     data = {**DATA, "bind_address": "0.0.0.0", "expose": True, "allowed_sources": ["0.0.0.0/0"]}
     assert from_host_data(data, "gpu-1").bind_address == "0.0.0.0"
 
@@ -135,14 +133,17 @@ def test_a_public_bind_is_possible_when_it_is_said_aloud() -> None:
 def test_a_shape_is_one_of_oci_s() -> None:
     assert from_host_data({**DATA, "shape": "BM.GPU4.8"}, "gpu-1").shape == "BM.GPU4.8"
     text = complaint(shape="BM.GPU4.9")
-    assert text.startswith("gpu-1: shape: found BM.GPU4.9, expected an OCI shape with NVIDIA GPUs")
-    assert "did you mean BM.GPU4.8? known: BM.GPU.B200.8" in text
+    assert text.startswith('gpu-1: shape: found "BM.GPU4.9", expected an OCI shape with NVIDIA GPUs')
+    assert "did you mean BM.GPU4.8? known: BM.GPU.B300.8" in text
 
 
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"bind_address": "10.0.0.5"}, 'allowed_sources such as ["10.0.0.0/16"]'),
+        (
+            {"bind_address": "10.0.0.5"},
+            'allowed_sources: found [], expected networks such as ["10.0.0.0/16"]',
+        ),
         ({"bind_address": "0.0.0.0", "expose": True}, "who may reach bind_address 0.0.0.0"),
         ({"bind_address": "10.0.0.5", "allowed_sources": ["0.0.0.0/0"]}, "without expose=True"),
         ({"allowed_sources": ["10.0.0.5/8"]}, "an IPv4 network such as 10.0.0.0/16"),
@@ -154,9 +155,15 @@ def test_a_shape_is_one_of_oci_s() -> None:
     ],
     ids=str,
 )
-def test_who_reaches_the_server_and_whom_it_reaches_is_said_exactly(
-    changed: dict[str, Any], expected: str
-) -> None:
+def test_invalid_network_and_selinux_settings_are_refused(changed: dict[str, Any], expected: str) -> None:
     message = complaint(**changed)
     assert expected in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "name", ["docker", "sshd", "firewalld", "containerd", "nftables", "systemd-logind", "haproxy"]
+)
+def test_service_name_of_a_system_unit_is_refused(name: str) -> None:
+    with pytest.raises(PlanError, match="no unit of the distribution's"):
+        from_host_data({**DATA, "service_name": name}, "gpu-1")

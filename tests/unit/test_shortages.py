@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from operations.plan.observed import BlockDevice, DataRoot, LocalDisks, Signature
-from operations.plan.profiles import load_profile
+from operations.plan.observed.observed import BlockDevice, DataRoot, LocalDisks, Signature
+from operations.plan.preflight.shortages import shortages
+from operations.plan.profile.profiles import load_profile
 from operations.plan.release import Release, plan_release
-from operations.plan.shortages import shortages
 from tests.unit.builders import DIGEST, converged, gpu, release, settings
 
 GIB = 2**30
@@ -17,7 +17,7 @@ def nemo() -> Release:
     return plan_release(settings(image_digests=image), [big], "9", load_profile("mistral-nemo"))
 
 
-def test_a_small_disk_is_said_with_what_needs_it() -> None:
+def test_small_disk_is_a_warning_with_what_needs_it() -> None:
     wanted = nemo()
     bare = replace(converged(wanted), artifacts={}, images={}, data_free=30 * GIB, memory=240 * GIB)
     [warning] = shortages(wanted, bare)
@@ -27,7 +27,7 @@ def test_a_small_disk_is_said_with_what_needs_it() -> None:
     assert "weights 22.8 GiB" in warning
 
 
-def test_local_disks_count_with_the_size_they_will_have() -> None:
+def test_local_disks_count_with_their_future_size() -> None:
     wanted = replace(nemo(), settings=settings(local_disks="raid0"))
     disks = (BlockDevice("nvme0n1", "disk", 50 * GIB), BlockDevice("nvme1n1", "disk", 50 * GIB))
     blank = LocalDisks(disks, {"nvme0n1": (), "nvme1n1": ()})
@@ -41,7 +41,7 @@ def test_local_disks_count_with_the_size_they_will_have() -> None:
     assert shortages(wanted, replace(bare, local=stopped)) == ()
 
 
-def test_local_disks_whose_size_is_not_known_are_not_measured() -> None:
+def test_local_disks_of_unknown_size_are_ignored() -> None:
     wanted = replace(nemo(), settings=settings(local_disks="raid0"))
     small = replace(converged(wanted), artifacts={}, images={}, data_free=30 * GIB, memory=240 * GIB)
     assert shortages(wanted, small) == ()
@@ -49,7 +49,7 @@ def test_local_disks_whose_size_is_not_known_are_not_measured() -> None:
     assert shortages(wanted, mounted)[0].startswith("disk: found 30.0 GiB free")
 
 
-def test_little_memory_is_said_with_the_exit_code_it_ends_in() -> None:
+def test_low_memory_is_a_warning_with_its_exit_code() -> None:
     wanted = nemo()
     bare = replace(converged(wanted), artifacts={}, data_free=900 * GIB, memory=15 * GIB)
     [warning] = shortages(wanted, bare)
@@ -57,16 +57,25 @@ def test_little_memory_is_said_with_the_exit_code_it_ends_in() -> None:
     assert "137" in warning
 
 
-def test_what_is_there_needs_nothing() -> None:
+def test_complete_artifacts_need_nothing() -> None:
     wanted = nemo()
     assert shortages(wanted, replace(converged(wanted), data_free=1, memory=1)) == ()
 
 
-def test_what_could_not_be_read_is_no_shortage() -> None:
+def test_unread_values_are_not_a_shortage() -> None:
     wanted = nemo()
     assert shortages(wanted, replace(converged(wanted), artifacts={}, images={})) == ()
 
 
-def test_a_model_whose_numbers_are_not_known_is_not_forecast() -> None:
+def test_model_without_numbers_is_not_forecast() -> None:
     wanted = release()
     assert shortages(wanted, replace(converged(wanted), artifacts={}, data_free=1, memory=1)) == ()
+
+
+def test_gpu_memory_used_by_another_process_is_a_warning() -> None:
+    wanted = nemo()  # of its 40 GiB, 22 are free
+    serves = replace(converged(wanted), data_free=900 * GIB, memory=240 * GIB)
+    assert shortages(wanted, serves) == ()
+    [warning] = shortages(wanted, replace(serves, container=None))
+    assert warning.startswith("GPU 0 (NVIDIA A100-SXM4-40GB): 22.0 GiB of 40.0 GiB free")
+    assert "another process uses it" in warning

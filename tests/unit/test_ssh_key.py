@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from paramiko.pkey import PublicBlob
 
-from operations.plan.ssh_key import is_encrypted, is_public, public_part
+from operations.plan.inventory.ssh_key import is_encrypted, is_public, public_part
 
 
 def made(folder: Path, *options: str, phrase: str) -> tuple[bytes, bytes]:
@@ -20,7 +20,7 @@ def made(folder: Path, *options: str, phrase: str) -> tuple[bytes, bytes]:
     "options", [["-t", "ed25519"], ["-t", "ecdsa"], ["-t", "rsa", "-b", "2048", "-m", "PEM"]]
 )
 @pytest.mark.parametrize("phrase", ["", "a phrase"])
-def test_what_a_key_s_file_is(tmp_path: Path, options: list[str], phrase: str) -> None:
+def test_key_files_are_classified(tmp_path: Path, options: list[str], phrase: str) -> None:
     private, public = made(tmp_path, *options, phrase=phrase)
     assert is_encrypted(private) == bool(phrase)
     assert is_public(public) and not is_public(private)
@@ -39,7 +39,7 @@ def test_what_a_key_s_file_is(tmp_path: Path, options: list[str], phrase: str) -
         b"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
     ],
 )
-def test_rubbish_is_nothing(content: bytes) -> None:
+def test_garbage_is_not_a_key(content: bytes) -> None:
     assert not is_public(content)
     assert not is_encrypted(content)
     assert public_part(content, content) == b""

@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from operations.plan.artifacts import Artifact
+from operations.plan.artifacts.artifact import Artifact
 from operations.plan.explain import explained
-from operations.plan.profiles import load_profile, profile_names
+from operations.plan.profile.profiles import load_profile, profile_names
 from operations.plan.release import Release
 from tests.unit.builders import DATA
 
@@ -42,13 +42,13 @@ def test_conversion_and_build_have_no_network_and_no_token(name: str) -> None:
             assert not [m for m in mounted if m.startswith("/run/tritonhost") and not m.startswith(ours)]
 
 
-def test_there_is_something_to_look_at() -> None:
+def test_every_kind_of_work_is_covered() -> None:
     kinds = {artifact.kind for name in profile_names() for artifact in made(planned(name))}
     assert kinds == {"checkpoint", "engine", "onnx", "plan"}
 
 
 @pytest.mark.parametrize("name", profile_names())
-def test_no_image_is_made_with_the_token_and_no_server_has_it(name: str) -> None:
+def test_token_reaches_no_image_and_no_server(name: str) -> None:
     release = planned(name)
     assert not [image.tag for image in release.images if image.needs_token]
     for text in release.files.values():

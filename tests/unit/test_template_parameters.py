@@ -1,9 +1,9 @@
 import pytest
 
-from operations.plan.commands import ENGINE, WEIGHTS
-from operations.plan.model_repository import DEFAULTS, REQUIRED_QUOTED
-from operations.plan.support_matrix import RELEASES
-from operations.plan.template_parameters import PARAMETERS, parameters_of
+from operations.plan.artifacts.commands import ENGINE, WEIGHTS
+from operations.plan.catalog.support_matrix import RELEASES
+from operations.plan.catalog.template_parameters import PARAMETERS, parameters_of
+from operations.plan.profile.model_repository import DEFAULTS, REQUIRED_QUOTED
 
 TAGGED = [release for release in RELEASES.values() if release.backend_tag]
 
@@ -23,24 +23,24 @@ TAGGED = [release for release in RELEASES.values() if release.backend_tag]
         ("ensemble", "logits_datatype", (0, 17, 0), True),
     ],
 )
-def test_a_parameter_is_there_from_its_first_version_to_its_last(
+def test_parameter_exists_only_in_its_range_of_versions(
     model: str, name: str, version: tuple[int, ...], there: bool
 ) -> None:
     assert (name in parameters_of(model, version)) is there
 
 
-def test_an_unknown_model_has_none() -> None:
+def test_unknown_model_has_no_parameters() -> None:
     assert parameters_of("nothing", (0, 17, 0)) == {}
 
 
 @pytest.mark.parametrize("model", PARAMETERS)
-def test_a_name_stands_once_in_a_model_s_table(model: str) -> None:
+def test_parameter_names_of_a_model_are_unique(model: str) -> None:
     names = [parameter.name for parameter in PARAMETERS[model]]
     assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("release", TAGGED, ids=lambda release: release.release)
-def test_all_that_must_be_filled_has_a_value_without_a_word_in_the_profile(release: object) -> None:
+def test_required_placeholders_have_default_values(release: object) -> None:
     version = RELEASES[release.release].version  # type: ignore[attr-defined]
     given = {**DEFAULTS, "engine_dir": ENGINE, "tokenizer_dir": WEIGHTS}
     for model in PARAMETERS:

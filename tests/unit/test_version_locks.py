@@ -2,7 +2,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from operations.plan.version_locks import all_locks, is_of, tool_locks, with_locks
+from operations.plan.machine.version_locks import all_locks, is_of, tool_locks, with_locks
 from tests.unit.builders import settings
 
 DOCKER = {"docker-ce": "docker-ce-3:28.5.2-1.el9.*"}
@@ -10,7 +10,7 @@ RUNC = {"runc": "!runc"}
 FOREIGN = ["# Added lock on Fri Nov 20 10:00:00 2026", "kernel-uek-5.15.0-312.el9uek.*", "!zsh-5.8-9.el9.*"]
 
 
-def test_everything_that_is_pinned_is_locked_and_what_conflicts_is_kept_away() -> None:
+def test_pinned_packages_are_locked_and_conflicts_blocked() -> None:
     locks = all_locks(settings(git_packages={"git": "2.47.3-1.el{os_major}", "git-lfs": None}), "9")
     assert locks["docker-ce"] == "docker-ce-3:28.5.2-1.el9.*"
     assert locks["nvidia-container-toolkit"] == "nvidia-container-toolkit-1.19.1-1.*"
@@ -36,7 +36,7 @@ def test_everything_that_is_pinned_is_locked_and_what_conflicts_is_kept_away() -
         with_locks(FOREIGN, {**RUNC, **DOCKER})[:-1],
     ],
 )
-def test_the_list_holds_ours_once_and_what_belongs_to_others(found: list[str]) -> None:
+def test_list_has_our_locks_once_and_keeps_foreign_ones(found: list[str]) -> None:
     lines = with_locks(found, {**RUNC, **DOCKER})
     rules = [line for line in lines if line and not line.startswith("#")]
     foreign = FOREIGN[1:] if set(FOREIGN) <= set(found) else []
@@ -45,7 +45,7 @@ def test_the_list_holds_ours_once_and_what_belongs_to_others(found: list[str]) -
 
 
 @pytest.mark.parametrize("locks", [{}, RUNC])
-def test_what_is_pinned_no_more_is_locked_no_more(locks: Mapping[str, str]) -> None:
+def test_package_without_a_pin_loses_its_lock(locks: Mapping[str, str]) -> None:
     lines = with_locks(with_locks(FOREIGN, {**RUNC, **DOCKER}), locks)
     assert [line for line in lines if line in (*FOREIGN, "!runc", *DOCKER.values())] == [
         *FOREIGN,
@@ -55,7 +55,7 @@ def test_what_is_pinned_no_more_is_locked_no_more(locks: Mapping[str, str]) -> N
         assert lines == FOREIGN
 
 
-def test_other_locks_of_ours_stay_while_a_part_is_changed() -> None:
+def test_partial_change_keeps_our_other_locks() -> None:
     both = with_locks(FOREIGN, {**RUNC, **DOCKER})
     lines = with_locks(both, {"git": "git-2.47.3-1.el9.*"}, keep=True)
     assert set(lines) - set(both) == {"git-2.47.3-1.el9.*"}
@@ -81,5 +81,5 @@ def test_other_locks_of_ours_stay_while_a_part_is_changed() -> None:
         ("runc", "crun-1.2-1.*", False),
     ],
 )
-def test_a_line_is_known_by_its_package(name: str, line: str, expected: bool) -> None:
+def test_lock_line_is_matched_by_its_package(name: str, line: str, expected: bool) -> None:
     assert is_of(name, line) is expected

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import testinfra
 
-from operations import host_files
 from operations.plan import Release, Settings, plan_release
-from operations.plan.gpu import QUERY, parse_query
-from operations.plan.packages import check_os
-from operations.plan.settings import from_host_data
+from operations.plan.capacity.gpu import QUERY, parse_query
+from operations.plan.inventory.settings import from_host_data
+from operations.plan.machine.packages import check_os
+from operations.remote import host_files
+from operations.remote.host_files import HostFile
 from tests.verify.connection import Connection, InventoryError, Target, connected, targets
 
 JOURNAL_LINES = 40
@@ -89,8 +90,8 @@ def release(settings: Settings, host: Any) -> Release:
 
 
 @pytest.fixture(scope="session")
-def etc_files(release: Release) -> dict[str, str]:
-    """Every file the deploy writes outside its data root, as it should be: path -> text."""
+def etc_files(release: Release) -> dict[str, HostFile]:
+    """Every file the deploy writes outside its data root, as it should be, by its path."""
     return host_files.rendered(release)
 
 

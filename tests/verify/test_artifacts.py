@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from operations.plan import Release
-from operations.plan.artifacts import Artifact
+from operations.plan.artifacts.artifact import Artifact
 from tests.verify import manifests
 
 
@@ -45,7 +45,7 @@ def test_source_is_at_its_commit_and_unchanged(host: Any, release: Release) -> N
     assert host.check_output(f"git -C {tree} status --porcelain") == ""
 
 
-def test_each_image_is_here_and_its_tag_at_the_one_that_was_made(host: Any, release: Release) -> None:
+def test_each_image_is_present_under_its_tag(host: Any, release: Release) -> None:
     for image in release.images:
         found = host.check_output(f"docker image inspect --format '{{{{.Id}}}}' {image.tag}")
         assert found == host.file(image.record(release.data_root)).content_string.strip(), image.tag

@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 
 from operations.facts.database import STATE_SQL
-from operations.plan import Release, commands
+from operations.plan import Release
+from operations.plan.artifacts import commands
 from operations.plan.release import Database
+
+CONNECT = (
+    "import sys, psycopg; "
+    f"psycopg.connect('host={commands.DATABASE} user=%s dbname=%s connect_timeout=5' % tuple(sys.argv[1:]))"
+)
 
 pytestmark = pytest.mark.usefixtures("journal")
 
@@ -38,6 +44,23 @@ def test_database_runs_its_image_and_has_no_network(host: Any, database: Databas
 def test_only_root_reaches_the_database_s_socket(host: Any, database: Database) -> None:
     assert host.file(database.directory).mode == 0o700
     assert host.file(database.directory).user == "root"
+
+
+def test_server_can_only_read_from_the_database(
+    host: Any, container: dict[str, Any], database: Database
+) -> None:
+    # beside the server's container, of its image, as its user and with its socket: it has no other way
+    argv = ["docker", "run", "--rm", "--pull", "never", "--network", "none", *commands.LOCKED]
+    argv += ["--user", container["Config"]["User"], "--volume", f"{database.socket}:{commands.DATABASE}:ro"]
+    argv += ["--security-opt", f"label=level:{database.level}"] if database.level else []
+    argv += ["--entrypoint", "python3", container["Image"], "-c", CONNECT]
+    # as it does when it looks something up: what is refused below is refused for who it is
+    reader = host.run(shlex.join([*argv, "search", "tritonhost"]))
+    assert reader.rc == 0, reader.stderr
+    for user, name in (("postgres", "tritonhost"), ("postgres", "postgres"), ("search", "postgres")):
+        other = host.run(shlex.join([*argv, user, name]))
+        assert other.rc != 0, f"{user} of the server's container connected to {name}"
+        assert "FATAL" in other.stderr, other.stderr
 
 
 def test_database_has_the_schema_and_documents(host: Any, database: Database) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from operations import gateway_secrets, host_files
+from operations.intake import gateway_secrets
 from operations.plan import Release, Settings
-from operations.plan import gateway as plan
-from operations.plan.gateway import Gateway, Secrets
+from operations.plan.exposure import gateway as plan
+from operations.plan.exposure.gateway import Gateway, Secrets
+from operations.remote import host_files
+from operations.remote.host_files import HostFile
 from tests.verify.connection import Connection, Target
 
 WRONG_KEY = "tritonhost-verify-of-no-key-0123456789"
@@ -55,7 +57,7 @@ class Key:
 
 @contextmanager
 def encrypted(connection: Connection, gateway: Gateway) -> Iterator[ssl.SSLSocket]:
-    """A TLS connection to the gateway, whoever signed its certificate: that is compared elsewhere."""
+    """A TLS connection to the gateway, with any certificate: another test compares the certificate."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with connection.tunnel(gateway.local_address, gateway.port) as endpoint:
@@ -82,12 +84,13 @@ def statuses(connection: Connection, gateway: Gateway, key: Key, paths: tuple[st
     return found
 
 
-def test_gateway_has_its_files_and_its_secrets_are_nobody_else_s(
-    host: Any, gateway: Gateway, secrets: Secrets, etc_files: dict[str, str], settings: Settings
+def test_gateway_files_match_and_its_secrets_are_private(
+    host: Any, gateway: Gateway, secrets: Secrets, etc_files: dict[str, HostFile], settings: Settings
 ) -> None:
-    path = host_files.gateway_unit_path(settings)
-    assert host.file(path).content_string == etc_files[path]
-    wanted = host_files.digests(host_files.gateway_files(gateway, secrets))
+    path = host_files.paths(settings).gateway_unit
+    assert host.file(path).content_string == etc_files[path].text
+    texts = host_files.gateway_files(gateway, secrets)
+    wanted = {name: host_files.digest(text) for name, text in texts.items()}
     for name, digest in wanted.items():
         file = host.file(f"{gateway.directory}/{name}")
         # a comparison of the texts would print them
@@ -98,7 +101,7 @@ def test_gateway_has_its_files_and_its_secrets_are_nobody_else_s(
     assert (directory.mode, directory.uid, directory.gid) == (0o750, 0, plan.USER)
 
 
-def test_gateway_runs_with_what_its_files_say(
+def test_gateway_runs_with_its_current_files(
     host: Any, gateway: Gateway, secrets: Secrets, runs: dict[str, Any]
 ) -> None:
     unit = host.service(f"{gateway.service}.service")
@@ -107,10 +110,10 @@ def test_gateway_runs_with_what_its_files_say(
     assert runs["Config"]["Labels"]["tritonhost.gateway"] == gateway.key
     assert runs["Image"] == host.file(gateway.image_record).content_string.strip()
     loaded = host_files.gateway_loaded(gateway, host_files.gateway_files(gateway, secrets))
-    assert host.file(gateway.record).content_string.strip() == loaded
+    assert host.file(gateway.record).content_string.strip() == f"{loaded.key} {loaded.digest}"
 
 
-def test_gateway_s_container_has_no_rights(runs: dict[str, Any]) -> None:
+def test_gateway_container_has_no_rights(runs: dict[str, Any]) -> None:
     settings = runs["HostConfig"]
     assert runs["Config"]["User"] == f"{plan.USER}:{plan.USER}"
     assert settings["ReadonlyRootfs"]
@@ -121,7 +124,7 @@ def test_gateway_s_container_has_no_rights(runs: dict[str, Any]) -> None:
     assert [mount["RW"] for mount in runs["Mounts"]] == [False]
 
 
-def test_gateway_begins_no_connection_but_to_the_host_itself(host: Any, gateway: Gateway) -> None:
+def test_gateway_can_connect_only_to_the_host(host: Any, gateway: Gateway) -> None:
     tried = "timeout 3 bash -c 'exec 3<>/dev/tcp/{}' 2>/dev/null && echo reached || echo not"
     as_user = f"setpriv --reuid {plan.USER} --regid {plan.USER} --clear-groups"
     for place, expected in ((f"127.0.0.1/{gateway.behind[0]}", "reached"), ("169.254.169.254/80", "not")):
@@ -136,7 +139,7 @@ def test_gateway_shows_the_inventory_s_certificate(
         assert wrapped.version() == "TLSv1.3"
 
 
-def test_gateway_speaks_no_old_tls(host: Any, gateway: Gateway) -> None:
+def test_gateway_refuses_old_tls(host: Any, gateway: Gateway) -> None:
     old = "curl --silent --insecure --max-time 5 --output /dev/null --tlsv1 --tls-max 1.1 --ciphers DEFAULT@SECLEVEL=0"
     assert host.run(f"{old} {gateway.local_url}/v2/health/live").rc == 35, (
         "curl's code of a handshake that failed"
@@ -148,7 +151,9 @@ def test_gateway_speaks_no_old_tls(host: Any, gateway: Gateway) -> None:
     assert refused == "400"
 
 
-def test_nobody_is_let_in_without_a_key(connection: Connection, gateway: Gateway, secrets: Secrets) -> None:
+def test_gateway_refuses_requests_without_a_key(
+    connection: Connection, gateway: Gateway, secrets: Secrets
+) -> None:
     asked = ("/v2", "/metrics", "/v2/models/ensemble", *CLOSED)
     key, known = secrets.keys[0][1], {key for _, key in secrets.keys}
     for wrong in {"", WRONG_KEY, key.swapcase(), key[:-1], f"{key}0"} - known:
@@ -158,7 +163,7 @@ def test_nobody_is_let_in_without_a_key(connection: Connection, gateway: Gateway
     assert found == {"/v2/health/ready": 200}
 
 
-def test_every_key_lets_in_to_the_models_and_to_nothing_else(
+def test_gateway_keys_reach_only_the_models(
     connection: Connection, gateway: Gateway, secrets: Secrets, release: Release
 ) -> None:
     models = tuple(f"/v2/models/{model}/ready" for model in release.profile.asked_models)
@@ -167,7 +172,7 @@ def test_every_key_lets_in_to_the_models_and_to_nothing_else(
         assert {path: status for path, status in found.items() if status != 200} == dict.fromkeys(CLOSED, 404)
 
 
-def test_no_key_is_in_the_journal(host: Any, gateway: Gateway, secrets: Secrets) -> None:
+def test_journal_contains_no_key(host: Any, gateway: Gateway, secrets: Secrets) -> None:
     text = host.run(f"journalctl --no-pager --unit {gateway.service}.service").stdout
     shown = [name for name, key in secrets.keys if key in text]
     assert shown == []

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from operations.plan import Release, selinux
-from operations.plan.packages import tool_packages
+from operations.plan import Release
+from operations.plan.machine import selinux
+from operations.plan.machine.packages import tool_packages
 
 
 @pytest.fixture
@@ -41,22 +42,20 @@ def test_every_chosen_gpu_holds_a_part_of_the_model(host: Any, release: Release)
 
 @pytest.mark.oracle_linux
 @pytest.mark.usefixtures("machine")
-def test_selinux_still_enforces(host: Any) -> None:
+def test_selinux_is_enforcing(host: Any) -> None:
     assert host.check_output("getenforce") == "Enforcing"
 
 
 @pytest.mark.oracle_linux
 @pytest.mark.usefixtures("machine")
-def test_docker_confines_its_containers_as_the_inventory_says(host: Any, release: Release) -> None:
+def test_docker_selinux_matches_the_inventory(host: Any, release: Release) -> None:
     options = host.check_output("docker info --format '{{json .SecurityOptions}}'")
     assert ('"name=selinux"' in options) is bool(release.docker_settings.get("selinux-enabled"))
 
 
 @pytest.mark.oracle_linux
 @pytest.mark.usefixtures("machine")
-def test_server_is_confined_and_was_denied_nothing(
-    host: Any, container: dict[str, Any], release: Release
-) -> None:
+def test_server_is_confined_without_denials(host: Any, container: dict[str, Any], release: Release) -> None:
     if not release.docker_settings.get("selinux-enabled"):
         pytest.skip("docker does not use SELinux on this host")
     process = host.check_output(f"cat /proc/{container['State']['Pid']}/attr/current").strip("\0")
@@ -79,10 +78,7 @@ def test_data_root_is_labelled_for_containers_and_by_a_rule(host: Any, release: 
     assert selinux.type_of(host.check_output(f"stat -c %C {release.data_root}")) == selinux.TYPE
     # what a relabelling of the whole file system would change: nothing
     assert host.check_output(f"restorecon -R -n -v {release.path} {' '.join(release.mounts)}") == ""
-    found = {
-        f"boolean:{line.split()[0]}": "1" if line.endswith("on") else "0"
-        for line in host.check_output("getsebool -a").splitlines()
-    }
+    found = {line.split()[0]: line.endswith("on") for line in host.check_output("getsebool -a").splitlines()}
     assert selinux.missing_booleans(release.settings, found) == []
 
 
@@ -96,9 +92,7 @@ def test_only_root_reaches_the_boot_volume(host: Any) -> None:
 
 @pytest.mark.oracle_linux
 @pytest.mark.usefixtures("machine")
-def test_server_does_not_reach_the_metadata_service_and_the_host_does(
-    host: Any, container: dict[str, Any]
-) -> None:
+def test_only_the_host_reaches_the_metadata_service(host: Any, container: dict[str, Any]) -> None:
     ask = "curl --silent --output /dev/null --max-time 3 http://169.254.169.254/opc/v2/instance/"
     assert host.run(ask).rc == 0, "the host itself cannot: this would prove nothing"
     assert host.run(f"nsenter --net --target {container['State']['Pid']} {ask}").rc != 0
@@ -106,7 +100,7 @@ def test_server_does_not_reach_the_metadata_service_and_the_host_does(
 
 @pytest.mark.oracle_linux
 @pytest.mark.usefixtures("machine")
-def test_firewall_opens_none_of_the_ports_of_a_private_server(host: Any, release: Release) -> None:
+def test_firewall_opens_no_port_of_a_private_server(host: Any, release: Release) -> None:
     if release.settings.expose:
         pytest.skip("the inventory exposes the server")
     if host.run("systemctl is-active --quiet firewalld").rc != 0:
@@ -117,12 +111,12 @@ def test_firewall_opens_none_of_the_ports_of_a_private_server(host: Any, release
 
 @pytest.mark.oracle_linux
 @pytest.mark.usefixtures("machine")
-def test_repositories_hold_what_is_installed_without_a_version(host: Any, release: Release) -> None:
+def test_repositories_hold_the_unpinned_packages(host: Any, release: Release) -> None:
     named = [
         name for name, version in tool_packages(release.settings, release.os_major).items() if not version
     ]
     found = host.check_output(f"dnf --quiet repoquery --queryformat '%{{name}}\\n' {' '.join(named)}").split()
-    assert set(found) >= set(named), "see docs/operations.md, Packages and dnf update"
+    assert set(found) >= set(named), "see docs/how-to/packages.md, How packages are installed"
 
 
 @pytest.mark.oracle_linux

@@ -7,19 +7,27 @@ from typing import Any
 
 import pytest
 
-from operations.plan import Release, Settings, daemon_json
-from operations.plan.disks import root_file_system, root_growth
-from operations.plan.local_disks import check_data_root, data_root, local_disks, local_plan, mount_unit
-from operations.plan.openpgp import fingerprints
-from operations.plan.packages import (
+from operations.plan import Release, Settings
+from operations.plan.machine import daemon_json
+from operations.plan.machine.disks import root_file_system, root_growth
+from operations.plan.machine.local_disks import (
+    check_data_root,
+    data_root,
+    local_disks,
+    local_plan,
+    mount_unit,
+)
+from operations.plan.machine.openpgp import fingerprints
+from operations.plan.machine.packages import (
     CONFLICTING_PACKAGES,
     DOCKER_KEY,
     TOOLKIT_KEY,
     same_version,
     wanted_packages,
 )
-from operations.plan.version_locks import all_locks, is_of
-from operations.scripts import host_functions
+from operations.plan.machine.version_locks import all_locks, is_of
+from operations.remote.host_files import HostFile
+from operations.remote.scripts import host_functions
 
 
 def test_root_file_system_covers_its_disk(host: Any, settings: Settings) -> None:
@@ -29,7 +37,7 @@ def test_root_file_system_covers_its_disk(host: Any, settings: Settings) -> None
         assert root_growth(root) == ()
 
 
-def test_data_root_is_where_it_is_kept(host: Any, settings: Settings) -> None:
+def test_data_root_is_usable(host: Any, settings: Settings) -> None:
     check_data_root(settings.data_root, data_root(_disks(host, "data_root", settings)))
 
 
@@ -61,12 +69,13 @@ def test_conflicting_packages_are_absent(host: Any) -> None:
     assert [name for name in CONFLICTING_PACKAGES if _installed(host, name)] == []
 
 
-def test_package_repositories_are_as_rendered(host: Any, etc_files: dict[str, str]) -> None:
-    for path, text in etc_files.items():
-        if path.startswith("/etc/yum.repos.d/"):
-            assert host.file(path).content_string == text, path
+def test_package_repositories_are_as_rendered(host: Any, etc_files: dict[str, HostFile]) -> None:
+    for file in etc_files.values():
+        if file.stage == "packages":
+            assert host.file(file.path).content_string == file.text, file.path
 
 
+@pytest.mark.requirement("R13")
 def test_package_keys_are_the_pinned_ones_and_trusted(host: Any, settings: Settings) -> None:
     trusted = host.check_output("rpm -q --qf '%{VERSION}\\n' gpg-pubkey").split()
     for path, fingerprint in (
@@ -92,7 +101,7 @@ def test_docker_runs_and_is_enabled(host: Any) -> None:
     assert docker.is_enabled
 
 
-def test_daemon_json_means_what_it_should(host: Any, release: Release) -> None:
+def test_daemon_json_has_the_wanted_settings(host: Any, release: Release) -> None:
     content = json.loads(host.file(daemon_json.PATH).content_string)
     assert content["runtimes"]["nvidia"]["path"].endswith(daemon_json.NVIDIA_RUNTIME)
     assert {key: content.get(key) for key in release.docker_settings} == release.docker_settings

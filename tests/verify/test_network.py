@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from operations import host_files
-from operations.plan import Release, firewall, network
+from operations.plan import Release
+from operations.plan.exposure import firewall, network
+from operations.remote import host_files
+from operations.remote.host_files import HostFile
 
 
-def test_guard_is_as_rendered_and_at_work(host: Any, release: Release, etc_files: dict[str, str]) -> None:
-    for path in (host_files.guard_path(release.settings), host_files.guard_unit_path(release.settings)):
-        assert host.file(path).content_string == etc_files[path], path
+def test_guard_is_as_rendered_and_active(host: Any, release: Release, etc_files: dict[str, HostFile]) -> None:
+    for path in (release.guard.rules_path, host_files.paths(release.settings).guard_unit):
+        assert host.file(path).content_string == etc_files[path].text, path
     guard = host.service(release.guard.unit)
     assert guard.is_enabled
     assert guard.is_running
@@ -23,10 +25,10 @@ def test_guard_is_as_rendered_and_at_work(host: Any, release: Release, etc_files
     assert release.guard.unit in required.split(), "no server without it"
 
 
-def test_guard_s_rules_are_in_the_kernel(host: Any, release: Release, etc_files: dict[str, str]) -> None:
+def test_guard_s_rules_are_in_the_kernel(host: Any, release: Release, etc_files: dict[str, HostFile]) -> None:
     """Rule by rule, in nft's own words: the file is loaded beside it under another name, and both are listed."""
     table = release.guard.table
-    text = etc_files[host_files.guard_path(release.settings)]
+    text = etc_files[release.guard.rules_path].text
     # in a network of its own, where it guards nothing
     loaded = f"nft -f - && nft --stateless list table inet {table}"
     fresh = host.run(f"printf %s '{_quoted(text)}' | unshare --net sh -c '{loaded}'")
@@ -38,7 +40,7 @@ def _quoted(text: str) -> str:
     return text.replace("'", "'\\''")
 
 
-def test_guard_knows_the_server_by_its_only_network(
+def test_guard_matches_the_server_s_only_network(
     host: Any, container: dict[str, Any], release: Release
 ) -> None:
     name = network.network(release.settings.service_name)
@@ -49,13 +51,13 @@ def test_guard_knows_the_server_by_its_only_network(
     assert found.endswith(" false"), "no IPv6"
 
 
-def test_nothing_is_published_on_ipv6(container: dict[str, Any]) -> None:
+def test_no_port_is_published_on_ipv6(container: dict[str, Any]) -> None:
     bindings = [each for found in container["NetworkSettings"]["Ports"].values() for each in found or ()]
     assert bindings
     assert [each for each in bindings if ":" in each["HostIp"] or not each["HostIp"]] == []
 
 
-def test_firewalld_lets_in_who_is_declared_and_nobody_else_by_us(host: Any, release: Release) -> None:
+def test_firewalld_has_exactly_the_declared_rules(host: Any, release: Release) -> None:
     if host.run("systemctl is-active --quiet firewalld").rc != 0:
         pytest.skip("firewalld does not run on this host")
     mark = firewall.mark(release.settings.service_name)

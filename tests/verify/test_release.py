@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from operations.plan import Release, commands, model_repository
+from operations.plan import Release
+from operations.plan.artifacts import commands
+from operations.plan.profile import model_repository
 from tests.verify import manifests
 
 
@@ -21,12 +23,12 @@ def test_release_was_proven(host: Any, release: Release) -> None:
     assert host.file(f"{release.data_root}/verdicts/{release.id}").content_string.startswith("proven ")
 
 
-def test_every_file_is_as_the_manifest_records_it(host: Any, release: Release) -> None:
+def test_every_file_matches_the_manifest(host: Any, release: Release) -> None:
     recorded = manifests.recorded(manifests.read(host, release.path))
     assert manifests.found(host, release.path) == recorded
 
 
-def test_every_config_is_its_template_filled_with_the_plan(host: Any, release: Release) -> None:
+def test_every_config_is_the_filled_template(host: Any, release: Release) -> None:
     """Also where somebody edited the manifest along with the file."""
     if release.source is None:
         pytest.skip("the models are this project's own: the next tests compare them, whole")
@@ -55,7 +57,7 @@ def test_scripts_and_model_files_are_as_planned(host: Any, release: Release) -> 
         assert host.file(f"{release.path}/{name}").content_string == text, name
 
 
-def test_release_json_tells_what_the_release_is(host: Any, release: Release) -> None:
+def test_release_json_describes_the_release(host: Any, release: Release) -> None:
     found = json.loads(host.file(f"{release.path}/release.json").content_string)
     assert found == json.loads(json.dumps(release.document()))
 

@@ -10,21 +10,22 @@ from typing import Any
 
 import pytest
 
-from operations import host_files
-from operations.golden import proven
 from operations.plan import Release
-from operations.plan.serve import IMAGE
-from operations.plan.server_flags import KEY
+from operations.plan.exposure.server_flags import KEY
+from operations.plan.serving.serve import IMAGE
+from operations.remote import host_files
+from operations.remote.host_files import HostFile
+from operations.server.golden import proven
 from tests.verify.connection import Connection, Target
 
 pytestmark = pytest.mark.usefixtures("journal")
 
 
 def test_unit_is_as_rendered_and_known_to_systemd(
-    host: Any, release: Release, etc_files: dict[str, str]
+    host: Any, release: Release, etc_files: dict[str, HostFile]
 ) -> None:
-    path = host_files.unit_path(release.settings)
-    assert host.file(path).content_string == etc_files[path]
+    path = host_files.paths(release.settings).unit
+    assert host.file(path).content_string == etc_files[path].text
     # a file that came back under a running service: systemd may refuse it, and says `no` to the next all the same
     assert _property(host, release, "LoadState") == "loaded"
     assert _property(host, release, "NeedDaemonReload") == "no"
@@ -38,6 +39,7 @@ def test_service_runs_and_is_enabled(host: Any, release: Release) -> None:
     assert _property(host, release, "SubState") == "running"
 
 
+@pytest.mark.requirement("R58")
 def test_container_runs_the_release(container: dict[str, Any], release: Release) -> None:
     assert container["State"]["Running"]
     assert container["Config"]["Labels"].get("tritonhost.release") == release.id
@@ -62,7 +64,7 @@ def test_container_runs_the_planned_command(container: dict[str, Any], release: 
     assert ran == words[words.index(IMAGE) + 1 :]
 
 
-def test_container_serves_the_directories_that_are_there_now(
+def test_container_mounts_the_current_directories(
     host: Any, container: dict[str, Any], release: Release
 ) -> None:
     """A directory replaced under a running server goes on being served from the deleted one."""
@@ -111,13 +113,14 @@ def test_metrics_answer(host: Any, release: Release) -> None:
     assert "nv_inference_request_success" in metrics
 
 
+@pytest.mark.requirement("R58")
 def test_golden_answers(connection: Connection, release: Release) -> None:
     seed = release.database.seed if release.database else ""
     with connection.tunnel(release.address, release.ports[1]) as endpoint:
-        for golden in release.profile.golden:
-            answer, problem = proven(endpoint, golden, seed)
+        requests = release.profile.golden_requests
+        for model, answer, problem in proven(endpoint, requests, seed):
             assert not problem
-            assert answer
+            assert answer, model
 
 
 def _property(host: Any, release: Release, name: str) -> str:

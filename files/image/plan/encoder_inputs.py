@@ -13,6 +13,11 @@ import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer
 
+# Pillow reads dozens, and some with programs of their own
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+MOST_PIXELS = 25_000_000  # 75 MB while they are read
+LONGEST = 20  # times the short side
+
 
 class Pictures:
     """Image files -> float32 [n, 3, size, size]."""
@@ -27,14 +32,23 @@ class Pictures:
         self.deviation = np.array(config["image_std"], dtype=np.float32)
 
     def one(self, content: bytes) -> Any:
-        """A file of any format Pillow reads."""
-        picture = Image.open(io.BytesIO(content)).convert("RGB")
-        short = min(picture.size)
-        # cut down, as CLIPImageProcessor does it
+        """A file of one of FORMATS. Raises ValueError for what would take more than a picture's memory."""
+        opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        # before a pixel is read: what a file says of itself
+        short, long = sorted(opened.size)
+        if short < 1 or long > short * LONGEST or short * long > MOST_PIXELS:
+            raise ValueError(
+                f"picture: found {opened.size[0]} x {opened.size[1]} pixels, expected at most {MOST_PIXELS} in all and "
+                f"{LONGEST} times as long as wide"
+            )
+        picture = opened.convert("RGB")
+        # cut down, as CLIPImageProcessor does it; of the resized picture, only what is kept is made
         width, height = (max(side * self.edge // short, self.size) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
         left, top = (width - self.size) // 2, (height - self.size) // 2
-        pixels = np.asarray(picture, dtype=np.float32)[top : top + self.size, left : left + self.size] / 255
+        across, down = picture.width / width, picture.height / height
+        kept = (left * across, top * down, (left + self.size) * across, (top + self.size) * down)
+        picture = picture.resize((self.size, self.size), Image.Resampling.BICUBIC, box=kept)
+        pixels = np.asarray(picture, dtype=np.float32) / 255
         return ((pixels - self.mean) / self.deviation).transpose(2, 0, 1)
 
     def all(self, contents: list[bytes]) -> Any:

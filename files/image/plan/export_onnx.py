@@ -8,6 +8,10 @@ file documents.jsonl beside it holds what the quantization is calibrated with.
 The graph is written node by node from safetensors: torch and transformers, which would trace it, weigh three
 gigabytes and would be in the image for this one step. tests/unit/encoders holds embeddings that transformers
 computed, to compare.
+
+The precision stands in the graph: TensorRT 11 takes every type from there and has no option for it any more, and 10 reads the
+same graph. For fp16 matrices, biases and what flows between them are float16; what adds many numbers up (LayerNormalization,
+softmax, the mean, the vector's length) is computed in float32, as are inputs and output. For int8 the rest is float32.
 Architectures: transformers' CLIPVisionModelWithProjection, and BertModel with mean pooling, as sentence-transformers
 uses it; both end in a vector of length 1.
 """
@@ -29,7 +33,8 @@ OPSET = 17  # LayerNormalization is a node of its own from 17 on
 class Graph:
     """A graph that grows node by node; every method returns the name of what it adds."""
 
-    def __init__(self, weights: str) -> None:
+    def __init__(self, weights: str, half: bool = False) -> None:
+        self.half = half  # whether it computes in float16
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
         self.tensors: dict[str, str] = {}  # name -> file
@@ -49,6 +54,18 @@ class Graph:
         self.constants[name] = np.asarray(value)
         return name
 
+    def number(self, value: Any, name: str = "") -> str:
+        """A constant of the type that the graph computes in."""
+        return self.constant(np.asarray(value).astype(np.float16 if self.half else np.float32), name)
+
+    def narrow(self, x: str) -> str:
+        """A float32 tensor in the type that the graph computes in."""
+        return self.node("Cast", x, to=TensorProto.FLOAT16) if self.half else x
+
+    def wide(self, x: str) -> str:
+        """A tensor in float32: where many numbers are added up."""
+        return self.node("Cast", x, to=TensorProto.FLOAT) if self.half else x
+
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
         output = f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
@@ -57,19 +74,20 @@ class Graph:
     def linear(self, x: str, prefix: str, bias: bool = True) -> str:
         """x W^T + b, with the weights of torch's Linear."""
         product = self.node(
-            "MatMul", x, self.constant(self.weight(f"{prefix}.weight").T.copy(), f"{prefix}.weight")
+            "MatMul", x, self.number(self.weight(f"{prefix}.weight").T.copy(), f"{prefix}.weight")
         )
         if not bias:
             return product
-        return self.node("Add", product, self.constant(self.weight(f"{prefix}.bias"), f"{prefix}.bias"))
+        return self.node("Add", product, self.number(self.weight(f"{prefix}.bias"), f"{prefix}.bias"))
 
     def norm(self, x: str, prefix: str, epsilon: float) -> str:
         scale = self.constant(self.weight(f"{prefix}.weight"), f"{prefix}.weight")
         shift = self.constant(self.weight(f"{prefix}.bias"), f"{prefix}.bias")
-        return self.node("LayerNormalization", x, scale, shift, axis=-1, epsilon=epsilon)
+        normed = self.node("LayerNormalization", self.wide(x), scale, shift, axis=-1, epsilon=epsilon)
+        return self.narrow(normed)
 
     def attention(self, x: str, projections: list[str], heads: int, width: int, mask: str = "") -> str:
-        """Multi-head attention of [batch, tokens, width]; what goes into the output projection."""
+        """Multi-head attention of [batch, tokens, width]; what goes into the output projection. `mask`: in float32."""
         query, key, value = projections
         split = self.constant(np.array([0, 0, heads, width // heads], dtype=np.int64))
 
@@ -77,30 +95,30 @@ class Graph:
             return self.node("Transpose", self.node("Reshape", self.linear(x, prefix), split), perm=order)
 
         scores = self.node("MatMul", by_head(query, [0, 2, 1, 3]), by_head(key, [0, 2, 3, 1]))
-        scale = self.constant(np.array((width // heads) ** -0.5, dtype=np.float32))
-        scores = self.node("Mul", scores, scale)
+        scores = self.wide(self.node("Mul", scores, self.number((width // heads) ** -0.5)))
         if mask:
             scores = self.node("Add", scores, mask)
-        mixed = self.node("MatMul", self.node("Softmax", scores, axis=-1), by_head(value, [0, 2, 1, 3]))
+        shares = self.narrow(self.node("Softmax", scores, axis=-1))
+        mixed = self.node("MatMul", shares, by_head(value, [0, 2, 1, 3]))
         joined = self.constant(np.array([0, 0, width], dtype=np.int64))
         return self.node("Reshape", self.node("Transpose", mixed, perm=[0, 2, 1, 3]), joined)
 
     def activation(self, x: str, kind: str) -> str:
         """CLIP's quick_gelu, or BERT's gelu."""
-        one = np.float32
         if kind == "quick_gelu":
-            inner = self.node("Mul", x, self.constant(one(1.702)))
+            inner = self.node("Mul", x, self.number(1.702))
             return self.node("Mul", x, self.node("Sigmoid", inner))
         if kind == "gelu":
-            inner = self.node("Erf", self.node("Mul", x, self.constant(one(2**-0.5))))
+            inner = self.node("Erf", self.node("Mul", x, self.number(2**-0.5)))
             return self.node(
                 "Mul",
-                self.node("Mul", x, self.constant(one(0.5))),
-                self.node("Add", inner, self.constant(one(1))),
+                self.node("Mul", x, self.number(0.5)),
+                self.node("Add", inner, self.number(1)),
             )
         raise ValueError(f"hidden_act {kind!r}; expected quick_gelu or gelu")
 
     def unit_length(self, x: str, output: str) -> None:
+        """The output: x / |x|. `x`: in float32"""
         length = self.node("ReduceL2", x, axes=[-1], keepdims=1)
         self.nodes.append(helper.make_node("Div", [x, length], [output], name=output))
 
@@ -123,12 +141,12 @@ def clip_vision(graph: Graph, config: dict[str, Any], request: dict[str, Any], p
         int(vision["num_attention_heads"]),
     )
     epsilon, act = float(vision.get("layer_norm_eps", 1e-5)), vision.get("hidden_act", "quick_gelu")
-    kernel = graph.constant(graph.weight("vision_model.embeddings.patch_embedding.weight"), "patch_embedding")
-    patches = graph.node("Conv", "pixel_values", kernel, strides=[patch, patch])
+    kernel = graph.number(graph.weight("vision_model.embeddings.patch_embedding.weight"), "patch_embedding")
+    patches = graph.node("Conv", graph.narrow("pixel_values"), kernel, strides=[patch, patch])
     flat = graph.constant(np.array([0, width, -1], dtype=np.int64))
     patches = graph.node("Transpose", graph.node("Reshape", patches, flat), perm=[0, 2, 1])
     # the class token, once for each picture of the batch
-    token = graph.constant(
+    token = graph.number(
         graph.weight("vision_model.embeddings.class_embedding").reshape(1, 1, width), "class_token"
     )
     batch = graph.node("Shape", "pixel_values", start=0, end=1)
@@ -137,7 +155,7 @@ def clip_vision(graph: Graph, config: dict[str, Any], request: dict[str, Any], p
     x = graph.node(
         "Add",
         x,
-        graph.constant(graph.weight("vision_model.embeddings.position_embedding.weight"), "positions"),
+        graph.number(graph.weight("vision_model.embeddings.position_embedding.weight"), "positions"),
     )
     x = graph.norm(x, "vision_model.pre_layrnorm", epsilon)
     for number in range(int(vision["num_hidden_layers"])):
@@ -151,7 +169,8 @@ def clip_vision(graph: Graph, config: dict[str, Any], request: dict[str, Any], p
         x = graph.node("Add", x, graph.linear(hidden, f"{layer}.mlp.fc2"))
     first = graph.node("Gather", x, graph.constant(np.array(0, dtype=np.int64)), axis=1)
     pooled = graph.norm(first, "vision_model.post_layernorm", epsilon)
-    graph.unit_length(graph.linear(pooled, "visual_projection", bias=False), "image_embedding")
+    projected = graph.wide(graph.linear(pooled, "visual_projection", bias=False))
+    graph.unit_length(projected, "image_embedding")
     given = int(graph.weight("visual_projection.weight").shape[0])
     save(
         graph, path, request, given, {"pixel_values": (TensorProto.FLOAT, [3, size, size])}, "image_embedding"
@@ -163,18 +182,16 @@ def bert(graph: Graph, config: dict[str, Any], request: dict[str, Any], path: st
     tokens, epsilon = request["text_tokens"], float(config.get("layer_norm_eps", 1e-12))
     if tokens > int(config["max_position_embeddings"]):
         raise ValueError(f"text_tokens {tokens}; the model has {config['max_position_embeddings']} positions")
-    words = graph.constant(graph.weight("embeddings.word_embeddings.weight"), "word_embeddings")
+    words = graph.number(graph.weight("embeddings.word_embeddings.weight"), "word_embeddings")
     # positions, and the first token type: a text is one segment
     fixed = graph.weight("embeddings.position_embeddings.weight")[:tokens]
     fixed = fixed + graph.weight("embeddings.token_type_embeddings.weight")[0]
-    x = graph.node("Add", graph.node("Gather", words, "input_ids"), graph.constant(fixed, "positions"))
+    x = graph.node("Add", graph.node("Gather", words, "input_ids"), graph.number(fixed, "positions"))
     x = graph.norm(x, "embeddings.LayerNorm", epsilon)
     mask = graph.node("Cast", "attention_mask", to=TensorProto.FLOAT)
     wide = graph.node("Unsqueeze", mask, graph.constant(np.array([1, 2], dtype=np.int64)))
     absent = graph.node("Sub", graph.constant(np.float32(1)), wide)
-    hidden_mask = graph.node(
-        "Mul", absent, graph.constant(np.float32(-10000))
-    )  # far enough, and a number in float16
+    hidden_mask = graph.node("Mul", absent, graph.constant(np.float32(-10000)))  # far enough
     for number in range(int(config["num_hidden_layers"])):
         layer = f"encoder.layer.{number}"
         projections = [f"{layer}.attention.self.{name}" for name in ("query", "key", "value")]
@@ -188,7 +205,8 @@ def bert(graph: Graph, config: dict[str, Any], request: dict[str, Any], path: st
         x = graph.norm(graph.node("Add", x, hidden), f"{layer}.output.LayerNorm", epsilon)
     # the mean over the tokens that are there: [batch, 1, tokens] x [batch, tokens, width]
     row = graph.node("Unsqueeze", mask, graph.constant(np.array([1], dtype=np.int64)))
-    total = graph.node("Squeeze", graph.node("MatMul", row, x), graph.constant(np.array([1], dtype=np.int64)))
+    sums = graph.node("MatMul", row, graph.wide(x))
+    total = graph.node("Squeeze", sums, graph.constant(np.array([1], dtype=np.int64)))
     count = graph.node("ReduceSum", mask, graph.constant(np.array([1], dtype=np.int64)), keepdims=1)
     graph.unit_length(graph.node("Div", total, count), "text_embedding")
     inputs = {name: (TensorProto.INT32, [tokens]) for name in ("input_ids", "attention_mask")}
@@ -262,7 +280,7 @@ def main() -> int:
     try:
         with open(os.path.join(weights, "config.json"), encoding="utf-8") as file:
             config = json.load(file)
-        graph = Graph(weights)
+        graph = Graph(weights, half=request["precision"] == "fp16")
         {"clip_vision": clip_vision, "bert": bert}[request["architecture"]](graph, config, request, path)
         print(f"export: {request['architecture']}, {len(graph.nodes)} nodes", flush=True)
         if request["precision"] == "int8":

@@ -1,160 +1,205 @@
-"""A machine with LVM and md RAID: a Linux kernel as a process (user-mode Linux), because the machine's own has neither.
+"""A machine with LVM, md RAID and NVMe disks: QEMU without KVM, so that it runs on every CPU, and Debian's cloud kernel.
 
-A boot takes two seconds and runs scripts as root on disks that are kept between boots. The programs are this machine's
-(/usr, read-only) and those of Debian's packages, unpacked and not installed. There is no systemd and no udev inside.
+A start takes three to five seconds of work. There is no systemd and no udev inside: the kernel finds the disks, and nothing
+else happens to them. The disks and the root file system keep their content from start to start.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
+from tests.lab.disks.guest import Guest, guest
 from tests.lab.shell import LabError, run
 
-PACKAGES = (
-    *("user-mode-linux", "kmod", "libkmod2", "mdadm", "lvm2", "dmsetup", "libdevmapper1.02.1"),
-    *("libdevmapper-event1.02.1", "liblvm2cmd2.03", "libaio1", "libedit2", "libreadline8"),
+QEMU = "qemu-system-x86_64"
+# Debian's programs need only the first x86-64; rdrand, so that nothing waits for random numbers. LAB_VM_CPU sets another
+# one of `qemu-system-x86_64 -cpu help`.
+CPU = "qemu64,+rdrand"
+# for one start or one call of scripts; it takes seconds, and much longer on a busy machine
+SECONDS = 600
+_INSIDE = Path(__file__).parent / "inside"
+_JOBS_MIB = 32
+# ACPI's tables are a program, which takes a second to interpret here. norandmaps: QEMU translates a program again for each
+# new address, so a process costs five times as much with random addresses.
+_KERNEL = (
+    *("norandmaps", "nokaslr", "init_on_alloc=0"),
+    *("console=ttyS0", "quiet", "panic=-1", "acpi=off", "mitigations=off", "random.trust_cpu=on", "nosmp"),
+    *("no_timer_check", "audit=0", "ipv6.disable=1", "cryptomgr.notests", "rcupdate.rcu_expedited=1"),
 )
-SECONDS = 120
-_LINKS = ("bin", "sbin", "lib", "lib64")
-_FOLDERS = ("usr", "opt", "proc", "sys", "dev", "run", "tmp", "etc", "var", "root", "jobs")
-# LVM without a udev that would make its device nodes
-_LVM = "activation { udev_sync=0 udev_rules=0 }\ndevices { use_devicesfile=0 }\n"
-_INIT = """#!/bin/sh
-export PATH=/jobs/bin:/opt/sbin:/opt/usr/sbin:/opt/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export LD_LIBRARY_PATH=/opt/lib/x86_64-linux-gnu:/opt/usr/lib/x86_64-linux-gnu
-export LVM_SYSTEM_DIR=/etc/lvm DM_DISABLE_UDEV=1 LC_ALL=C
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev 2>/dev/null
-mount -t tmpfs tmp /run
-mount -t tmpfs tmp /tmp
-mkdir -p /run/lock /run/lvm
-for module in dm-mod md-mod raid0 raid10; do insmod $(find /opt/usr/lib/uml/modules -name $module.ko); done
-n=0
-while [ -e /jobs/$n.sh ]; do
-    sh /jobs/$n.sh >/jobs/$n.out 2>/jobs/$n.err </dev/null
-    echo $? >/jobs/$n.code
-    n=$((n + 1))
-done
-sync
-echo o >/proc/sysrq-trigger
-sleep 10
-"""
-# What the tool asks of systemd when it mounts: it reads the unit it is given, and mounts what that says.
-_SYSTEMCTL = """#!/bin/sh
-for unit; do :; done
-file=/etc/systemd/system/$unit
-value() { sed -n "s/^$1=//p" "$file" 2>/dev/null; }
-case $1 in
-    show)
-        [ -e "$file" ] && state=loaded || state=not-found
-        echo "LoadState=$state"
-        [ ! -e "/etc/enabled/$unit" ] || echo UnitFileState=enabled
-        ;;
-    enable) mkdir -p /etc/enabled && : >"/etc/enabled/$unit" ;;
-    start)
-        uuid=$(value What)
-        mountpoint -q "$(value Where)" || mount -t "$(value Type)" -o "$(value Options)" "UUID=${uuid##*/}" "$(value Where)"
-        ;;
-esac
-"""
+# it ends when the process that started it does
+_COMMAND = (
+    *("setpriv", "--pdeathsig", "KILL", QEMU, "-accel", "tcg", "-M", "pc", "-m", "384", "-smp", "1"),
+    *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-append", " ".join(_KERNEL)),
+)
 
 
-class UserModeMachine:
-    """Disks of so many MiB each, as ubda, ubdb, …, and what is written to /etc, kept in `folder` from boot to boot."""
+class VirtualMachine:
+    """A machine with disks of the given MiB, as nvme0n1, nvme1n1, …, kept in `folder` from boot to boot.
+
+    `root` has what was written to the root file system until the end of the last script.
+    """
 
     def __init__(self, folder: Path, cache: Path, disks: Sequence[int]) -> None:
-        self.folder, self.tools = folder, _tools(cache / "disk-tools")
-        self.root = folder / "root"
-        for name in _FOLDERS:
-            (self.root / name).mkdir(parents=True, exist_ok=True)
-        for name in _LINKS:
-            if (target := Path("/", name)).is_symlink():
-                (self.root / name).symlink_to(target.readlink())
-        for name, text in {"init": _INIT, "jobs/bin/systemctl": _SYSTEMCTL}.items():
-            (self.root / name).parent.mkdir(exist_ok=True)
-            (self.root / name).write_text(text, "utf-8")
+        self.folder, self.root = folder, folder / "root"
+        self._qemu: _Qemu | None = None
+        for name, source in {"usr/local/sbin/systemctl": "systemctl", "usr/local/lib/jobs": "jobs"}.items():
+            (self.root / name).parent.mkdir(parents=True)
+            shutil.copyfile(_INSIDE / source, self.root / name)
             (self.root / name).chmod(0o755)
-        # awk and others are links into it
-        shutil.copytree("/etc/alternatives", self.root / "etc/alternatives", symlinks=True)
-        for name in ("etc/lvm", "etc/systemd/system"):
-            (self.root / name).mkdir(parents=True)
-        (self.root / "etc/lvm/lvm.conf").write_text(_LVM, "utf-8")
-        (self.root / "etc/mtab").symlink_to("../proc/self/mounts")
+        (self.root / "etc/systemd/system").mkdir(parents=True)
+        self.cpu = os.environ.get("LAB_VM_CPU", CPU)
+        self.guest = guest(cache, _INSIDE / "init")
         self.images = [folder / f"disk{number}.img" for number in range(len(disks))]
-        for image, size in zip(self.images, disks, strict=True):
-            with image.open("wb") as file:
-                file.truncate(size << 20)
+        for number, size in enumerate(disks):
+            self.replace(number, size)
+
+    def __enter__(self) -> VirtualMachine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def replace(self, number: int, mebibytes: int) -> None:
+        """Stop the machine and replace this disk with an empty one."""
+        self.stop()
+        self.images[number].unlink(missing_ok=True)
+        self.images[number].touch()
+        self.enlarge(number, mebibytes)
 
     def enlarge(self, number: int, mebibytes: int) -> None:
-        with self.images[number].open("r+b") as file:
-            file.truncate(mebibytes << 20)
+        """Stop the machine and enlarge this disk."""
+        self.stop()
+        os.truncate(self.images[number], mebibytes << 20)
 
-    def boot(self, *scripts: str) -> list[subprocess.CompletedProcess[str]]:
-        """Each script under sh, one after the other, in one boot; what became of each."""
-        jobs = self.root / "jobs"
-        for old in jobs.glob("[0-9]*"):
-            old.unlink()
+    def stop(self) -> None:
+        """Power off at once: unsynchronized data is lost; after each script all data is synchronized."""
+        if self._qemu:
+            self._qemu.end()
+            self._qemu = None
+
+    def run(self, *scripts: str) -> list[subprocess.CompletedProcess[str]]:
+        """Run the scripts under sh, one after the other; their results. Starts the machine if it is off."""
+        jobs, archive = self.root / "jobs", self.folder / "jobs.img"
+        shutil.rmtree(jobs, ignore_errors=True)
+        jobs.mkdir()
+        names = [f"nvme{number}n1" for number in range(len(self.images))]
+        (jobs / "disks").write_text(" ".join(names), "utf-8")
         for number, script in enumerate(scripts):
             (jobs / f"{number}.sh").write_text(script, "utf-8")
-        arguments = [
-            *(
-                "mem=256M",
-                "root=/dev/root",
-                "rootfstype=hostfs",
-                f"rootflags={self.root}",
-                "rw",
-                "init=/init",
-            ),
-            *(f"ubd{number}={image}" for number, image in enumerate(self.images)),
-            *("con=null", "con0=fd:0,fd:1", "quiet"),
-        ]
-        kernel = shlex.join([str(self.tools / "usr/bin/linux.uml"), *arguments])
-        inside = (
-            f"mount --bind /usr {self.root}/usr && mount -o remount,ro,bind {self.root}/usr && "
-            f"mount --bind {self.tools} {self.root}/opt && mount -o remount,ro,bind {self.root}/opt && exec {kernel}"
-        )
-        done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", inside],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            env={"PATH": os.environ["PATH"], "TMPDIR": "/dev/shm", "HOME": str(self.folder)},
-        )
+        sent = "./jobs" if self._qemu else "."
+        run("tar", "--create", "--file", archive, "--directory", self.root, sent)
+        os.truncate(archive, _JOBS_MIB << 20)
+        if self._qemu:
+            self._qemu.go_on()
+        else:
+            self._qemu = _Qemu(self.guest, self.folder, archive, self.images, self.cpu)
+        self._qemu.wait()
+        shutil.rmtree(self.root)
+        self.root.mkdir()
+        run("tar", "--extract", "--file", archive, "--directory", self.root)
         results = []
         for number, script in enumerate(scripts):
-            if not (code := jobs / f"{number}.code").exists():
-                raise LabError(
-                    f"the user-mode machine ended early: {done.stdout[-1000:]}{done.stderr[-1000:]}"
-                )
+            code = int((jobs / f"{number}.code").read_text("utf-8"))
             texts = [(jobs / f"{number}.{name}").read_text("utf-8") for name in ("out", "err")]
-            results.append(subprocess.CompletedProcess(script, int(code.read_text()), *texts))
+            results.append(subprocess.CompletedProcess(script, code, *texts))
         return results
 
 
-def _tools(folder: Path) -> Path:
-    """The packages' programs and the kernel, fetched once."""
-    if not folder.exists():
-        fresh = folder.with_suffix(".new")
-        run("rm", "-rf", fresh)
-        (fresh / "root").mkdir(parents=True)
-        run("apt-get", "download", *PACKAGES, cwd=fresh)
-        for package in fresh.glob("*.deb"):
-            run("dpkg-deb", "--extract", package, fresh / "root")
-        for name in ("insmod", "modprobe"):
-            link = fresh / "root/sbin" / name
-            link.unlink(missing_ok=True)
-            link.symlink_to("../bin/kmod")
-        (fresh / "root").rename(folder)
-        run("rm", "-rf", fresh)
-    return folder
+class _Qemu:
+    """One run of QEMU. The first serial port is the console, a file; the second one carries lines in both directions."""
+
+    def __init__(self, files: Guest, folder: Path, jobs: Path, disks: Sequence[Path], cpu: str) -> None:
+        self.console, self.errors = folder / "console.log", folder / "qemu.log"
+        self.console.unlink(missing_ok=True)
+        command = [*_COMMAND, "-cpu", cpu, "-kernel", str(files.kernel), "-initrd", str(files.initramfs)]
+        # a comma in an option's value is written twice
+        command += ["-chardev", "file,id=console,path=" + str(self.console).replace(",", ",,")]
+        command += [
+            "-chardev",
+            "stdio,id=jobs,signal=off",
+            "-serial",
+            "chardev:console",
+            "-serial",
+            "chardev:jobs",
+        ]
+        command += _drive("root", files.root, "virtio-blk-pci", read_only=True)
+        command += _drive("jobs", jobs, "virtio-blk-pci")
+        for number, disk in enumerate(disks):
+            command += _drive(f"disk{number}", disk, f"nvme,serial=disk{number}")
+        try:
+            with self.errors.open("wb") as errors:
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+                )
+        except FileNotFoundError as error:
+            raise _absent(str(error.filename)) from None
+
+    def go_on(self) -> None:
+        assert self.process.stdin
+        try:
+            self.process.stdin.write("more\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            self._give_up("ended early")
+
+    def wait(self) -> None:
+        """Wait until the guest answers. LabError if it ends before that."""
+        assert self.process.stdout
+        late = threading.Event()
+
+        def kill() -> None:
+            late.set()
+            self.process.kill()
+
+        limit = threading.Timer(SECONDS, kill)
+        limit.start()
+        try:
+            for line in self.process.stdout:
+                if line.strip() == "done":
+                    return
+        finally:
+            limit.cancel()
+        self._give_up(f"did not answer for {SECONDS} s" if late.is_set() else "ended early")
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def _give_up(self, what: str) -> None:
+        self.end()
+        if self.process.returncode == 127:
+            raise _absent(QEMU)
+        printed = [
+            path.read_text("utf-8", errors="replace") for path in (self.errors, self.console) if path.exists()
+        ]
+        lines = [line.strip() for line in "\n".join(printed).splitlines() if line.strip()]
+        raise LabError(f"the virtual machine {what}: {' | '.join(lines[-12:]) or 'it printed nothing'}")
 
 
-def quoted(variables: Mapping[str, str]) -> str:
-    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
+def _absent(program: str) -> LabError:
+    return LabError(
+        f"found no {program}, expected it to run a kernel with LVM and md; "
+        "run `make lab-packages`, or apt-get install --no-install-recommends qemu-system-x86 seabios"
+    )
+
+
+def _drive(name: str, path: Path, device: str, read_only: bool = False) -> list[str]:
+    options: dict[str, Any] = {
+        "driver": "raw",
+        "node-name": name,
+        "read-only": read_only,
+        "discard": "unmap",
+        "cache": {"direct": False, "no-flush": True},
+        "file": {"driver": "file", "filename": str(path)},
+    }
+    return ["-blockdev", json.dumps(options), "-device", f"{device},drive={name}"]

@@ -3,7 +3,7 @@
     pytest tests/lab/e2e                       # boots a lab, tests, removes it
     LAB_E2E_KEEP=1 pytest tests/lab/e2e        # uses and leaves the lab as it is; for work on these tests
 
-LAB_E2E_NET is the network (default 10.98.0), so that no lab somebody uses is touched.
+LAB_E2E_NET is the network (default 10.98.0), so that a lab in use is not touched.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from tests.lab.e2e.one_host import DATA_ROOT, OneHost, settings_of_lab
+from tests.lab.settings import network_of
 
-# The order is part of the tests: what needs a bare host comes first, and each goes on with the host it finds.
+# The order is part of the tests: those that need a bare host come first, and each continues with the host that it finds.
 ORDER = (
     "test_preflight",
     "test_disks",
     "test_bare_host",
+    "test_verification",
     "test_second_run",
     "test_requests",
     "test_exposure",
@@ -33,6 +35,7 @@ ORDER = (
     "test_gateway",
     "test_reboot",
     "test_bundle",
+    "test_earlier_version",
     "test_oracle_linux_8",
     "test_hardened_host",
     "test_unreached_hosts",
@@ -52,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def site() -> Iterator[OneHost]:
     """A lab of one host, as `lab up 1` makes it."""
-    ours = OneHost(settings_of_lab(os.environ.get("LAB_E2E_NET", "10.98.0")))
+    ours = OneHost(settings_of_lab(network_of("LAB_E2E_NET")))
     if not KEEP:
         ours.lab("down")
     ours.lab("up", "1")
@@ -63,7 +66,7 @@ def site() -> Iterator[OneHost]:
 
 @pytest.fixture(scope="module")
 def bare(site: OneHost) -> OneHost:
-    """The host, before any deploy; its module's tests come before those that deploy (ORDER)."""
+    """The host before any deploy; tests that use it run before those that deploy (ORDER)."""
     if site.try_root(f"test -e {DATA_ROOT}")[0] == 0:
         pytest.skip("the lab was kept: its host is not bare")
     return site
@@ -71,6 +74,6 @@ def bare(site: OneHost) -> OneHost:
 
 @pytest.fixture
 def converged(site: OneHost) -> OneHost:
-    """The host, converged: costs a second where it is already, and makes each test run on its own."""
+    """The converged host: costs a second if it already is, and lets each test run alone."""
     site.converge()
     return site

@@ -1,15 +1,14 @@
-"""A site without a network: a bare host, cut off from everything but the bundle's server, serves from the bundle alone.
+"""A site without internet access: a bare host that reaches only the bundle's server is deployed from the bundle.
 
-The same lock on two clean hosts, one with a network and one without, makes the same things, file by file.
+The same lock on two clean hosts, one with and one without internet access, results in the same artifacts, file by file.
 
-On a lab of its own (LAB_BUNDLE_NET, default 10.98.1): the host of the other tests is not bare any more, and its
-release would lack nothing.
+It has its own lab (LAB_BUNDLE_NET, default 10.98.1): the host of the other tests is no longer bare and would have to
+fetch nothing.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -24,11 +23,11 @@ from typing import Any
 import pytest
 
 from tests.lab.e2e.one_host import DATA_ROOT, DEPLOY, INVENTORY, OneHost, settings_of_lab
-from tests.lab.settings import REPOSITORY
+from tests.lab.settings import REPOSITORY, network_of
 
 PORT = 8080
 BUNDLE = (sys.executable, "-m", "operations.bundle")
-# the host reaches SSH and the bundle's server; the mirror, which is its internet, it does not
+# the host still reaches SSH and the bundle's server, but not the mirror, which is its internet
 CUT_OFF = (
     "iptables -I OUTPUT -p tcp -d {gateway} -m multiport --dports 8000,8001,5000 -j REJECT; iptables -I OUTPUT -p udp -j REJECT; "
     "! curl --silent --max-time 3 http://{gateway}:8000/"
@@ -39,7 +38,7 @@ QUESTION = {"text_input": "What is machine learning?", "max_tokens": 4, "bad_wor
 @pytest.fixture(scope="module")
 def bundled() -> Iterator[OneHost]:
     """A lab of one bare host."""
-    ours = OneHost(settings_of_lab(os.environ.get("LAB_BUNDLE_NET", "10.98.1")))
+    ours = OneHost(settings_of_lab(network_of("LAB_BUNDLE_NET")))
     ours.lab("down")
     ours.lab("up", "1")
     yield ours
@@ -48,7 +47,7 @@ def bundled() -> Iterator[OneHost]:
 
 @contextmanager
 def served(site: OneHost, bundle: Path) -> Iterator[Path]:
-    """`operations.bundle serve` runs on the lab's gateway; its log."""
+    """Run `operations.bundle serve` on the lab's gateway; yields its log."""
     log = bundle.with_suffix(".log")
     address = f"{site.settings.gateway}:{PORT}"
     with log.open("w") as output:
@@ -70,7 +69,8 @@ def served(site: OneHost, bundle: Path) -> Iterator[Path]:
         assert server.wait(10) == 0, log.read_text()
 
 
-def test_a_bare_host_without_a_network_serves_from_a_bundle(bundled: OneHost) -> None:
+@pytest.mark.requirement("R54")
+def test_bare_host_without_a_network_serves_from_a_bundle(bundled: OneHost) -> None:
     online = made_of(bundled, bundled.deploy)
     bill = bundled.run(*DEPLOY[:-1], "operations.release.bill_of_materials")
     assert bill.code == 0, bill.output
@@ -101,7 +101,7 @@ def test_a_bare_host_without_a_network_serves_from_a_bundle(bundled: OneHost) ->
         bundled.root(CUT_OFF.format(gateway=bundled.settings.gateway))
         alone = bundled.deploy()
         assert alone.code != 0, "without the bundle, nothing is reached"
-        # what the host fetches comes from nowhere else: the mirror's addresses are unreachable for it
+        # the host can fetch from no other place: it does not reach the mirror's addresses
         data = ("--group-data", str(bundle / "group_data"))
         with served(bundled, bundle) as log:
             offline = made_of(bundled, lambda: bundled.deploy(*data))
@@ -120,7 +120,7 @@ def test_a_bare_host_without_a_network_serves_from_a_bundle(bundled: OneHost) ->
             )
             assert verified.code == 0, verified.output
             assert "git-upload-pack" in log.read_text()
-        # and now not even the bundle: it serves on
+        # now without the bundle, too: it continues to serve
         with bundled.http() as endpoint:
             request = urllib.request.Request(
                 f"{endpoint}/v2/models/ensemble/generate", data=json.dumps(QUESTION).encode()
@@ -128,7 +128,7 @@ def test_a_bare_host_without_a_network_serves_from_a_bundle(bundled: OneHost) ->
             with urllib.request.urlopen(request, timeout=30) as answer:
                 assert json.load(answer)["text_output"]
 
-    # a built image's id holds the time of its build; what it is built of is pinned by its key
+    # the id of a built image depends on the build's time; its key pins its inputs
     for provenance in (online, offline):
         for image in provenance["images"].values():
             assert image.pop("id")
@@ -138,7 +138,7 @@ def test_a_bare_host_without_a_network_serves_from_a_bundle(bundled: OneHost) ->
 
 
 def made_of(site: OneHost, deploy: Any) -> dict[str, Any]:
-    """Deploy; provenance.json of what serves then."""
+    """Deploy. Returns provenance.json of the running release."""
     done = deploy()
     assert done.code == 0, done.output
     found: dict[str, Any] = json.loads(site.root(f"cat {DATA_ROOT}/current/provenance.json"))

@@ -1,10 +1,10 @@
-"""A bare host's disks: a root partition that was grown without its file system, and places that are no data root."""
+"""A bare host's disks: a root partition that was grown without its file system, and paths refused as data root."""
 
 from __future__ import annotations
 
 import pytest
 
-from operations.plan.disks import COVERED
+from operations.plan.machine.disks import COVERED
 from tests.lab.e2e.one_host import INVENTORY, PYINFRA, Done, OneHost, difference_rows
 
 PLACE = "/var/lib/elsewhere"
@@ -15,6 +15,7 @@ def look(site: OneHost, *data: str) -> Done:
     return site.run(*PYINFRA, INVENTORY, "deploy.py", "--dry", "-y", *options)
 
 
+@pytest.mark.requirement("M43")
 @pytest.mark.parametrize(
     ("made", "undone", "found"),
     [
@@ -37,9 +38,7 @@ def look(site: OneHost, *data: str) -> Done:
     ],
     ids=["memory", "read-only", "link", "file"],
 )
-def test_a_place_that_is_no_data_root_is_refused_in_one_line(
-    bare: OneHost, made: str, undone: str, found: str
-) -> None:
+def test_unusable_data_root_is_refused_in_one_line(bare: OneHost, made: str, undone: str, found: str) -> None:
     bare.root(made)
     try:
         done = look(bare, f"data_root={PLACE}")
@@ -54,17 +53,18 @@ def test_a_place_that_is_no_data_root_is_refused_in_one_line(
     assert difference_rows(done.output) == []
 
 
-def test_local_disks_that_the_host_has_not_are_refused(bare: OneHost) -> None:
+def test_missing_local_disks_are_refused(bare: OneHost) -> None:
     done = look(bare, "local_disks=raid0")
     assert done.code == 1, done.output
     assert "local_disks: found no local NVMe device, expected at least one" in done.output
 
 
-def test_a_partition_that_was_grown_without_its_file_system_is_gone_on_with(bare: OneHost) -> None:
+@pytest.mark.requirement("R09")
+def test_partition_grown_without_its_file_system_is_completed(bare: OneHost) -> None:
     device = bare.root("findmnt --noheadings --output SOURCE /")
     disk, _, number = device.rpartition("p")
     bare.root(f"growpart {disk} {number}")
-    # what cannot be trusted: nothing is done, and it succeeds
+    # Oracle's own tool is not reliable: it succeeds without doing anything
     assert "NOCHANGE" in bare.root("/usr/libexec/oci-growfs -y")
     [row] = [row for row in difference_rows(look(bare).output) if row.startswith("storage ")]
     assert "  file system grown, on a disk of " in row

@@ -1,4 +1,4 @@
-"""Requests that were made to bring a server down, and a release that somebody tampered with."""
+"""Requests that are meant to crash a server, and a release that was tampered with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import http.client
 import json
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 
@@ -19,7 +18,7 @@ MIB = 2**20
 
 
 def over_64_mib(endpoint: str) -> None:
-    """Numbers in the place of a prompt: this server bounds no request, and would tokenize a prompt for minutes."""
+    """Numbers instead of a prompt: the server does not limit requests, and would tokenize such a long prompt for minutes."""
     _post(endpoint, b'{"text_input": [' + b"0," * (65 * MIB // 2) + b"0]}")
 
 
@@ -66,6 +65,7 @@ HOSTILE: tuple[Callable[[str], None], ...] = (
 )
 
 
+@pytest.mark.requirement("R50")
 @pytest.mark.parametrize("request_of", HOSTILE, ids=lambda hostile: hostile.__name__)
 def test_a_hostile_request_leaves_the_server_ready(
     converged: OneHost, request_of: Callable[[str], None]
@@ -93,10 +93,9 @@ TAMPERED = {
 }
 
 
+@pytest.mark.requirement("R43")
 @pytest.mark.parametrize(("script", "named"), TAMPERED.values(), ids=TAMPERED.keys())
-def test_a_release_that_was_tampered_with_is_not_started_and_repaired(
-    converged: OneHost, script: str, named: str
-) -> None:
+def test_tampered_release_is_not_started_and_is_repaired(converged: OneHost, script: str, named: str) -> None:
     engine = f"{DATA_ROOT}/engines/{converged.artifact('engine')}"
     since = converged.now()
     converged.root(f"release=$(readlink -f {DATA_ROOT}/current); engine={engine}; {script}")
@@ -110,18 +109,19 @@ def test_a_release_that_was_tampered_with_is_not_started_and_repaired(
     converged.verified("test_release or test_service or test_artifacts")
 
 
-def test_looking_at_the_files_costs_a_start_next_to_nothing(converged: OneHost) -> None:
-    # what the serve script does before it speaks to docker, three times
+def test_file_check_takes_under_300_ms_of_a_start(converged: OneHost) -> None:
+    # the part of the serve script before its first docker command, three times
     script = f"sed '/^image=/,$d' {DATA_ROOT}/current/serve >/run/looked.sh"
     converged.root(
         f"{script}; sed -i 's|^release=.*|release=$(readlink -f {DATA_ROOT}/current)|' /run/looked.sh"
     )
-    began = time.monotonic()
-    converged.root("true")
-    login = time.monotonic() - began
-    began = time.monotonic()
-    converged.root("for _ in 1 2 3; do sh /run/looked.sh || exit 1; done; rm /run/looked.sh")
-    assert (time.monotonic() - began - login) / 3 < 0.3
+    # CPU time, because other work on the machine makes the elapsed time longer
+    said = converged.root(
+        "for _ in 1 2 3; do sh /run/looked.sh || exit 1; done; rm /run/looked.sh; cat /proc/$$/stat"
+    )
+    # user and system time of the finished children, in hundredths of a second
+    ticks = sum(map(int, said.rpartition(")")[2].split()[13:15]))
+    assert 0 < ticks / 100 / 3 < 0.3
 
 
 def _connection(endpoint: str) -> http.client.HTTPConnection:
@@ -130,14 +130,14 @@ def _connection(endpoint: str) -> http.client.HTTPConnection:
 
 def _post(endpoint: str, body: bytes, headers: dict[str, str] | None = None) -> None:
     connection = _connection(endpoint)
-    # cut off in the middle of it: an answer too
+    # the server may close the connection in the middle of the request
     with contextlib.suppress(OSError):
         connection.request("POST", PATH, body, headers or {})
     _answer(connection)
 
 
 def _answer(connection: http.client.HTTPConnection) -> None:
-    """Whatever the server says, or that it closes the connection: it must not wait for ever."""
+    """Read any answer, or the end of the connection: the server must not keep it open without an answer."""
     try:
         connection.getresponse().read()
     except (OSError, http.client.HTTPException):

@@ -1,13 +1,15 @@
-"""A gated model: without a token one plain line, with one it serves and the token stays nowhere."""
+"""A gated model: without a token one clear line, with a token it serves and the token is stored nowhere."""
 
 from __future__ import annotations
+
+import pytest
 
 from tests.lab.e2e.one_host import DATA_ROOT, OneHost
 
 TOKEN = "hf_lab_token_for_tests"
 GATED = {"weights": {"repository": "tritonhost-lab/smollm2-135m-gated", "gated": True}}
-# The token comes on standard input and lives in a file on tmpfs while this looks: a command line with it would
-# be found in /proc, and in sudo's log.
+# The token comes on standard input and is kept in a file on tmpfs during the search: in a command line it would be
+# found in /proc and in sudo's log.
 SEARCH = f"""
 umask 077; pattern=/dev/shm/token-pattern; cat >$pattern
 grep --recursive --files-with-matches --fixed-strings --file $pattern \
@@ -19,9 +21,10 @@ docker image inspect $(docker image ls --quiet) | grep --quiet --fixed-strings -
 rm $pattern"""
 
 
-def test_without_a_token_one_line_says_so_and_with_one_it_serves(converged: OneHost) -> None:
+@pytest.mark.requirement("R53")
+def test_gated_model_needs_a_token_and_serves_with_one(converged: OneHost) -> None:
     before = converged.running_release()
-    # from an earlier run of this test, where the lab was kept
+    # left by an earlier run of this test, if the lab was kept
     converged.root(
         f"grep -l smollm2-135m-gated {DATA_ROOT}/weights/*/manifest.json | xargs -r dirname | xargs -r rm -r"
     )

@@ -1,6 +1,6 @@
-"""TLS and API keys in front: who gets in, how keys and certificates change, what an upgrade behind it costs, what is left of it.
+"""A gateway with TLS and API keys: access, changes of keys and certificates, upgrades behind it, and its removal.
 
-Seen from the wire, by the clients that people use: tritonclient over gRPC and HTTP, with the certificate checked.
+Tested over the network with the usual clients: tritonclient over gRPC and HTTP, which check the certificate.
 """
 
 from __future__ import annotations
@@ -8,32 +8,29 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tritonclient.grpc
-import tritonclient.http
-from tritonclient.utils import InferenceServerException
 
-from operations.plan import gateway as plan
-from tests.lab.e2e.one_host import INVENTORY, OneHost, difference_rows
+from operations.plan.exposure import gateway as plan
+from tests.lab.e2e.one_host import OneHost, Verification, difference_rows
 from tests.lab.e2e.test_canary_token import leaks, watched_deploy
 from tests.lab.e2e.test_network import reaches
 from tests.lab.faults.interrupt import delay
+from tests.lab.settings import REPOSITORY
 from tests.lab.standins import nginx_image
 from tests.unit.certificates import API_KEY, Pair, gateway_files, pair
 
 DIRECTORY = "/var/lib/tritonhost/gateway"
 OTHER_KEY = API_KEY.swapcase()
 PORT = 8443
-# longer than nginx waits for the next bytes of an ordinary request
-SILENCE_SECONDS = 65
 REQUEST = {"text_input": "What is", "max_tokens": 1, "bad_words": "", "stop_words": ""}
 
 
@@ -47,7 +44,7 @@ class Gateway:
         self.write(self.made)
 
     def write(self, made: Pair, keys: str = f"tests {API_KEY}\n", **data: Any) -> None:
-        """What the next run is given."""
+        """Write the files and the group data for the next run."""
         self.made = made
         files = gateway_files(self.folder, made, keys)
         values = {
@@ -71,20 +68,21 @@ class Gateway:
         assert API_KEY not in done.output
         return done.output
 
-    def verify(self, keywords: str = "gateway or ports") -> int:
-        command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/verify", "--inventory", INVENTORY]
-        chosen = ["-k", keywords] if keywords else []
-        return self.host.run(sys.executable, *command, *self.options, *chosen).code
+    def verify(self, keywords: str = "gateway or ports") -> Verification:
+        return self.host.verify(keywords, *self.options)
+
+    def verified(self, keywords: str = "gateway or ports") -> None:
+        self.host.verified(keywords, *self.options, features=("gateway",))
 
     def container(self) -> str:
         return self.host.root("docker inspect --format '{{.Id}}' triton-gateway").strip()
 
     def context(self) -> ssl.SSLContext:
-        # not of the file, which a test may be writing anew
+        # not from the file, which a test may just be replacing
         return ssl.create_default_context(cadata=self.made.pem.decode())
 
     def ask(self, key: str = API_KEY, path: str = "/v2/models/ensemble/generate") -> int | str:
-        """The status of one request, or what went wrong."""
+        """The status of one request, or the error."""
         connection = http.client.HTTPSConnection(self.address, PORT, context=self.context(), timeout=60)
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         try:
@@ -99,7 +97,7 @@ class Gateway:
 
     @contextmanager
     def asked(self) -> Iterator[list[int | str]]:
-        """One request after the other while the block runs, each over a connection of its own; what became of each."""
+        """Send one request after another while the block runs, each over its own connection; yields their results."""
         found: list[int | str] = []
         stop = threading.Event()
 
@@ -121,7 +119,7 @@ class Gateway:
 
 @pytest.fixture(scope="module")
 def gateway(site: OneHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """The host behind a gateway; back to its inventory when the module ends."""
+    """The host behind a gateway; the inventory's state is restored at the end of the module."""
     site.converge()
     found = Gateway(site, tmp_path_factory.mktemp("gateway"))
     found.deploy()
@@ -129,8 +127,9 @@ def gateway(site: OneHost, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     site.converge()
 
 
-def test_it_is_verified_and_the_next_run_changes_nothing(gateway: Gateway) -> None:
-    assert gateway.verify("") == 0
+@pytest.mark.smoke
+def test_gateway_is_verified_and_next_run_changes_nothing(gateway: Gateway) -> None:
+    gateway.verified("")
     unit = "/etc/systemd/system/triton-gateway.service"
     assert gateway.host.try_root(f"systemd-analyze verify {unit} 2>&1 >/dev/null") == (0, "")
     before = gateway.container()
@@ -147,73 +146,37 @@ def reaches_from(gateway: Gateway, source: str, port: int) -> bool:
     return reaches(source, gateway.address, port)
 
 
-def test_people_s_clients_get_in_with_a_key_and_to_the_models_alone(gateway: Gateway) -> None:
+@pytest.mark.smoke
+def test_clients_with_a_key_reach_only_the_models(gateway: Gateway) -> None:
+    clients(gateway, "get_in_with_a_key_and_to_the_models_alone")
+
+
+def clients(gateway: Gateway, check: str) -> None:
+    """
+    A check of gateway_clients.py succeeds.
+
+    In about one of ten runs, a library ended the clients' process by abort() without a message; 900 attempts did not reproduce
+    it. So the check runs a second time, and the test prints what is known about the first.
+    """
     place, roots = f"{gateway.address}:{PORT}", str(gateway.folder / "certificate")
-    with_key = {"authorization": f"Bearer {API_KEY}"}
-    with tritonclient.grpc.InferenceServerClient(place, ssl=True, root_certificates=roots) as client:
-        assert client.is_model_ready("ensemble", headers=with_key)
-        assert answered_over_grpc(client, with_key)
-        for headers, code in (({}, "UNAUTHENTICATED"), ({"authorization": "Bearer x"}, "UNAUTHENTICATED")):
-            with pytest.raises(InferenceServerException) as error:
-                client.is_model_ready("ensemble", headers=headers)
-            assert code in str(error.value.status())
-        closed: dict[str, Callable[[], object]] = {
-            "index": lambda: client.get_model_repository_index(headers=with_key),
-            "load": lambda: client.load_model("no-such-model", headers=with_key),
-            "log": lambda: client.get_log_settings(headers=with_key),
-            "configuration": lambda: client.get_model_config("ensemble", headers=with_key),
-            "shared memory": lambda: client.get_system_shared_memory_status(headers=with_key),
-        }
-        for name, call in closed.items():
-            with pytest.raises(InferenceServerException) as error:
-                pytest.fail(f"{name}: answered {call()}")
-            assert "UNIMPLEMENTED" in str(error.value.status()), name
-    options = {"ca_certs": roots}
-    with tritonclient.http.InferenceServerClient(place, ssl=True, ssl_options=options) as over_http:
-        assert over_http.is_model_ready("ensemble", headers=with_key)
-        assert not over_http.is_model_ready("ensemble")
+    argv = [sys.executable, "-X", "faulthandler", "-m", "tests.lab.e2e.gateway_clients", check]
+    for _ in range(2):
+        done = subprocess.run(
+            [*argv, place, roots, API_KEY], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+        if done.returncode >= 0:
+            break
+        print(f"{check}: ended by signal {-done.returncode}\n{done.stderr}")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def answered_over_grpc(client: Any, headers: dict[str, str], silence_s: float = 0) -> bool:
-    """Whether a request over a stream, as a client of a language model asks, gets its answer; also after a silence."""
-    import numpy as np
-
-    done, texts = threading.Event(), []
-
-    def take(result: Any, error: Any) -> None:
-        texts.append(str(error) if error else result.as_numpy("text_output"))
-        done.set()
-
-    inputs = []
-    for name, value, kind, triton_type in (
-        ("text_input", b"What is", np.object_, "BYTES"),
-        ("max_tokens", 1, np.int32, "INT32"),
-        ("bad_words", b"", np.object_, "BYTES"),
-        ("stop_words", b"", np.object_, "BYTES"),
-    ):
-        given = tritonclient.grpc.InferInput(name, [1, 1], triton_type)
-        given.set_data_from_numpy(np.full([1, 1], value, dtype=kind))
-        inputs.append(given)
-    client.start_stream(callback=take, headers=headers)
-    if silence_s:
-        client.async_stream_infer("ensemble", inputs)
-        assert done.wait(60)
-        time.sleep(silence_s)
-        done.clear()
-        texts.clear()
-    client.async_stream_infer("ensemble", inputs)
-    assert done.wait(60)
-    client.stop_stream()
-    return not isinstance(texts[0], str)
-
-
-def test_requests_are_bounded_and_the_server_stays(gateway: Gateway) -> None:
+def test_oversized_requests_get_413_and_gateway_keeps_serving(gateway: Gateway) -> None:
     connection = http.client.HTTPSConnection(gateway.address, PORT, context=gateway.context(), timeout=60)
     headers = {"Authorization": f"Bearer {API_KEY}", "Content-Length": str(65 * 2**20)}
     connection.request("POST", "/v2/models/ensemble/generate", headers=headers)
     assert connection.getresponse().status == 413
     connection.close()
-    # without a key, nothing of any size
+    # without a key, no request body is accepted
     connection = http.client.HTTPSConnection(gateway.address, PORT, context=gateway.context(), timeout=60)
     connection.request("GET", "/v2/health/ready", headers={"Content-Length": "2000"})
     assert connection.getresponse().status == 413
@@ -222,9 +185,7 @@ def test_requests_are_bounded_and_the_server_stays(gateway: Gateway) -> None:
 
 
 def test_a_stream_may_be_silent_for_longer_than_a_slow_client(gateway: Gateway) -> None:
-    roots, place = str(gateway.folder / "certificate"), f"{gateway.address}:{PORT}"
-    with tritonclient.grpc.InferenceServerClient(place, ssl=True, root_certificates=roots) as client:
-        assert answered_over_grpc(client, {"authorization": f"Bearer {API_KEY}"}, silence_s=SILENCE_SECONDS)
+    clients(gateway, "are_silent_for_longer_than_a_slow_client")
 
 
 def test_keys_and_certificate_change_without_a_lost_request(gateway: Gateway) -> None:
@@ -239,7 +200,7 @@ def test_keys_and_certificate_change_without_a_lost_request(gateway: Gateway) ->
     assert len(answers) > 10
     assert set(answers) == {200}
 
-    # the same key, another certificate for the same name: whoever trusts it alone is served
+    # another certificate for the same address, and another API key: a client that trusts only this certificate is served
     gateway.write(pair(addresses=[gateway.address]), f"other {OTHER_KEY}\n")
     gateway.deploy()
     assert (gateway.ask(OTHER_KEY), gateway.ask(API_KEY)) == (200, 401)
@@ -247,43 +208,98 @@ def test_keys_and_certificate_change_without_a_lost_request(gateway: Gateway) ->
     gateway.deploy()
     assert gateway.container() == before
     assert gateway.host.container()["Id"] == triton
-    assert gateway.verify() == 0
+    gateway.verified()
 
 
-def test_what_a_killed_run_left_unread_is_read_by_the_next(gateway: Gateway) -> None:
+def test_next_run_loads_files_a_killed_run_did_not_load(gateway: Gateway) -> None:
     gateway.host.root(f"printf 'wrong' >{DIRECTORY}/keys.map; rm /run/triton-gateway")
-    assert gateway.verify() != 0
+    seen = gateway.verify()
+    assert seen.names("test_gateway_files_match_and_its_secrets_are_private"), seen.output
+    assert seen.names("test_gateway_runs_with_its_current_files"), seen.output
     rows = [row.split("  ")[0] for row in difference_rows(gateway.deploy())]
     assert rows == ["gateway", "gateway"]
-    assert gateway.verify() == 0
+    gateway.verified()
 
 
+def test_failed_gateway_start_keeps_the_previous_gateway(gateway: Gateway) -> None:
+    host = gateway.host
+    # nginx listens on every address, and the port is in use on one of them; nginx' own test of its files does not notice
+    host.root(f"systemd-run --quiet --unit=squatter python3 -m http.server {PORT} --bind 127.0.0.9")
+    try:
+        waived = ["disk space", "ports"]
+        gateway.write(gateway.made, bind_address="0.0.0.0", expose=True, preflight_waived=waived)
+        done = host.deploy(*gateway.options)
+    finally:
+        host.root("systemctl stop squatter")
+    assert done.code == 1, done.output
+    [said] = [line for line in done.output.splitlines() if "did not start with its new files" in line]
+    assert "bind() to 0.0.0.0:8443 failed" in said
+    assert "what it ran with before is back, and it runs with it" in said
+    assert host.try_root("ls /run/*.kept")[0] != 0
+    assert gateway.ask() == 200
+    gateway.write(gateway.made)
+    gateway.deploy()
+    gateway.verified()
+
+
+RESTART_NO = "/run/systemd/system/triton-gateway.service.d"
+# name -> what breaks the gateway, and the test that must fail
 BREAKAGES = {
-    "its container is gone": "docker kill triton-gateway",
-    "it was stopped": "systemctl stop triton-gateway",
-    "it does not start at boot": "systemctl disable triton-gateway",
-    "its private key can be read by everybody": f"chmod 644 {DIRECTORY}/tls.pem",
-    "its directory is open": f"chmod 755 {DIRECTORY}",
-    "another key was put in": f"echo '\"~^Bearer another$\" x;' >>{DIRECTORY}/keys.map",
-    "its rules are gone": "nft delete chain inet tritonhost_triton output",
+    "its container is gone": (
+        "docker kill triton-gateway",
+        "test_gateway_shows_the_inventory_s_certificate",
+    ),
+    "it was stopped": ("systemctl stop triton-gateway", "test_gateway_shows_the_inventory_s_certificate"),
+    "it does not start at boot": (
+        "systemctl disable triton-gateway",
+        "test_gateway_runs_with_its_current_files",
+    ),
+    "its private key can be read by everybody": (
+        f"chmod 644 {DIRECTORY}/tls.pem",
+        "test_gateway_files_match_and_its_secrets_are_private",
+    ),
+    "its directory is open": (
+        f"chmod 755 {DIRECTORY}",
+        "test_gateway_files_match_and_its_secrets_are_private",
+    ),
+    "another key was put in": (
+        f"echo '\"~^Bearer another$\" x;' >>{DIRECTORY}/keys.map",
+        "test_gateway_files_match_and_its_secrets_are_private",
+    ),
+    "its rules are gone": (
+        "nft delete chain inet tritonhost_triton output",
+        "test_guard_s_rules_are_in_the_kernel",
+    ),
 }
 
 
 @pytest.mark.parametrize("what", BREAKAGES)
-def test_verification_sees_what_is_broken_and_the_next_run_mends_it(gateway: Gateway, what: str) -> None:
-    # systemd would start a killed container again before anybody looks
-    gateway.host.root("mkdir -p /run/systemd/system/triton-gateway.service.d")
+def test_verification_finds_breakage_and_next_run_repairs_it(gateway: Gateway, what: str) -> None:
+    script, seen_by = BREAKAGES[what]
+    # systemd would restart a killed container before the test reads its state
     gateway.host.root(
-        "printf '[Service]\\nRestart=no\\n' >/run/systemd/system/triton-gateway.service.d/lab.conf; systemctl daemon-reload"
+        f"mkdir -p {RESTART_NO}; printf '[Service]\\nRestart=no\\n' >{RESTART_NO}/lab.conf; systemctl daemon-reload"
     )
-    gateway.host.root(BREAKAGES[what])
-    assert gateway.verify("gateway or guard") != 0, what
-    gateway.host.root("rm -r /run/systemd/system/triton-gateway.service.d; systemctl daemon-reload")
+    gateway.host.root(script)
+    seen = gateway.verify("gateway or guard")
+    assert seen.names(seen_by), f"{what}: {seen.output}"
+    gateway.host.root(f"rm -r {RESTART_NO}; systemctl daemon-reload")
     gateway.deploy()
-    assert gateway.verify("gateway or guard") == 0, what
+    gateway.verified("gateway or guard")
 
 
-def test_files_that_cannot_be_are_refused_before_a_connection(gateway: Gateway) -> None:
+def test_verification_passes_when_systemd_restarts_nothing(gateway: Gateway) -> None:
+    """The tests above fail because of the breakages, not because of the setting that keeps systemd from restarting."""
+    gateway.host.root(
+        f"mkdir -p {RESTART_NO}; printf '[Service]\\nRestart=no\\n' >{RESTART_NO}/lab.conf; systemctl daemon-reload"
+    )
+    try:
+        gateway.verified("gateway or guard")
+    finally:
+        gateway.host.root(f"rm -r {RESTART_NO}; systemctl daemon-reload")
+
+
+def test_mismatched_key_is_refused_before_connecting(gateway: Gateway) -> None:
     before = gateway.container()
     Path(gateway.folder, "private_key").write_bytes(pair("other").key_pem())
     refused = gateway.host.deploy(*gateway.options)
@@ -294,10 +310,10 @@ def test_files_that_cannot_be_are_refused_before_a_connection(gateway: Gateway) 
     assert gateway.ask() == 200
 
 
-def test_its_secrets_are_seen_nowhere_but_where_they_belong(gateway: Gateway) -> None:
+def test_gateway_secrets_are_found_only_where_they_belong(gateway: Gateway) -> None:
     own = pair(addresses=[gateway.address])
     key = "canary-" + OTHER_KEY
-    # a line of the private key: all of it would not be in one place
+    # one line of the private key: the whole key would not occur as one string
     secrets = (key, own.key_pem().decode().splitlines()[1])
     for options in (["-vvv", "--debug"], []):
         gateway.write(own, f"canary {key}\n")
@@ -312,7 +328,7 @@ def test_its_secrets_are_seen_nowhere_but_where_they_belong(gateway: Gateway) ->
     gateway.deploy()
 
 
-def test_an_upgrade_behind_it_loses_no_request(gateway: Gateway) -> None:
+def test_upgrade_behind_the_gateway_loses_no_request(gateway: Gateway) -> None:
     gateway.write(gateway.made, front="haproxy")
     gateway.deploy()
     before = gateway.host.running_release()
@@ -322,19 +338,39 @@ def test_an_upgrade_behind_it_loses_no_request(gateway: Gateway) -> None:
     assert gateway.host.running_release() != before
     assert len(answers) > 20
     assert set(answers) == {200}
-    assert gateway.verify() == 0
+    gateway.verified()
 
 
-def test_it_comes_back_after_a_boot(gateway: Gateway) -> None:
+def test_gateway_cannot_be_bypassed_through_docker_ports(gateway: Gateway) -> None:
+    host, port = gateway.host, 9009
+    image = host.container()["Image"]
+    host.root(
+        f"docker run --detach --rm --name past --network triton-network --publish {gateway.address}:{port}:{port} "
+        f"--entrypoint python3 {image} -m http.server {port}; "
+        f"until docker exec past python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}))' "
+        "2>/dev/null; do sleep 0.2; done"
+    )
+    try:
+        assert not reaches_from(gateway, host.settings.gateway, port)
+        # without the guard the port would be reachable
+        host.root("nft insert rule inet tritonhost_triton to_server ct status dnat accept")
+        assert reaches_from(gateway, host.settings.gateway, port)
+    finally:
+        host.root("docker rm --force past; systemctl reload triton-guard")
+    assert gateway.ask() == 200
+    gateway.verified("gateway or guard")
+
+
+def test_gateway_serves_again_after_a_reboot(gateway: Gateway) -> None:
     gateway.host.lab("reboot", "1")
     deadline = time.monotonic() + 120
     while gateway.ask() != 200:
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    assert gateway.verify("gateway") == 0
+    gateway.verified("gateway")
 
 
-def test_nothing_is_left_of_it_in_the_end(gateway: Gateway) -> None:
+def test_removed_gateway_leaves_nothing_behind(gateway: Gateway) -> None:
     site = gateway.host
     site.converge()
     assert site.try_root(f"test -e {DIRECTORY}")[0] != 0

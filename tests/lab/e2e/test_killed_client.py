@@ -1,6 +1,8 @@
-"""kill -9 of the operator's client in the middle of long work: the work goes on, and the next run takes it up."""
+"""kill -9 of the operator's client during long work: the work continues, and the next run waits for it."""
 
 from __future__ import annotations
+
+import pytest
 
 from tests.lab.e2e.one_host import DATA_ROOT, OneHost
 
@@ -8,13 +10,14 @@ from tests.lab.e2e.one_host import DATA_ROOT, OneHost
 SLOW_WEIGHTS = {"path_regex": r"model\.safetensors$", "bytes_per_second": 40_000_000}
 
 
-def test_client_killed_three_times_nothing_is_made_twice_and_nothing_is_left(converged: OneHost) -> None:
+@pytest.mark.requirement("R24")
+def test_work_survives_three_killed_clients_and_is_not_repeated(converged: OneHost) -> None:
     tag = converged.current()["image"]["tag"]
     keys = {kind: converged.artifact(kind) for kind in ("weights", "checkpoint", "engine")}
     units = {kind: f"tritonhost-{kind}-{key}.service" for kind, key in keys.items()}
     units["image"] = f"tritonhost-image-{tag.rpartition(':')[2]}.service"
     directories = " ".join(f"{DATA_ROOT}/{kind.rstrip('s')}s/{key}" for kind, key in keys.items())
-    # without its record: an image that something else on the host still refers to would only get its tag back
+    # without its record: otherwise an image that is still used elsewhere on the host would only get its tag again
     record = f"{DATA_ROOT}/images/{tag.rpartition(':')[2]}"
     converged.root(
         f"systemctl stop triton; rm -rf {directories} {record}; docker image rm --force {tag}; "

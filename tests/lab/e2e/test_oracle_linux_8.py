@@ -1,6 +1,6 @@
-"""Oracle Linux 8: a bare host converges, a second run finds nothing to do, and verification agrees.
+"""Oracle Linux 8: a bare host converges, a second run finds nothing to do, and verification passes.
 
-On a lab of its own: the others' host says that it is Oracle Linux 9. LAB_E2E_NET_8 is its network (default 10.98.8).
+It has its own lab, because the other tests' host is Oracle Linux 9. LAB_E2E_NET_8 is its network (default 10.98.8).
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.lab.e2e.one_host import OneHost, difference_rows, settings_of_lab
+from tests.lab.settings import network_of
 
 KEEP = bool(os.environ.get("LAB_E2E_KEEP"))
 
 
 @pytest.fixture(scope="module")
 def eight() -> Iterator[OneHost]:
-    ours = OneHost(settings_of_lab(os.environ.get("LAB_E2E_NET_8", "10.98.8"), LAB_OS="8"))
-    # `up` reads it; a deploy asks the host itself. The smallest model: what differs here is the host.
+    ours = OneHost(settings_of_lab(network_of("LAB_E2E_NET_8"), LAB_OS="8"))
+    # `up` reads LAB_OS; a deploy asks the host itself. The smallest model is enough: only the host differs here.
     ours.environment |= {"LAB_OS": "8", "LAB_MODEL": "gpt2-medium"}
     if not KEEP:
         ours.lab("down")
@@ -28,7 +29,8 @@ def eight() -> Iterator[OneHost]:
         ours.lab("down")
 
 
-def test_a_bare_host_converges_and_stays_so(eight: OneHost) -> None:
+@pytest.mark.requirement("R60")
+def test_oracle_linux_8_host_converges_and_stays_converged(eight: OneHost) -> None:
     assert "8.10" in eight.root("cat /etc/oracle-release")
     eight.converge()
     eight.verified()
@@ -44,7 +46,8 @@ def test_a_bare_host_converges_and_stays_so(eight: OneHost) -> None:
     assert (after["Id"], after["State"]["StartedAt"]) == (before["Id"], before["State"]["StartedAt"])
 
 
-def test_an_update_of_the_system_leaves_what_is_pinned(eight: OneHost) -> None:
+@pytest.mark.requirement("R11")
+def test_system_update_keeps_pinned_packages(eight: OneHost) -> None:
     """The repositories hold newer versions of docker and the toolkit, and podman with its runc."""
     newer = eight.root("dnf --quiet --disableplugin=versionlock check-update docker-ce || [ $? = 100 ]")
     assert "docker-ce" in newer

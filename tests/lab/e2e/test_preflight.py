@@ -1,4 +1,4 @@
-"""The preflight on a bare host: what a healthy one passes, what a broken one is told at once, and that it changes neither."""
+"""The preflight on a bare host: a healthy one passes, a broken one gets all failures at once, and neither is changed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tests.lab.e2e.one_host import DEPLOY, INVENTORY, PYINFRA, Done, OneHost
 from tests.lab.e2e.test_bare_host import NOISE
 
 PREFLIGHT = [sys.executable, "-m", "operations.preflight", INVENTORY]
-# no instance metadata, no kernel messages and no boot loader in a container
-NOT_IN_THE_LAB = {"shape", "Xid errors", "kernel"}
+# no instance metadata, no kernel messages, no boot loader and no kernel's package in a container
+NOT_IN_THE_LAB = {"shape", "Xid errors", "kernel", "kernel fixes"}
 HELD = "/run/preflight-test"
+# The preflight measures its own elapsed time and limits each check that may wait: these are twice the sum of its limits,
+# for a machine that runs other labs as well. The limit of a whole command includes pyinfra's imports.
+LOOK_SECONDS, COMMAND_SECONDS, UNREACHED_SECONDS = 20, 60, 90
 # rpm's lock, taken as rpm takes it, by a process that calls itself dnf
 LOCK = "import fcntl, time; f = open('/var/lib/rpm/.rpm.lock', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(600)"
 
@@ -34,7 +39,7 @@ def named(found: dict[str, dict[str, str]], verdict: str) -> set[str]:
     return {name for name, check in found.items() if check["verdict"] == verdict}
 
 
-def test_a_bare_host_passes_and_what_cannot_be_asked_is_no_pass(bare: OneHost) -> None:
+def test_bare_host_passes_except_checks_the_lab_cannot_make(bare: OneHost) -> None:
     before = everything(bare)
     done = bare.run(*PREFLIGHT, "--json")
     assert done.code == 4, done.output
@@ -44,13 +49,14 @@ def test_a_bare_host_passes_and_what_cannot_be_asked_is_no_pass(bare: OneHost) -
     assert all(found[name]["found"] for name in NOT_IN_THE_LAB)
     assert {name for name in found if name.startswith("source ")} <= named(found, "ok")
     assert document(done)["hosts"]["h1"]["status"] == "not checked"
-    # the time it may take a host; the whole command with its imports is a little more
-    assert document(done)["hosts"]["h1"]["seconds"] < 10
-    assert done.seconds < 15
+    # the time for one host; the whole command with its imports takes a little longer
+    assert document(done)["hosts"]["h1"]["seconds"] < LOOK_SECONDS
+    assert done.seconds < COMMAND_SECONDS
     assert everything(bare) == before
 
 
-def test_everything_that_does_not_fit_is_said_at_once_and_nothing_is_changed(bare: OneHost) -> None:
+@pytest.mark.requirement("R05", "R19")
+def test_preflight_reports_all_problems_and_changes_nothing(bare: OneHost) -> None:
     with broken(bare):
         before = everything(bare)
         alone = bare.run(*PREFLIGHT, "--json", "--data", "shape=BM.GPU.H100.8")
@@ -74,7 +80,7 @@ def test_everything_that_does_not_fit_is_said_at_once_and_nothing_is_changed(bar
         assert f"{HELD}/dnf makecache" in found["package locks"]["found"]
         assert found["temporary directories"]["found"] == "noexec: /tmp"
         assert named(found, "warning") >= {"package locks", "temporary directories"}
-        assert document(alone)["hosts"]["h1"]["seconds"] < 10
+        assert document(alone)["hosts"]["h1"]["seconds"] < LOOK_SECONDS
 
         told = bare.run(
             *PYINFRA, "-y", INVENTORY, "operations.preflight.report", "--data", "shape=BM.GPU.H100.8"
@@ -90,7 +96,7 @@ def test_everything_that_does_not_fit_is_said_at_once_and_nothing_is_changed(bar
         assert bare.root("pgrep -f http.server && pgrep -f rpm.lock"), "nobody was ended for it"
 
 
-def test_a_source_that_is_away_is_named_and_a_host_that_is_away_is_no_pass(bare: OneHost) -> None:
+def test_unreachable_source_fails_and_unreachable_host_exits_5(bare: OneHost) -> None:
     away = bare.run(*PREFLIGHT, "--json", "--data", "hub_endpoint=http://127.0.0.1:9")
     assert away.code == 3, away.output
     found = checks(away)
@@ -103,13 +109,14 @@ def test_a_source_that_is_away_is_named_and_a_host_that_is_away_is_no_pass(bare:
         bare.lab("heal", "1")
     assert gone.code == 5, gone.output
     assert document(gone)["hosts"]["h1"]["status"] == "unreachable"
-    assert gone.seconds < 30
+    assert gone.seconds < UNREACHED_SECONDS, "it does not wait for TCP to give up"
 
 
-def test_a_login_user_without_sudo_is_told_so_and_asked_for_no_password(bare: OneHost) -> None:
-    # only a timer can take it back
+@pytest.mark.requirement("R33")
+def test_login_user_without_sudo_is_reported_without_a_prompt(bare: OneHost) -> None:
+    # without sudo, only a timer can revert it
     bare.root(
-        "systemd-run --quiet --on-active=15 rm -f /etc/sudoers.d/zz-preflight; "
+        "systemd-run --quiet --on-active=30 rm -f /etc/sudoers.d/zz-preflight; "
         "echo 'opc ALL=(ALL) PASSWD: ALL' >/etc/sudoers.d/zz-preflight"
     )
     try:
@@ -148,12 +155,12 @@ def broken(site: OneHost) -> Iterator[None]:
 
 
 def everything(site: OneHost) -> list[str]:
-    """What a change would show in: files of the system and of the data root, packages, units."""
+    """Everything that a change would show in: files of the system and of the data root, packages, units."""
     pruned = " -o ".join(f"-path {path}" for path in NOISE)
     return site.root(
         f"find /etc /var/lib /usr /root /run/tritonhost /home /tmp \\( {pruned} \\) -prune -o "
         "-printf '%p %s %T@ %m %u\\n' 2>/dev/null | sort; rpm -qa | sort; "
-        # a login's scope goes a little after its connection
+        # a login's scope ends a little later than its connection
         "systemctl list-unit-files --no-legend | grep -v -e '^session-' -e '^user'; "
         "iptables-save 2>/dev/null | sed '/^#/d'"
     ).splitlines()

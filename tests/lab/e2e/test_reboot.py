@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.lab.e2e.one_host import OneHost
 
 SECONDS = 60
 READY = "curl --silent --output /dev/null --write-out '%{http_code}' http://127.0.0.1:8000/v2/models/ensemble/ready"
 
 
-def test_rebooted_host_serves_the_same_release_by_itself(converged: OneHost) -> None:
+@pytest.mark.requirement("R20")
+def test_rebooted_host_serves_the_same_release(converged: OneHost) -> None:
     release = converged.running_release()
     converged.lab("reboot", "1")
     deadline = time.monotonic() + SECONDS

@@ -13,7 +13,7 @@ from tests.lab.e2e.one_host import DATA_ROOT, STARTED, OneHost
 MODELS = ("ensemble", "tensorrt_llm_bls")
 QUESTION = "What is machine learning?"
 STREAMING_PORT = 8010
-# Neither a port nor a template parameter is an input of the engine.
+# Ports and template parameters are not inputs of the engine.
 STREAMING = {
     "repository": {"parameters": {"decoupled_mode": True}},
     "server": {"http_port": STREAMING_PORT},
@@ -28,6 +28,7 @@ BODIES: dict[str, dict[str, Any]] = {
 STREAM = {**BODIES["plain"], "stream": True}
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("model", MODELS)
 def test_both_forms_of_a_request_answer(converged: OneHost, model: str) -> None:
     answers = {}
@@ -41,7 +42,8 @@ def test_both_forms_of_a_request_answer(converged: OneHost, model: str) -> None:
     assert answers["plain"] == answers["parameters"]
 
 
-def test_streams_from_a_decoupled_release_that_shares_the_engine(converged: OneHost) -> None:
+@pytest.mark.smoke
+def test_decoupled_release_streams_and_shares_the_engine(converged: OneHost) -> None:
     before, since = converged.current(), converged.now()
     engine = before["artifacts"]["engine"]["key"]
     inode = converged.root(f"stat -c '%i %Y' {DATA_ROOT}/engines/{engine}")

@@ -1,8 +1,7 @@
-"""Three hosts of which some cannot be reached: the run fails, says why, and its table names all of them."""
+"""Three hosts, some of them unreachable: the run fails with the reason, and its table names all hosts."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,13 +12,13 @@ import pytest
 from tests.lab.e2e.conftest import KEEP
 from tests.lab.e2e.one_host import DEPLOY, INVENTORY, PYINFRA, Done, OneHost, settings_of_lab
 from tests.lab.faults.test_rollout import reported
-from tests.lab.settings import REPOSITORY
+from tests.lab.settings import REPOSITORY, network_of
 
 
 @pytest.fixture(scope="module")
 def three() -> Iterator[list[OneHost]]:
     """Three bare hosts; LAB_THREE_NET is their network."""
-    settings = settings_of_lab(os.environ.get("LAB_THREE_NET", "10.92.0"))
+    settings = settings_of_lab(network_of("LAB_THREE_NET"))
     ours = [OneHost(settings, number) for number in (1, 2, 3)]
     if not KEEP:
         ours[0].lab("down")
@@ -30,13 +29,14 @@ def three() -> Iterator[list[OneHost]]:
 
 
 def looked_at(site: OneHost, *options: str) -> Done:
-    """What a deploy would change: it connects and looks, which is all that these tests are about."""
+    """A dry run: these tests need only the connection and the probe."""
     done = site.run(*PYINFRA, INVENTORY, "deploy.py", "--dry", "-y", *options)
     assert "Traceback" not in done.output
     return done
 
 
-def test_one_of_three_is_down(three: list[OneHost]) -> None:
+@pytest.mark.requirement("R03")
+def test_stopped_host_is_reported_and_others_are_probed(three: list[OneHost]) -> None:
     three[0].lab("stop", "2")
     try:
         done = looked_at(three[0])
@@ -49,7 +49,8 @@ def test_one_of_three_is_down(three: list[OneHost]) -> None:
     assert statuses["h1"] == statuses["h3"] == "differs, nothing was changed"
 
 
-def test_one_of_three_has_another_host_key(three: list[OneHost], tmp_path: Path) -> None:
+@pytest.mark.requirement("R04")
+def test_changed_host_key_is_refused_and_all_hosts_reported(three: list[OneHost], tmp_path: Path) -> None:
     known = three[0].settings.known_hosts
     kept = tmp_path / "known_hosts"
     shutil.copy(known, kept)
@@ -80,7 +81,7 @@ def test_one_of_three_has_another_host_key(three: list[OneHost], tmp_path: Path)
         shutil.copy(kept, known)
 
 
-def test_none_of_three_is_reached(three: list[OneHost]) -> None:
+def test_unreached_hosts_are_all_reported(three: list[OneHost]) -> None:
     for number in ("1", "2", "3"):
         three[0].lab("stop", number)
     try:
@@ -95,7 +96,7 @@ def test_none_of_three_is_reached(three: list[OneHost]) -> None:
     assert statuses["h3"] == "left out by --limit or --exclude"
 
 
-def test_ctrl_c_is_no_success(three: list[OneHost]) -> None:
+def test_ctrl_c_exits_130_and_reports_all_hosts(three: list[OneHost]) -> None:
     process = subprocess.Popen(
         ["timeout", "--foreground", "--preserve-status", "--signal=INT", "8", *DEPLOY, "--limit", "h1"],
         env=three[0].environment,

@@ -1,8 +1,8 @@
-"""Runs on a lab host, alone: one connection stays open while haproxy is reloaded N times, others come and go.
+"""Runs on a lab host, alone: one connection stays open while haproxy is reloaded N times, and others open and close.
 
     sudo python3 - N <across_reloads.py
 
-haproxy must forward 127.0.0.1:9000 to 127.0.0.1:9001. What was seen is printed as JSON.
+haproxy must forward 127.0.0.1:9000 to 127.0.0.1:9001. The results are printed as JSON.
 """
 
 import json
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FRONT, BACK = ("127.0.0.1", 9000), ("127.0.0.1", 9001)
-PATIENCE = 10.0  # seconds for one reload, and for an old worker to leave
+PATIENCE = 10.0  # seconds for one reload, and for the end of an old worker
 
 
 def _echo(connection: socket.socket) -> None:
@@ -33,14 +33,14 @@ def _serve(server: socket.socket) -> None:
 
 
 def _ask(connection: socket.socket) -> None:
-    """Something is sent and comes back, or OSError."""
+    """Send something and receive it again, or raise OSError."""
     connection.sendall(b"asked")
     if (received := connection.recv(64)) != b"asked":
         raise OSError(f"{received!r} came back")
 
 
 class Visitors:
-    """New connections, one after the other, each with a question."""
+    """New connections, one after the other, each with a request."""
 
     def __init__(self) -> None:
         self.answered = 0
@@ -49,7 +49,7 @@ class Visitors:
 
     @contextmanager
     def coming(self) -> Iterator[None]:
-        """They come while the block runs."""
+        """Open them while the block runs."""
         thread = threading.Thread(target=self._come)
         thread.start()
         try:
@@ -83,7 +83,7 @@ def _within_patience(met: Callable[[], bool]) -> bool:
 
 
 def _reload(master: int, known: frozenset[int]) -> None:
-    """A worker runs that is not one of the known; or OSError."""
+    """Reload, and wait for a new worker; raise OSError if there is none."""
     os.kill(master, signal.SIGUSR2)
     if not _within_patience(lambda: not _workers(master) <= known):
         raise OSError("no new worker")
@@ -91,7 +91,7 @@ def _reload(master: int, known: frozenset[int]) -> None:
 
 
 def main(reloads: int) -> None:
-    """Reload that often; print what the open connection, the others and the workers did."""
+    """Reload so many times; print what the open connection, the others and the workers did."""
     server = socket.create_server(BACK, backlog=128)
     threading.Thread(target=_serve, args=(server,), daemon=True).start()
     master = int(Path("/run/haproxy.pid").read_text())

@@ -1,10 +1,10 @@
-"""Faults, injected into lab hosts that serve a small model; at the end one table says what became of each.
+"""Faults, injected into lab hosts that serve a small model; a table at the end shows the result of each.
 
     pytest tests/lab/faults                            # boots a lab, tests, removes it
     LAB_FAULTS_KEEP=1 pytest tests/lab/faults          # uses and leaves the lab as it is; for work on these tests
 
-LAB_FAULTS_NET is the network (default 10.94.0), so that no lab somebody uses is touched. FAULTS_TABLE names a file that
-the table is written to as well.
+LAB_FAULTS_NET is the network (default 10.94.0), so that a lab in use is not touched. FAULTS_TABLE names a file to which the
+table is written as well.
 """
 
 from __future__ import annotations
@@ -16,36 +16,52 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.e2e.one_host import OneHost, settings_of_lab
+from tests.lab.e2e.one_host import ENDED_WELL, OneHost, settings_of_lab
+from tests.lab.settings import network_of
 
 HERE = Path(__file__).parent
 KEEP = bool(os.environ.get("LAB_FAULTS_KEEP"))
-NET = os.environ.get("LAB_FAULTS_NET", "10.94.0")
-# Its answer takes milliseconds on a processor, so that a load of requests does not wait for itself.
+NET = network_of("LAB_FAULTS_NET")
+# Its answer takes milliseconds on a CPU, so that requests of a load do not wait for each other.
 MODEL = "gpt2-medium"
+# for several faults that one run repairs together; in a series each fault hits the run after the previous one
+ONCE_AFTER_ALL = "1, after all"
 
 
 @dataclass
 class Table:
-    """What was injected, and what became of it."""
+    """The injected faults and their results."""
 
     rows: list[tuple[str, ...]] = field(default_factory=list)
+    _ended_well: int = 0
+    _claimed: int = 0
+
+    def begin(self) -> None:
+        """A test begins: successful runs before it do not count for it."""
+        self._ended_well, self._claimed = len(ENDED_WELL), 0
 
     def add(
         self,
         fault: str,
         injected: int,
-        converged: int,
+        converged: int | str,
         requests_lost: int | str = "not asked",
         artifacts_lost: int = 0,
     ) -> None:
         """
         One line, once everything about it has been asserted.
 
-        + injected, converged: how often, and after how many of them the next run brought the host to its release
-        + requests_lost: of a load of one request each 50 ms; words where no load was running
+        + injected: how often
+        + converged: after how many of them a run of its own brought the host to its release; ONCE_AFTER_ALL if that was
+        one run for all. At least so many runs of the test must have succeeded
+        + requests_lost: of a load of one request every 50 ms; words if no load was running
         + artifacts_lost: complete artifacts that had to be made again
         """
+        if isinstance(converged, int):
+            assert converged <= injected, fault
+            self._claimed += converged
+        runs = len(ENDED_WELL) - self._ended_well
+        assert runs >= max(self._claimed, 1), f"{fault}: {runs} runs ended well, fewer than the table says"
         numbers = (injected, converged, requests_lost, artifacts_lost)
         self.rows.append((fault, *(str(number) for number in numbers)))
 
@@ -65,6 +81,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.lab)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    _table.begin()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _table.rows:
         terminalreporter.section("faults")
@@ -81,7 +102,7 @@ def table() -> Table:
 
 
 def lab_of(hosts: int, net: str = NET) -> Iterator[list[OneHost]]:
-    """A lab of so many hosts that serve MODEL by default, while the generator is suspended."""
+    """A lab of so many hosts, which serve MODEL by default, while the generator is suspended."""
     settings = settings_of_lab(net)
     ours = [OneHost(settings, number) for number in range(1, hosts + 1)]
     for host in ours:
@@ -103,6 +124,6 @@ def site() -> Iterator[OneHost]:
 
 @pytest.fixture
 def converged(site: OneHost) -> OneHost:
-    """The host, as the inventory says: costs a second where it is already, and makes each test run on its own."""
+    """The converged host: costs a second if it already is, and lets each test run alone."""
     site.converge()
     return site

@@ -1,4 +1,4 @@
-"""A deploy that a test reads while it runs, and kills, stops or waits for; and what is asked of a host that was interrupted."""
+"""A deploy that a test reads while it runs, and kills, stops or waits for; and checks of a host that was interrupted."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from tests.lab.e2e.one_host import DATA_ROOT, DEPLOY, STARTED, Done, OneHost
+from tests.lab.e2e.one_host import DATA_ROOT, DEPLOY, ENDED_WELL, STARTED, Done, OneHost
 from tests.lab.settings import REPOSITORY
 
 # systemd's MESSAGE_ID of "unit is being stopped":
@@ -32,7 +32,7 @@ def delay(microseconds: int) -> dict[str, Any]:
 
 
 class Client:
-    """`pyinfra … deploy.py` in a process group of its own, while the block runs: it is killed where the block ends first."""
+    """`pyinfra … deploy.py` in a process group of its own, while the block runs: it is killed if the block ends first."""
 
     def __init__(self, site: OneHost, *options: str, overrides: Mapping[str, Any] | None = None) -> None:
         data = ["--data", f"profile_overrides={json.dumps(overrides)}"] if overrides else []
@@ -78,7 +78,7 @@ class Client:
 
     @property
     def operations(self) -> list[str]:
-        """The operations that were begun, nested ones too, in order."""
+        """The operations that have begun, including nested ones, in order."""
         found = (OPERATION.search(line) for line in self.output.splitlines())
         return [match[1] for match in found if match]
 
@@ -89,15 +89,15 @@ class Client:
         return met()
 
     def begins(self, number: int) -> bool:
-        """Wait until so many operations were begun; false where the run ended before."""
+        """Wait until so many operations have begun; false if the run ended before."""
         return self._reached(lambda: len(self.operations) >= number)
 
     def says(self, text: str) -> bool:
-        """Wait until it says this; false where the run ended before."""
+        """Wait until it has printed this; false if the run ended before."""
         return self._reached(lambda: text in self.output)
 
     def kill(self) -> None:
-        """kill -9 of the whole process group: nothing of it can tidy up."""
+        """kill -9 of the whole process group, so that none of it can clean up."""
         self._signal(signal.SIGKILL)
         self._process.wait()
         self._reader.join()
@@ -113,14 +113,16 @@ class Client:
             os.killpg(self._process.pid, number)
 
     def ended(self, seconds: float = PATIENCE_SECONDS) -> Done:
-        """Wait until it has ended by itself; at most so many seconds."""
+        """Wait, at most so many seconds, until it has ended by itself."""
         code = self._process.wait(seconds)
         self._reader.join()
+        if code == 0:
+            ENDED_WELL.append("client")
         return Done(code, self.output, time.monotonic() - self._began)
 
 
 def until(met: Callable[[], bool], seconds: float, what: str) -> float:
-    """Poll until it is so, at most that long; the seconds it took."""
+    """Poll until the condition is met, at most that long; the seconds that it took."""
     began = time.monotonic()
     while not met():
         assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}"
@@ -129,17 +131,17 @@ def until(met: Callable[[], bool], seconds: float, what: str) -> float:
 
 
 def answers(site: OneHost) -> bool:
-    """Whether the model on the host says that it is ready, or there is no host that could say it."""
+    """Whether the model on the host answers that it is ready; false if the host does not answer."""
     return site.try_root(f"curl --silent --fail --max-time 3 --output /dev/null {READY}")[0] == 0
 
 
 def link(site: OneHost, name: str = "current") -> str:
-    """The release that a link names; nothing where there is no link."""
+    """The release that a link names; empty if there is no link."""
     return site.try_root(f"readlink {DATA_ROOT}/{name}")[1].rpartition("/")[2]
 
 
 def converges(site: OneHost, overrides: Mapping[str, Any] | None = None, *options: str) -> Done:
-    """The next run ends well, and the one after it has nothing to do; the first of them."""
+    """The next run succeeds, and the one after it has nothing to do; returns the first of them."""
     done = site.deploy("--limit", f"h{site.number}", *options, overrides=overrides)
     assert done.code == 0, done.output
     again = site.deploy("--limit", f"h{site.number}", *options, overrides=overrides)
@@ -157,13 +159,13 @@ def events(site: OneHost, since: str, message: str, unit: str) -> list[float]:
     return [int(json.loads(line)["__REALTIME_TIMESTAMP"]) / 1e6 for line in written]
 
 
-def started_work(site: OneHost, since: str) -> Counter[str]:
-    """How often each artifact's unit was started since then, by the unit's name."""
+def started_work(site: OneHost, since: str, made: Sequence[str] = MADE) -> Counter[str]:
+    """How often each unit of detached work was started since then, by name; `made` are the kinds that it makes."""
     written = site.root(
         f"journalctl --quiet --output=json --output-fields=UNIT --since=@{since} MESSAGE_ID={STARTED}"
     ).splitlines()
     units = (str(json.loads(line).get("UNIT", "")) for line in written)
-    return Counter(unit for unit in units if re.match(rf"tritonhost-({'|'.join(MADE)})-", unit))
+    return Counter(unit for unit in units if re.match(rf"tritonhost-({'|'.join(made)})-", unit))
 
 
 def manifests(site: OneHost) -> dict[str, str]:

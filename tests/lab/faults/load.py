@@ -1,4 +1,4 @@
-"""People who use a server: one request each 50 ms, and what became of each."""
+"""Clients of a server: one request every 50 ms, and the result of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REQUEST = {"text_input": "What is", "max_tokens": 1, "bad_words": "", "stop_word
 
 @dataclass
 class Load:
-    """Requests that were begun, in seconds since the load began; `lost`: when, and why."""
+    """The requests, in seconds since the load began; `lost`: when, and why."""
 
     asked: int = 0
     answered: int = 0
@@ -40,7 +40,7 @@ class Load:
 
 
 def ask(endpoint: str, connection: http.client.HTTPConnection | None = None) -> str:
-    """One request; what went wrong, or nothing. Without a connection given, one of its own."""
+    """Send one request. Returns the problem, or an empty string. Without a connection, it opens one of its own."""
     used = connection or http.client.HTTPConnection(endpoint, timeout=PATIENCE_SECONDS)
     try:
         used.request(
@@ -64,9 +64,9 @@ def ask(endpoint: str, connection: http.client.HTTPConnection | None = None) -> 
 @contextmanager
 def load(endpoints: Sequence[str]) -> Iterator[Load]:
     """
-    The load, while the block runs; it is whole when the block has ended.
+    The load, while the block runs; it is complete when the block has ended.
 
-    + endpoints: host:port; a client tries the next one where one does not answer, as clients of several hosts do
+    + endpoints: host:port; a client tries the next one if one does not answer, as clients of several hosts do
     """
     found, stop, began = Load(), threading.Event(), time.monotonic()
 
@@ -98,7 +98,7 @@ def load(endpoints: Sequence[str]) -> Iterator[Load]:
 
 
 def keeping_its_connection(endpoint: str, found: Load, stop: Callable[[], bool]) -> None:
-    """A client that keeps one connection for all its requests, as HTTP libraries do, and opens another when it was closed."""
+    """A client that keeps one connection for all its requests, as HTTP libraries do, and opens another if it was closed."""
     connection = http.client.HTTPConnection(endpoint, timeout=PATIENCE_SECONDS)
     began = time.monotonic()
     while not stop():

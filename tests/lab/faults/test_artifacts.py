@@ -1,4 +1,4 @@
-"""Artifacts that were damaged, builds that were killed, and a docker engine that is dead, restarted or stands still."""
+"""Damaged artifacts, killed builds, and a docker engine that is stopped, restarted or frozen."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from contextlib import contextmanager
 import pytest
 
 from tests.lab.e2e.one_host import DATA_ROOT, Done, OneHost, difference_rows
-from tests.lab.faults.conftest import Table
+from tests.lab.faults.conftest import ONCE_AFTER_ALL, Table
 from tests.lab.faults.test_sources import container, exists, last_words, meanwhile, still_serving, until
 
-# Where the stand-in's trtllm-build reads how long the lab wants a build to take
+# A running container's network mode, and the network interfaces of its processes
+NETWORK_OF = (
+    "set -- $(docker inspect --format '{{{{.HostConfig.NetworkMode}}}} {{{{.State.Pid}}}}' {}); "
+    "echo $1 $(sed 1,2d /proc/$2/net/dev | cut -d: -f1)"
+)
+# The file in which the stand-in's trtllm-build reads how long a build takes
 GPUS_OF_THE_LAB = "/etc/lab/gpus"
-# The look at a host that does not answer is given up after LOOK_SECONDS of operations/convergence.py, 50; the rest is
-# the connection, and a machine that is busy with other labs.
+# The probe of a host that does not answer is given up after LOOK_SECONDS of operations/convergence.py, 50; the rest is
+# for the connection, and for a machine that is busy with other labs.
 HUNG_SECONDS = 80
-# What is done to the engine's directory, step by step: a script, and what a look at the host says of it then
+# Damage to the engine's directory, step by step: a script, and what a dry run reports after it
 SHORTER = r"rank0\.engine has \d+ bytes instead of \d+"
 DAMAGES = {
     "truncated to 99, 50, 10 and 0 %, found each time": [
@@ -31,7 +36,7 @@ DAMAGES = {
             r"rank0\.engine was changed after it was made",
         )
     ],
-    # and what a build that was abandoned before has left; other engines of the host are compared with the wanted one
+    # also what an earlier abandoned build left; other engines of the host are compared with the wanted one
     "manifest removed, a partial directory left": [
         (
             "rm $DIRECTORY/manifest.json; mkdir -p $PARTIAL; echo half >$PARTIAL/rank0.engine; echo x >$PARTIAL/left",
@@ -41,8 +46,9 @@ DAMAGES = {
 }
 
 
+@pytest.mark.requirement("R29")
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_engine_is_built_again_once_and_never_served(
+def test_damaged_engine_is_rebuilt_once_and_never_served(
     converged: OneHost, table: Table, damage: str
 ) -> None:
     engine, release = converged.artifact("engine"), converged.running_release()
@@ -64,7 +70,7 @@ def test_damaged_engine_is_built_again_once_and_never_served(
     done = converged.deploy("--data", "soak_s=0")
     assert done.code == 0, done.output
     assert converged.starts(f"{unit}.service", since) == 1
-    # the server was started anew, from the directory that was sealed, and the engine in it is the one of before
+    # the server was restarted from the sealed directory, and the engine in it is the earlier one
     assert _sha256(converged, file) == before
     inodes = converged.container()["Config"]["Labels"]["tritonhost.mounts"].split()
     assert converged.root(f"stat --format=%i {path}") in inodes
@@ -75,27 +81,31 @@ def test_damaged_engine_is_built_again_once_and_never_served(
     table.add(f"engine: {damage}", 1, 1, artifacts_lost=1)
 
 
-def test_build_that_is_killed_or_fails_leaves_the_server_alone(converged: OneHost, table: Table) -> None:
+@pytest.mark.requirement("R31")
+def test_failed_build_leaves_the_server_running(converged: OneHost, table: Table) -> None:
     engine, checkpoint = converged.artifact("engine"), converged.artifact("checkpoint")
     unit = f"tritonhost-engine-{engine}"
     ends = {
         "killed, exit code 137": f"docker kill {unit}",
-        # read by the build only after the lab's delay
+        # the build reads it only after the lab's delay
         "exit code 1": f"rm {DATA_ROOT}/checkpoints/{checkpoint}/rank0.safetensors",
     }
     converged.root(f"rm -rf {DATA_ROOT}/engines/{engine}")
     ended: dict[str, Done] = {}
+    isolated: list[str] = []
     with still_serving(converged), _slow_builds(converged, 4):
         for what, script in ends.items():
             since = converged.now()
             with meanwhile(converged.deploy) as deploying:
                 _until_it_builds(converged, unit, since)
-                converged.root(script)
+                # in one command with the fault: the build could end before a second command
+                isolated.append(converged.root(f"{NETWORK_OF.format(unit)}; {script}").splitlines()[0])
                 ended[what] = deploying()
             assert not exists(converged, f"{DATA_ROOT}/engines/{engine}")
-            # one beginning at most, which the next build removes
+            # at most one partial directory, which the next build removes
             assert len(converged.root(f"ls -d {DATA_ROOT}/engines/.*.partial").split()) == 1
             assert converged.root(f"docker ps --all --quiet --filter name={unit}") == ""
+    assert isolated == ["none lo"] * len(ends), "a build has no network but its own loopback"
     killed, failed = ended.values()
     assert killed.code == failed.code == 1
     assert "tritonhost: failed with exit code 137" in killed.output
@@ -112,9 +122,11 @@ def test_build_that_is_killed_or_fails_leaves_the_server_alone(converged: OneHos
     assert converged.running_release() == release
     assert converged.litter() == []
     for what, run in ended.items():
-        table.add(f"build {what}: reported after {run.seconds:.1f} s", 1, 1)
+        table.add(f"build {what}: reported after {run.seconds:.1f} s", 1, ONCE_AFTER_ALL)
 
 
+@pytest.mark.requirement("R32")
+@pytest.mark.smoke
 def test_dead_docker_is_started_again(converged: OneHost, table: Table) -> None:
     release = converged.running_release()
     converged.root("systemctl stop docker.socket docker.service")
@@ -126,7 +138,8 @@ def test_dead_docker_is_started_again(converged: OneHost, table: Table) -> None:
     table.add(f"docker dead, repaired in {done.seconds:.1f} s", 1, 1)
 
 
-def test_docker_restarted_during_a_build_ends_the_run_with_an_error(converged: OneHost, table: Table) -> None:
+@pytest.mark.requirement("R32")
+def test_docker_restart_during_a_build_fails_the_run(converged: OneHost, table: Table) -> None:
     release, engine = converged.running_release(), converged.artifact("engine")
     unit = f"tritonhost-engine-{engine}"
     converged.root(f"rm -rf {DATA_ROOT}/engines/{engine}")
@@ -145,9 +158,8 @@ def test_docker_restarted_during_a_build_ends_the_run_with_an_error(converged: O
     table.add(f"docker restarted during a build: reported after {done.seconds:.1f} s", 1, 1)
 
 
-def test_docker_that_stands_still_is_reported_and_nothing_is_changed(
-    converged: OneHost, table: Table
-) -> None:
+@pytest.mark.requirement("R32")
+def test_frozen_docker_is_reported_and_nothing_is_changed(converged: OneHost, table: Table) -> None:
     release, before = converged.running_release(), container(converged)
     converged.root("pkill --signal STOP --exact dockerd")
     try:
@@ -156,6 +168,7 @@ def test_docker_that_stands_still_is_reported_and_nothing_is_changed(
         converged.root("pkill --signal CONT --exact dockerd")
     assert done.code == 1, done.output
     assert done.seconds < HUNG_SECONDS
+    assert "look: found no answer that could be read, expected the host's state" in done.output, done.output
     assert "Traceback" not in done.output
     with still_serving(converged):
         assert container(converged) == before
@@ -164,7 +177,7 @@ def test_docker_that_stands_still_is_reported_and_nothing_is_changed(
 
 
 def _until_it_builds(site: OneHost, unit: str, since: str) -> None:
-    """The build has begun, and has said so since then: it sleeps for the rest of the lab's delay."""
+    """Wait until the build logs that it still builds: it sleeps for the rest of the lab's delay."""
     until(
         lambda: any("still building" in line for line in site.journal(since, f"--unit={unit}.service")),
     )
@@ -176,7 +189,7 @@ def _sha256(site: OneHost, path: str) -> str:
 
 @contextmanager
 def _slow_builds(site: OneHost, seconds: int) -> Iterator[None]:
-    """The stand-in's builds take so long while the block runs."""
+    """The stand-in's builds take this long while the block runs."""
     site.root(f"echo build_seconds={seconds} >>{GPUS_OF_THE_LAB}")
     try:
         yield

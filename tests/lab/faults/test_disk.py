@@ -1,4 +1,4 @@
-"""A root file system that is full, at each stage that writes to it: who is served is served, and room is all that a repair takes."""
+"""A full root file system at each stage that writes to it: clients are served, and a repair needs only free space."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tests.lab.e2e.one_host import DATA_ROOT, Done, OneHost
-from tests.lab.faults.conftest import Table
+from tests.lab.faults.conftest import ONCE_AFTER_ALL, Table
 from tests.lab.faults.test_sources import (
     count,
     exists,
@@ -22,14 +24,14 @@ from tests.lab.faults.test_sources import (
     until,
 )
 
-# Another image than the one that serves, from NGC's name for it
+# Another image than the running one, by its release on NGC
 OTHER_IMAGE = {"image": {"release": "25.10"}}
-# What programs say of it: the C library's words, and those of curl inside dnf
+# Programs' messages: the C library's, and those of curl inside dnf
 NO_SPACE = ("No space left on device", "no space left on device", "Failed writing received data to disk")
 
 
 def full_mount(done: Done) -> str:
-    """The file system that the run says is full: programs say that there is no space, and not where."""
+    """The file system that the run reports as full: programs only report that there is no space, not where."""
     found = re.findall(
         r"disk: found \d+ MiB free on (\S+), expected more; free some, and run again", done.output
     )
@@ -37,12 +39,13 @@ def full_mount(done: Done) -> str:
     return str(found[-1])
 
 
-def test_no_room_for_the_artifacts_of_the_release_that_serves(converged: OneHost, table: Table) -> None:
+@pytest.mark.requirement("R27")
+def test_full_disk_stops_artifact_work_but_not_the_server(converged: OneHost, table: Table) -> None:
     keys = {kind: converged.artifact(kind) for kind in ("engine", "checkpoint", "weights")}
     paths = {kind: f"{DATA_ROOT}/{kind.rstrip('s')}s/{key}" for kind, key in keys.items()}
     refused: dict[str, float] = {}
     with still_serving(converged):
-        # each is made before the one that is gone already, so each run ends one stage earlier
+        # each is made before those that are already removed, so each run ends one stage earlier
         for kind, path in paths.items():
             converged.root(f"rm -rf {path}")
             with _free(converged, 1):
@@ -58,7 +61,7 @@ def test_no_room_for_the_artifacts_of_the_release_that_serves(converged: OneHost
             assert not exists(converged, path)
             refused[f"{kind}, 1 MiB free"] = done.seconds
 
-        # room that was there when the download began and went while it ran
+        # there was space at the start of the download, and it was used up while it ran
         slow = {"path_regex": r"/model\.safetensors$", "method": "GET", "bytes_per_second": 2_000_000}
         unit, since = f"tritonhost-weights-{keys['weights']}.service", converged.now()
         with faults(converged, slow), meanwhile(converged.deploy) as deploying:
@@ -80,10 +83,12 @@ def test_no_room_for_the_artifacts_of_the_release_that_serves(converged: OneHost
     sealed_and_clean(converged, keys["weights"])
     assert {kind: converged.artifact(kind) for kind in keys} == keys
     for what, seconds in refused.items():
-        table.add(f"disk full: {what}, refused after {seconds:.1f} s", 1, 1, artifacts_lost=0)
+        table.add(f"disk full: {what}, refused after {seconds:.1f} s", 1, ONCE_AFTER_ALL)
 
 
-def test_a_full_disk_is_seen_before_anything_is_begun(converged: OneHost, table: Table) -> None:
+@pytest.mark.requirement("R06")
+@pytest.mark.smoke
+def test_full_disk_is_refused_by_the_inode_check(converged: OneHost, table: Table) -> None:
     engine = converged.artifact("engine")
     with still_serving(converged):
         converged.root(f"rm -rf {DATA_ROOT}/engines/{engine}")
@@ -98,7 +103,31 @@ def test_a_full_disk_is_seen_before_anything_is_begun(converged: OneHost, table:
     table.add(f"disk full: seen by the preflight after {done.seconds:.1f} s", 1, 1)
 
 
-def test_no_room_to_lay_out_the_release(converged: OneHost, table: Table) -> None:
+@pytest.mark.requirement("R06")
+def test_full_disk_is_refused_by_the_disk_space_check(converged: OneHost, table: Table) -> None:
+    """The forecast uses the real model's sizes; this is why the lab's inventory waives the check."""
+    engine = converged.artifact("engine")
+    with still_serving(converged):
+        converged.root(f"rm -rf {DATA_ROOT}/engines/{engine}")
+        with _free(converged, 300):
+            done = converged.deploy("--data", "preflight_waived=[]")
+        assert done.code == 1, done.output
+        found = re.search(
+            r"failed +disk space +([\d.]+) MiB free on / +about ([\d.]+) MiB on / \(engine ([\d.]+) MiB\)",
+            done.output,
+        )
+        assert found, done.output
+        free, wanted, of_engine = map(float, found.groups())
+        assert 250 < free <= 300 < wanted == of_engine
+        assert "a larger boot volume, or data_root on a larger file system" in done.output
+        assert "nothing was changed" in done.output
+        assert not exists(converged, f"{DATA_ROOT}/engines/.{engine}.partial")
+    converged.converge()
+    table.add(f"disk full: its space refused by the preflight after {done.seconds:.1f} s", 1, 1)
+
+
+@pytest.mark.requirement("R27")
+def test_full_disk_while_writing_a_release_is_reported(converged: OneHost, table: Table) -> None:
     release = converged.running_release()
     with still_serving(converged):
         converged.root(f"rm -rf {DATA_ROOT}/releases/{release}")
@@ -115,7 +144,8 @@ def test_no_room_to_lay_out_the_release(converged: OneHost, table: Table) -> Non
     table.add(f"disk full: release laid out, refused after {done.seconds:.1f} s", 1, 1)
 
 
-def test_no_room_for_a_package(converged: OneHost, table: Table) -> None:
+@pytest.mark.requirement("R27")
+def test_full_disk_while_installing_a_package_is_reported(converged: OneHost, table: Table) -> None:
     with still_serving(converged):
         converged.root("rpm --erase --nodeps git-lfs; dnf --quiet clean packages")
         with _free(converged, 1):
@@ -130,11 +160,12 @@ def test_no_room_for_a_package(converged: OneHost, table: Table) -> None:
     table.add(f"disk full: dnf, refused after {done.seconds:.1f} s", 1, 1)
 
 
-def test_no_room_for_another_image(converged: OneHost, table: Table) -> None:
+@pytest.mark.requirement("R27")
+def test_full_disk_while_pulling_an_image_is_reported(converged: OneHost, table: Table) -> None:
     before = converged.running_release()
     images = converged.root("docker image ls --quiet --no-trunc | sort -u")
     with still_serving(converged):
-        # it shares most of its layers with the one that is here
+        # it shares most of its layers with the present one
         with _free(converged, 1), _rest(converged):
             done = _deploy_all_the_same(converged, OTHER_IMAGE)
         said = last_words(done, ours=False)
@@ -150,14 +181,14 @@ def test_no_room_for_another_image(converged: OneHost, table: Table) -> None:
 
 
 def _deploy_all_the_same(site: OneHost, overrides: Mapping[str, Any] | None = None) -> Done:
-    """Past the preflight, which would see the full disk before anything is begun: what is asked here is what comes after it."""
+    """Waive the preflight's checks, which would refuse the full disk before any work: the later stages are tested here."""
     waived = json.dumps(["disk space", "inodes", "temporary directories"])
     return site.deploy("--data", f"preflight_waived={waived}", overrides=overrides)
 
 
 @contextmanager
 def _free(site: OneHost, megabytes: int) -> Iterator[None]:
-    """So much is free on the host's root file system when the block begins, and all of it again after the block."""
+    """Fill the host's root file system up to so many megabytes while the block runs, and free them afterwards."""
     site.lab("fill", str(site.number), str(megabytes))
     try:
         yield
@@ -167,7 +198,7 @@ def _free(site: OneHost, megabytes: int) -> Iterator[None]:
 
 @contextmanager
 def _rest(site: OneHost) -> Iterator[None]:
-    """Not one block is free either, for what needs less than a megabyte."""
+    """Fill the last megabyte as well, for stages that need less."""
     site.root("cat /dev/zero >/.lab-rest 2>/dev/null || :")
     try:
         yield

@@ -1,4 +1,4 @@
-"""Packages of a host that serves: other versions of docker and the container toolkit, and back again."""
+"""Packages of a host that serves: other versions of docker and the container toolkit, and the first ones again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.e2e.one_host import Done, OneHost, difference_rows
-from tests.lab.faults.conftest import Table
+from tests.lab.faults.conftest import ONCE_AFTER_ALL, Table
 from tests.lab.rpm import docker, nvidia
 from tests.lab.rpm.signing import SigningKey
 from tests.lab.shell import run
@@ -33,7 +33,7 @@ QUESTION = {"text_input": "What is machine learning?", "max_tokens": 24, "bad_wo
 
 @dataclass(frozen=True)
 class Pins:
-    """Versions of an inventory, as it writes them: `{os_major}` is for the tool to fill in."""
+    """Versions as an inventory has them: the tool fills in `{os_major}`."""
 
     engine: str
     containerd: str
@@ -53,7 +53,7 @@ class Pins:
 
     @property
     def options(self) -> list[str]:
-        """pyinfra's options that put these in place of the inventory's."""
+        """pyinfra's options that override the inventory's versions with these."""
         return _data(
             {
                 "docker_packages": self.docker_packages,
@@ -62,7 +62,7 @@ class Pins:
         )
 
     def installed(self, os_major: int) -> dict[str, str]:
-        """Name -> epoch:version-release, as rpm says it of a host that has them."""
+        """Name -> epoch:version-release, as rpm reports them."""
         pinned = {**self.docker_packages, **self.toolkit_packages}
         full = {name: pin.replace("{os_major}", str(os_major)) for name, pin in pinned.items()}
         return {name: pin if ":" in pin else f"0:{pin}" for name, pin in full.items()}
@@ -79,11 +79,11 @@ def test_upgrade_and_downgrade_keep_the_release_serving(converged: OneHost, tabl
         done = _followed(converged, wanted)
         # docker's own package restarts it, and the server with it
         assert "gives the golden answer" in done.output
-    converged.verified()  # knows the inventory's versions alone
+    converged.verified()  # knows only the inventory's versions
     table.add("docker-ce, containerd.io and the toolkit upgraded, and back again", 2, 2)
 
 
-def test_upgrade_of_the_container_toolkit_alone_does_not_touch_the_container(converged: OneHost) -> None:
+def test_toolkit_upgrade_does_not_restart_the_container(converged: OneHost) -> None:
     before = _container(converged)
     for version in (SECOND.toolkit, FIRST.toolkit):
         wanted = replace(FIRST, toolkit=version)
@@ -91,12 +91,16 @@ def test_upgrade_of_the_container_toolkit_alone_does_not_touch_the_container(con
         assert _container(converged) == before
 
 
-@pytest.mark.parametrize("name", ["docker-ce", "nvidia-container-toolkit"])
-def test_pin_that_no_repository_holds_changes_nothing(converged: OneHost, table: Table, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", [pytest.param("docker-ce", marks=pytest.mark.smoke), "nvidia-container-toolkit"]
+)
+def test_pin_missing_from_every_repository_changes_nothing(
+    converged: OneHost, table: Table, name: str
+) -> None:
     before, answer = _state(converged), _answer(converged)
     epoch, release = ("3:", "1.el{os_major}") if name == "docker-ce" else ("", "1")
     missing = f"{epoch}99.0.0-{release}"
-    # what could be had is not had alone
+    # the packages that exist are not installed without the missing one
     pins = {**SECOND.docker_packages, **SECOND.toolkit_packages, name: missing}
 
     done = converged.deploy(
@@ -110,7 +114,7 @@ def test_pin_that_no_repository_holds_changes_nothing(converged: OneHost, table:
 
     assert done.code == 1, done.output
     spec = f"{name}-{missing.replace('{os_major}', str(converged.settings.os_major))}"
-    # dnf's own words, which may be shown as they come and once more at the end
+    # dnf's message, which may be printed when it comes and again at the end
     said = {line.rpartition("Error: ")[2] for line in done.output.splitlines() if "Unable to find" in line}
     assert said == {f"Unable to find a match: {spec}"}, done.output
     assert "Traceback" not in done.output
@@ -121,7 +125,7 @@ def test_pin_that_no_repository_holds_changes_nothing(converged: OneHost, table:
     table.add(f"pin of {name} that no repository holds: refused, untouched", 1, 1)
 
 
-def test_version_published_since_the_host_last_looked_is_found(converged: OneHost, tmp_path: Path) -> None:
+def test_version_published_after_the_last_refresh_is_found(converged: OneHost, tmp_path: Path) -> None:
     published = converged.settings.cache / "dnf" / "docker-ce" / f"el{converged.settings.os_major}"
     full, before, served = tmp_path / "full", tmp_path / "before", tmp_path / "served"
     shutil.copytree(published, full)
@@ -143,7 +147,7 @@ def test_version_published_since_the_host_last_looked_is_found(converged: OneHos
         assert _installed(converged) == wanted.installed(converged.settings.os_major)
 
 
-# as another program takes them: dnf's with dnf's own code, rpm's as rpm does
+# taken as another program takes them: dnf's lock with dnf's code, rpm's as rpm does
 DNF_HOLDS = (
     "import dnf.lock, time\n"
     "with dnf.lock.build_rpmdb_lock('/var/lib/dnf', True):\n"
@@ -157,10 +161,9 @@ RPM_HOLDS = (
 HOLDERS = {"/var/lib/dnf/rpmdb_lock.pid": DNF_HOLDS, "/var/lib/rpm/.rpm.lock": RPM_HOLDS}
 
 
+@pytest.mark.requirement("R12")
 @pytest.mark.parametrize("lock", HOLDERS)
-def test_lock_of_another_program_is_waited_for_and_its_holder_named(
-    converged: OneHost, table: Table, lock: str
-) -> None:
+def test_package_lock_is_waited_for_and_its_holder_named(converged: OneHost, table: Table, lock: str) -> None:
     converged.root("rpm -e --nodeps git-lfs")
     with _holding(converged, lock, seconds=20) as pid:
         done = converged.deploy()
@@ -172,8 +175,9 @@ def test_lock_of_another_program_is_waited_for_and_its_holder_named(
     table.add(f"{_owner(lock)}'s lock held for 20 s: waited for, its holder named", 1, 1)
 
 
+@pytest.mark.requirement("R12")
 @pytest.mark.parametrize("lock", HOLDERS)
-def test_lock_that_is_kept_ends_the_run_and_not_its_holder(
+def test_stuck_package_lock_ends_the_run_but_not_its_holder(
     converged: OneHost, table: Table, lock: str
 ) -> None:
     converged.root("rpm -e --nodeps git-lfs")
@@ -195,7 +199,8 @@ def test_lock_that_is_kept_ends_the_run_and_not_its_holder(
     table.add(f"{_owner(lock)}'s lock kept by a stopped process: refused, its holder named and alive", 1, 1)
 
 
-def test_lock_file_that_names_another_program_is_diagnosed(converged: OneHost, table: Table) -> None:
+@pytest.mark.requirement("R12")
+def test_stale_lock_file_with_a_reused_pid_is_diagnosed(converged: OneHost, table: Table) -> None:
     file = "/var/lib/dnf/rpmdb_lock.pid"
     converged.root("rpm -e --nodeps git-lfs; systemd-run --quiet --unit=bystander sleep 600")
     pid = converged.root("systemctl show --property=MainPID --value bystander")
@@ -213,7 +218,8 @@ def test_lock_file_that_names_another_program_is_diagnosed(converged: OneHost, t
     table.add("lock file of a dnf that is gone, its number another program's: refused by name", 1, 1)
 
 
-def test_what_another_key_signed_is_refused(converged: OneHost, table: Table, tmp_path: Path) -> None:
+@pytest.mark.requirement("R13")
+def test_packages_signed_by_another_key_are_refused(converged: OneHost, table: Table, tmp_path: Path) -> None:
     somebody = SigningKey(tmp_path / "keys", "somebody")
     somebody.create()
     dnf, os_major = converged.settings.cache / "dnf", converged.settings.os_major
@@ -246,10 +252,13 @@ def test_what_another_key_signed_is_refused(converged: OneHost, table: Table, tm
             assert _state(converged) == before
     converged.converge()
     assert _state(converged) == before
-    table.add("packages, and a repository's list, signed by another key: refused, untouched", 2, 2)
+    table.add(
+        "packages, and a repository's list, signed by another key: refused, untouched", 2, ONCE_AFTER_ALL
+    )
 
 
-def test_podman_is_removed_unless_a_container_of_it_runs(converged: OneHost, table: Table) -> None:
+@pytest.mark.requirement("R11")
+def test_podman_is_removed_unless_its_containers_run(converged: OneHost, table: Table) -> None:
     converged.root(
         "rpm -i --nodeps $(dnf -q repoquery --location podman buildah runc | sort | grep -v runc-); "
         "echo web >/run/lab-podman-running"
@@ -263,16 +272,26 @@ def test_podman_is_removed_unless_a_container_of_it_runs(converged: OneHost, tab
     assert expected in done.output
     assert _state(converged) == before
     converged.root("rm /run/lab-podman-running")
+    # conflicting packages are removed only if the pinned ones can be installed
+    pins = {**FIRST.docker_packages, "docker-ce": "3:99.0.0-1.el{os_major}"}
+    done = converged.deploy(*_data({"docker_packages": pins}))
+    assert done.code == 1, done.output
+    assert "found nothing that dnf could install in the place of buildah podman" in done.output
+    assert "Unable to find a match: docker-ce-3:99.0.0" in done.output
+    assert _state(converged) == before
     converged.converge()
     assert converged.root("rpm -q podman buildah runc || :").count("is not installed") == 3
     assert converged.root("dnf --quiet check") == ""
-    # no newer docker, though the repository has one, and nothing that conflicts with it
+    # no newer docker, although the repository has one, and no package that conflicts with it
     before = _state(converged)
     converged.root("dnf --quiet --assumeyes --refresh update")
     assert _state(converged) == before
     assert "converged: release" in converged.converge().output
     table.add(
-        "podman with a running container: refused; without: removed, and dnf update changes nothing", 2, 2
+        "podman with a running container, or for a docker that is not there: refused; else removed, and dnf update "
+        "changes nothing",
+        3,
+        2,
     )
 
 
@@ -282,7 +301,7 @@ def _owner(lock: str) -> str:
 
 @contextmanager
 def _holding(site: OneHost, lock: str, seconds: int) -> Iterator[str]:
-    """A program on the host that has a lock for so long, while the block runs; its process id."""
+    """A program on the host that holds a lock for so many seconds while the block runs; its process id."""
     unit = "other-package-manager"
     program = HOLDERS[lock].format(seconds=seconds)
     script = f"systemd-run --quiet --collect --unit={unit} python3 -c {shlex.quote(program)}"
@@ -297,7 +316,7 @@ def _holding(site: OneHost, lock: str, seconds: int) -> Iterator[str]:
 
 @contextmanager
 def _web_server(address: str, folder: Path) -> Iterator[str]:
-    """A folder's files over HTTP, while the block runs."""
+    """Serve a folder's files over HTTP while the block runs."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -314,7 +333,7 @@ def _web_server(address: str, folder: Path) -> Iterator[str]:
 
 
 def _followed(site: OneHost, wanted: Pins) -> Done:
-    """A deploy that changes packages and nothing else, and a second one that changes nothing; the first of them."""
+    """Deploy, which must change only packages, and a second time, which must change nothing. Returns the first run."""
     release, answer = site.running_release(), _answer(site)
     done = site.deploy(*wanted.options)
     assert done.code == 0, done.output
@@ -338,7 +357,7 @@ def _data(settings: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 
 def _installed(site: OneHost) -> dict[str, str]:
-    """Every installed version of the pinned packages; a name that is installed twice or not at all is seen."""
+    """Every installed version of the pinned packages; fails if one is installed twice or not at all."""
     names = " ".join(FIRST.installed(site.settings.os_major))
     listed = site.root(f"rpm -q --qf '%{{NAME}} %{{EPOCHNUM}}:%{{VERSION}}-%{{RELEASE}}\\n' {names}")
     found: dict[str, str] = {}
@@ -349,13 +368,13 @@ def _installed(site: OneHost) -> dict[str, str]:
 
 
 def _container(site: OneHost) -> tuple[str, str]:
-    """Which container serves, and since when."""
+    """The running container, and since when it runs."""
     container = site.container()
     return container["Id"], container["State"]["StartedAt"]
 
 
 def _state(site: OneHost) -> tuple[str, ...]:
-    """What a run that changes nothing leaves as it is: the container that serves, and every package's time."""
+    """The state that a run without changes keeps: the running container, and every package's installation time."""
     packages = site.root("rpm -qa --qf '%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE} %{INSTALLTIME}\\n' | sort")
     return (*_container(site), packages)
 

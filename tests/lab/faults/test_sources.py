@@ -1,4 +1,4 @@
-"""Sources that misbehave or are away: what the host asked them, what the person reads, and that nobody who is served notices."""
+"""Faulty or unreachable sources: the host's requests to them, the messages, and clients that are served meanwhile."""
 
 from __future__ import annotations
 
@@ -15,26 +15,30 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.lab import network
 from tests.lab.e2e.one_host import DATA_ROOT, Done, OneHost
-from tests.lab.faults.conftest import Table
+from tests.lab.faults.conftest import ONCE_AFTER_ALL, Table
 from tests.lab.faults.load import ask
 from tests.lab.mirror.hubindex import load
 from tests.lab.settings import REPOSITORY
+from tests.lab.standins.registry import Registry, digest_of
 
-# A gated model of 258 MiB, which takes everything: a checkout from git, an image that is built, and more than one of the
-# pieces in which huggingface_hub 2.4 writes a file, 10 MiB each: what comes before the first of them is not kept.
+# A gated model of 258 MiB that uses every source: a checkout from git, a built image, and more than one of the 10 MiB
+# pieces in which huggingface_hub 2.4 writes a file: an incomplete first piece is not kept.
 GATED_MODEL = {"LAB_MODEL": "smollm2-135m"}
 GATED = {"weights": {"repository": "tritonhost-lab/smollm2-135m-gated", "gated": True}}
 TOKEN = "hf_lab_token_for_tests"
 PIECE = 10 << 20
 ATTEMPTS = 6  # of files/image/download_weights.py
-STALL_S = 10  # huggingface_hub's HF_HUB_DOWNLOAD_TIMEOUT: so long without a byte, and the request is given up
+STALL_S = 10  # seconds without a byte until a request is given up: HF_HUB_DOWNLOAD_TIMEOUT of huggingface_hub
 API = r"^/api/models/"
 HTTP, HUB, REGISTRY = 8000, 8001, 5000
 
 
-def test_passing_faults_of_the_hub_are_waited_out_in_one_run(converged: OneHost, table: Table) -> None:
+@pytest.mark.requirement("R28")
+def test_transient_hub_faults_are_retried_in_one_run(converged: OneHost, table: Table) -> None:
     key = _without_weights(converged)
     log, since = mirror_log(converged), converged.now()
     one_byte_short = _published(converged, "tokenizer.json").stat().st_size - 1
@@ -48,26 +52,28 @@ def test_passing_faults_of_the_hub_are_waited_out_in_one_run(converged: OneHost,
         done = converged.deploy("--data", "soak_s=0")
     assert done.code == 0, done.output
     asked = log()
-    at = _clock(converged, f"tritonhost-weights-{key}.service", since)
-
-    waited = at("1/5 config.json") - at("attempt 1 of 6: HTTP 429; again in 3 s")
-    assert 3 <= waited < 8
-    assert count(asked, "?blobs=true") == 2, "refused once, then answered"
-    table.add(f"hub: 429 with Retry-After 3, waited {waited:.1f} s", 1, 1)
+    # the description, which is read before the weights, meets the first refusal
+    at = _clock(converged, "tritonhost-description-*.service", since)
+    waited = at(" config.json") - at("attempt 1 of 6: HTTP 429; again in 3 s")
+    assert 2.9 <= waited < 8, "the journal notes a line a moment after it was printed"
+    assert count(asked, "?blobs=true") == 3, "refused once, then answered, and asked for the weights"
+    table.add(f"hub: 429 with Retry-After 3, waited {waited:.1f} s", 1, ONCE_AFTER_ALL)
 
     assert count(asked, 'config.json HTTP/1.1" 500') == 3
-    table.add("hub: 500 three times", 1, 1)
+    table.add("hub: 500 three times", 1, ONCE_AFTER_ALL)
 
+    at = _clock(converged, f"tritonhost-weights-{key}.service", since)
     stalled = at("4/5 tokenizer.json") - at("3/5 model.safetensors")
     assert STALL_S <= stalled < 2 * STALL_S
-    table.add(f"hub: stall in a file, given up and got within {stalled:.1f} s", 1, 1)
+    table.add(f"hub: stall in a file, given up and got within {stalled:.1f} s", 1, ONCE_AFTER_ALL)
 
     assert count(asked, '/tokenizer.json HTTP/1.1" 200', "GET") == 2
-    table.add("hub: one byte short, fetched again", 1, 1)
+    table.add("hub: one byte short, fetched again", 1, ONCE_AFTER_ALL)
     sealed_and_clean(converged, key)
 
 
-def test_lasting_faults_of_the_hub_end_the_run_and_seal_nothing(converged: OneHost, table: Table) -> None:
+@pytest.mark.requirement("R28", "R30")
+def test_permanent_hub_faults_end_the_run_and_seal_nothing(converged: OneHost, table: Table) -> None:
     key = _without_weights(converged)
     seconds: dict[str, float] = {}
 
@@ -87,7 +93,7 @@ def test_lasting_faults_of_the_hub_end_the_run_and_seal_nothing(converged: OneHo
     log = mirror_log(converged)
     with faults(converged, {"path_regex": API, "status": 503, "headers": {"Retry-After": "0"}}):
         refused(
-            "503 for ever",
+            "always 503",
             expected=f"weights: {name}: {converged.settings.hub}: HTTP 503; expected the hub to answer; run again to resume",
         )
     assert count(log(), '" 503 -') == ATTEMPTS
@@ -109,7 +115,7 @@ def test_lasting_faults_of_the_hub_end_the_run_and_seal_nothing(converged: OneHo
     assert _partial(converged, key) == ["config.json", "generation_config.json"]
     assert max(seconds.values()) < 30
 
-    # the hub comes back while the run still asks: a connection refused is a passing fault
+    # the hub is reachable again while the run still tries: a refused connection is a temporary fault
     since = converged.now()
     unit = f"tritonhost-weights-{key}.service"
     with meanwhile(lambda: converged.deploy("--data", "soak_s=0")) as deploying:
@@ -119,15 +125,16 @@ def test_lasting_faults_of_the_hub_end_the_run_and_seal_nothing(converged: OneHo
     assert done.code == 0, done.output
     sealed_and_clean(converged, key)
     for fault, after in seconds.items():
-        table.add(f"hub: {fault}, refused after {after:.1f} s", 1, 1)
+        table.add(f"hub: {fault}, refused after {after:.1f} s", 1, ONCE_AFTER_ALL)
     table.add("hub: connection refused, back before the third attempt", 1, 1)
 
 
-def test_gated_model_its_token_and_a_connection_that_breaks(converged: OneHost, table: Table) -> None:
-    """Every source of a new model fails once, each serves nobody worse; then the model is made, in one run."""
+@pytest.mark.requirement("R28")
+def test_new_model_is_made_after_one_fault_of_each_source(converged: OneHost, table: Table) -> None:
+    """Every source of a new model fails once, without an effect on clients; then one run makes the model."""
     before = converged.running_release()
     became: list[str] = []
-    # left by an earlier run of this test, where the lab was kept
+    # left by an earlier run of this test, if the lab was kept
     converged.root(
         f"rm -rf $(grep -l smollm2-135m-gated {DATA_ROOT}/weights/*/manifest.json | xargs -r dirname)"
     )
@@ -153,7 +160,7 @@ def test_gated_model_its_token_and_a_connection_that_breaks(converged: OneHost, 
     with faults(converged, {"path_regex": API, "status": 401}):
         took = refused(rf"weights: {name}: HTTP 401, found a token the hub does not know, .*")
     became.append(f"hub: 401 to a token, after {took:.1f} s")
-    # the preflight asks the hub itself, before anything is made
+    # the preflight asks the hub before anything is made
     with still_serving(converged):
         denied = converged.deploy(
             overrides=GATED, environment={**GATED_MODEL, "HF_TOKEN": "hf_another_token"}
@@ -170,12 +177,14 @@ def test_gated_model_its_token_and_a_connection_that_breaks(converged: OneHost, 
 
     with _elsewhere(converged, {}) as other:
         with faults(converged, {"path_regex": API, "status": 302, "headers": {"Location": f"{other.url}/"}}):
-            took = refused(rf"weights: {name}: {converged.settings.hub}: HTTP 404; .*")
+            took = refused(
+                rf"weights: {name}: {converged.settings.hub}: HTTP 404, expected the hub to answer; .*"
+            )
         assert other.requests, "it was followed"
         assert not [each for each in other.requests if "authorization" in each.headers]
     became.append(f"hub: metadata redirected to another host, no token there, after {took:.1f} s")
 
-    # the file itself from a storage elsewhere, as the public hub does it, and its connection breaks at the half
+    # the file comes from another host, as with the public hub, and the connection breaks in the middle of it
     half = file.size // 2
     with _elsewhere(
         converged, {"/storage": Page((hub.folder / "model.safetensors").read_bytes(), cut_once_at=half)}
@@ -210,27 +219,25 @@ def test_gated_model_its_token_and_a_connection_that_breaks(converged: OneHost, 
     converged.converge()
     assert converged.running_release() == before
     for fault in became:
-        table.add(fault, 1, 1)
+        table.add(fault, 1, ONCE_AFTER_ALL)
 
 
-def test_what_is_here_is_made_and_served_with_every_source_away(converged: OneHost, table: Table) -> None:
+@pytest.mark.requirement("R33")
+@pytest.mark.smoke
+def test_engine_and_release_are_remade_with_all_sources_down(converged: OneHost, table: Table) -> None:
     release, engine = converged.running_release(), converged.artifact("engine")
     converged.root(f"rm -rf {DATA_ROOT}/engines/{engine} {DATA_ROOT}/releases/{release}")
     with _unreachable(converged, HTTP, HUB, REGISTRY):
-        # looking tells a host that lacks artifacts from one whose sources are away: only the first one needs them
+        # only a host without the artifacts needs the sources: this one has them, and their absence is no failure
         done = converged.deploy("--data", "soak_s=0")
     assert done.code == 0, done.output
     assert converged.running_release() == release
     table.add("dnf, git, hub and registry away, engine and release to be made", 1, 1, artifacts_lost=1)
 
 
-def test_source_that_is_needed_and_away_is_named(converged: OneHost, table: Table) -> None:
+def test_needed_source_that_is_down_is_named(converged: OneHost, table: Table) -> None:
     tag = converged.current()["image"]["tag"]
-    # with its record, by which the tag would come back to the image that still runs, from nowhere but the host
-    converged.root(
-        f"docker rmi --force --no-prune {tag} $(docker image inspect --format '{{{{join .RepoDigests \" \"}}}}' {tag}); "
-        f"rm {DATA_ROOT}/images/{tag.rpartition(':')[2]}"
-    )
+    _forget_image(converged, tag)
     with still_serving(converged):
         with _unreachable(converged, REGISTRY):
             done = converged.deploy()
@@ -252,12 +259,66 @@ def test_source_that_is_needed_and_away_is_named(converged: OneHost, table: Tabl
     table.add(f"dnf mirror away, a package needed: refused after {done.seconds:.1f} s", 1, 1)
 
 
-# -- what a test looks at
+def test_moved_tag_is_not_pulled(converged: OneHost, table: Table) -> None:
+    """
+    The registry's tag refers to another image than the digest in the inventory.
+
+    Other labs share the registry's files: they pull by digest as well, and `lab up` restores the tag.
+    """
+    image = converged.current()["image"]
+    name, digest = image["inputs"]["image"], image["inputs"]["digest"]
+    repository, _, tag = name.partition(":")
+    registry = Registry(converged.settings.registry)
+    original = registry.manifest(repository, digest)
+    with _tag_moved(registry, repository, tag, original) as moved:
+        assert moved != digest
+        _forget_image(converged, image["tag"])
+        reference = f"{converged.settings.registry}/{name}"
+        assert moved in converged.root(f"docker pull --quiet {reference} && docker image inspect {reference}")
+        converged.root(f"docker rmi {reference}")
+        done = converged.converge()
+        assert "Pull the serving image" in done.output
+        pulled = converged.root(f"docker image inspect --format '{{{{json .RepoDigests}}}}' {image['tag']}")
+    assert [each.rpartition("@")[2] for each in json.loads(pulled)] == [digest]
+    converged.verified("test_artifacts or test_service")
+    table.add("registry's tag moved to another image: the pinned digest pulled", 1, 1)
+
+
+@contextmanager
+def _tag_moved(registry: Registry, repository: str, tag: str, original: bytes) -> Iterator[str]:
+    """While the block runs, the tag is an image of the same layers with another configuration; yields its digest."""
+    manifest = json.loads(original)
+    config = json.loads(registry.blob(repository, manifest["config"]["digest"]))
+    config["config"]["Labels"] = {**(config["config"].get("Labels") or {}), "moved": "yes"}
+    content = json.dumps(config).encode()
+    manifest["config"] |= {"digest": digest_of(content), "size": len(content)}
+    other = json.dumps(manifest).encode()
+    registry.push_blob(repository, digest_of(content), content)
+    try:
+        registry.point(repository, tag, other)
+        yield digest_of(other)
+    finally:
+        registry.point(repository, tag, original)
+
+
+def _forget_image(site: OneHost, tag: str) -> None:
+    """
+    Remove the image's tag and digest from the host, although a container may run from it.
+
+    Its record is removed, too, because by it the running image would get its tag again.
+    """
+    digests = f"$(docker image inspect --format '{{{{join .RepoDigests \" \"}}}}' {tag})"
+    site.root(
+        f"docker rmi --force --no-prune {tag} {digests}; rm {DATA_ROOT}/images/{tag.rpartition(':')[2]}"
+    )
+
+
+# -- what tests check
 
 
 @contextmanager
 def still_serving(site: OneHost) -> Iterator[None]:
-    """The same container serves after the block, since the same time, and answers."""
+    """The same container still runs after the block, was not restarted, and answers."""
     before = container(site)
     yield
     assert container(site) == before
@@ -272,9 +333,9 @@ def container(site: OneHost) -> tuple[str, str]:
 
 def last_words(done: Done, ours: bool = True) -> str:
     """
-    The one line that says why a unit failed, as the run repeats it at its end.
+    The one line with the reason why a unit failed, as the run repeats it at its end.
 
-    + ours: it is a line of download_weights.py; other programs may say more, a traceback of their own among it
+    + ours: the line comes from download_weights.py; other programs may print more, for example a traceback
     """
     assert done.code == 1, done.output
     assert ("Traceback" if ours else f'File "{REPOSITORY}') not in done.output
@@ -283,25 +344,27 @@ def last_words(done: Done, ours: bool = True) -> str:
     if not ours:
         return " ".join(repeated[:ended])
     said = [line for line in repeated[:ended] if line.startswith("weights: ")]
-    assert repeated[ended] == "tritonhost: failed with exit code 1"
+    # exit code 65: another run would fail in the same way; 1: the line says that another run may succeed
+    passing = said[-1].endswith(("run again to resume", "fetched again next run"))
+    assert repeated[ended] == f"tritonhost: failed with exit code {1 if passing else 65}"
     return said[-1]
 
 
 def _without_weights(site: OneHost) -> str:
-    """The current release's weights are gone, though the server that has them open goes on; their key."""
+    """Remove the current release's weights; the server that has them open keeps running. Returns their key."""
     key = site.artifact("weights")
     site.root(f"rm -rf {DATA_ROOT}/weights/{key} {DATA_ROOT}/weights/.{key}.partial")
     return key
 
 
 def _partial(site: OneHost, key: str) -> list[str]:
-    """What an interrupted download has kept, but for huggingface_hub's own records."""
+    """The files that an interrupted download kept, without huggingface_hub's own records."""
     place = f"{DATA_ROOT}/weights/.{key}.partial"
     return sorted(site.root(f"cd {place} && find . -type f ! -path './.cache/*' -printf '%P\\n'").split())
 
 
 def sealed_and_clean(site: OneHost, key: str) -> None:
-    """The weights are complete by their own manifest, every checksum of it is right, and nothing else is left."""
+    """The weights are complete according to their manifest, every checksum is right, and no partial directory is left."""
     place = f"{DATA_ROOT}/weights/{key}"
     files = json.loads(site.root(f"cat {place}/manifest.json"))["files"]
     assert "model.safetensors" in files
@@ -319,7 +382,7 @@ def _said(site: OneHost, unit: str, since: str) -> list[str]:
 
 
 def _clock(site: OneHost, unit: str, since: str) -> Callable[[str], float]:
-    """When the unit first said something, in seconds."""
+    """A function: the time in seconds at which the unit first logged some words."""
     lines = site.root(f"journalctl --quiet --output=short-unix --since=@{since} --unit={unit}").splitlines()
 
     def at(words: str) -> float:
@@ -337,7 +400,7 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 @contextmanager
 def meanwhile(work: Callable[[], Done]) -> Iterator[Callable[[], Done]]:
-    """Something runs while the block does; what is handed out waits for it."""
+    """Run something while the block runs; yields a function that waits for its result."""
     results: list[Done] = []
     thread = threading.Thread(target=lambda: results.append(work()))
     thread.start()
@@ -352,7 +415,7 @@ def meanwhile(work: Callable[[], Done]) -> Iterator[Callable[[], Done]]:
         thread.join()
 
 
-# -- sources that misbehave
+# -- faulty sources
 
 
 @contextmanager
@@ -365,7 +428,7 @@ def faults(site: OneHost, *rules: Mapping[str, Any]) -> Iterator[None]:
 
 
 def mirror_log(site: OneHost) -> Callable[[], list[str]]:
-    """What the mirror was asked from now on."""
+    """A function: the requests to the mirror since now."""
     path = site.settings.state / "mirror.log"
     begin = path.stat().st_size
 
@@ -382,13 +445,13 @@ def count(lines: Sequence[str], *words: str) -> int:
 
 
 def _published(site: OneHost, name: str) -> Path:
-    """A file of the served model, as the hub has it."""
+    """The hub's copy of a file of the served model."""
     return site.settings.cache / "hub" / "openai-community" / "gpt2-medium" / name
 
 
 @contextmanager
 def _unreachable(site: OneHost, *ports: int) -> Iterator[None]:
-    """The host's connections to these ports of the mirror are refused; other hosts' are not."""
+    """Refuse this host's connections to these ports of the mirror while the block runs, but not other hosts'."""
     inside = ["ip", "netns", "exec", network.namespace(site.settings, site.number), "nft"]
     listed = ", ".join(map(str, ports))
     rules = (
@@ -404,7 +467,7 @@ def _unreachable(site: OneHost, *ports: int) -> Iterator[None]:
 
 @dataclass
 class Page:
-    """What is at a path; `cut_once_at`: the connection of the first GET ends after so many bytes of it."""
+    """The answer at a path; `cut_once_at`: the connection of the first GET ends after so many bytes of it."""
 
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
@@ -413,7 +476,7 @@ class Page:
 
 @dataclass
 class Asked:
-    """A request, and how many bytes of a body it got."""
+    """A request, and how many bytes of the body were sent."""
 
     method: str
     path: str
@@ -423,7 +486,7 @@ class Asked:
 
 @dataclass
 class Elsewhere:
-    """Another host than the hub: another origin, as browsers and HTTP libraries tell them apart."""
+    """A server with another origin than the hub, as browsers and HTTP libraries define it."""
 
     url: str
     requests: list[Asked] = field(default_factory=list)
@@ -431,7 +494,7 @@ class Elsewhere:
 
 @contextmanager
 def _elsewhere(site: OneHost, pages: Mapping[str, Page]) -> Iterator[Elsewhere]:
-    """These pages over HTTP while the block runs; every other path is not found."""
+    """Serve these pages over HTTP while the block runs; every other path is not found."""
     found = Elsewhere("")
 
     class Handler(BaseHTTPRequestHandler):
@@ -482,7 +545,7 @@ def _elsewhere(site: OneHost, pages: Mapping[str, Page]) -> Iterator[Elsewhere]:
 
 
 def _of_pointers(site: OneHost) -> dict[str, Page]:
-    """A mirror that was cloned without git-lfs: it hands out the pointer, and states the pointer's own hash."""
+    """A mirror that was cloned without git-lfs: it answers with the pointer, and with the pointer's hash."""
     record = site.current()["artifacts"]["weights"]["inputs"]
     name, revision = record["repository"], record["revision"]
     contents = {

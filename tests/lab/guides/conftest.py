@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.lab.e2e.one_host import OneHost, settings_of_lab
+from tests.lab.settings import network_of
 
-NET = os.environ.get("LAB_GUIDES_NET", "10.93.0")
+NET = network_of("LAB_GUIDES_NET")
 GPUS = "NVIDIA A100-SXM4-40GB:8"
 
 

@@ -1,1 +1,1 @@
-"""The lab mirror: everything a deploy fetches, served inside the lab network. A stand-in; nothing here reaches the internet."""
+"""The lab mirror: everything that a deploy downloads, served inside the lab network. Nothing here reaches the internet."""

@@ -1,6 +1,6 @@
 """The mirror's content: git repositories with their LFS objects, the Hub's models, the Python package index.
 
-Every repository is our own words and code in the layout of the public one of the same name, with the same tags.
+Every repository has our own text and code in the layout of the public one of the same name, with the same tags.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from tests.lab import standins
 from tests.lab.mirror import gitrepo, hubindex, lfs, pypi, templates
 from tests.lab.mirror.gitrepo import Entry, Gitlink, Release
-from tests.lab.mirror.versions import TAGS, number
+from tests.lab.mirror.versions import TAGS, VERSION_LINE, at_version, number
 
 BACKEND = "triton-inference-server/tensorrtllm_backend"
 TENSORRT_LLM = "NVIDIA/TensorRT-LLM"
@@ -27,16 +27,15 @@ GATED_TOKEN = "hf_lab_token_for_tests"
 PROFILES = Path(__file__).resolve().parents[3] / "inventories" / "models"
 _SOURCE = Path(__file__).parent / "source"
 _HOST = "https://github.com/"  # clients rewrite this to the mirror with `insteadOf`
-_VERSION_LINE = b"VERSION = (0, 0, 0)\n"
 _LIBRARY_SIZE = 300_000
 
 
 def versioned(path: str, tag: str) -> bytes:
     """A source file with its VERSION line set to that of `tag`."""
     text = (_SOURCE / path).read_bytes()
-    if text.count(_VERSION_LINE) != 1:
-        raise RuntimeError(f"{path} has not exactly one line {_VERSION_LINE.decode().strip()!r}; restore it")
-    return text.replace(_VERSION_LINE, f"VERSION = {number(tag)}\n".encode())
+    if text.count(VERSION_LINE) != 1:
+        raise RuntimeError(f"{path} has not exactly one line {VERSION_LINE.decode().strip()!r}; restore it")
+    return at_version(text, tag)
 
 
 def _submodule(path: str, repository: str) -> bytes:
@@ -139,7 +138,7 @@ def build_hub(cache: Path, weights: Path) -> dict[str, dict[str, str]]:
 
 
 def _downloads(table: object) -> Iterator[tuple[str, str]]:
-    """(repository, revision) of every table of a profile that names both, wherever it stands."""
+    """(repository, revision) of every table of a profile that names both, at any depth."""
     if isinstance(table, list):
         for one in table:
             yield from _downloads(one)
@@ -152,7 +151,7 @@ def _downloads(table: object) -> Iterator[tuple[str, str]]:
 
 
 def pinned_revisions(profiles: Path = PROFILES) -> dict[str, str]:
-    """model or data set -> the revision that the profiles pin, so that the lab's Hub has just what they ask for."""
+    """model or data set -> the revision that the profiles pin, so that the lab's Hub has exactly those."""
     pinned: dict[str, str] = {}
     for path in sorted(profiles.glob("*.toml")):
         for name, revision in _downloads(tomllib.loads(path.read_text())):
@@ -190,11 +189,11 @@ def build_small_models(cache: Path, weights: Path) -> dict[str, dict[str, str]]:
 
 
 def build(cache: Path) -> dict[str, Any]:
-    """Everything of the mirror that is made here exists under `cache`; a second call with nothing changed only looks.
+    """Make all content of the mirror under `cache`; a second call without changes only checks it.
 
     :return: the keys `git` and `models` of lab.json
     """
-    # Here and not above: it needs packages that git and the Hub do without.
+    # Here and not above: it needs packages that git and the Hub do not need.
     from tests.lab.standins import weights
 
     with ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""Faults that a test asks the mirror for: rules on request paths, and what they do to a body on its way out."""
+"""Faults that a test sets in the mirror: rules for request paths, and their effect on the body of an answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 
-STALL_S = 600.0  # a stalled body is given up after this long
+STALL_S = 600.0  # a stalled body is abandoned after this time
 
 
 class Cut(ConnectionError):
@@ -22,7 +22,7 @@ class Rule:
 
     status, headers, delay_s   answer so, instead of the content (status) or with it (headers, delay only)
     truncate_at                close the connection after so many bytes of this body
-    flip_byte_at               invert the byte at this offset of the file, whatever range was asked for
+    flip_byte_at               invert the byte at this offset of the file, independent of the requested range
     stall_after                send so many bytes of this body, then nothing
     bytes_per_second           send the body no faster
     times                      how often the rule applies; absent = until the rules are replaced
@@ -54,7 +54,7 @@ class Rules:
         self._rules: list[Rule] = []
 
     def replace(self, text: bytes) -> None:
-        """The rules are those of this JSON list.
+        """Set the rules of this JSON list.
 
         :raises ValueError: with one line that says what is wrong; the rules in force stay
         """

@@ -39,7 +39,7 @@ class GitHandler(Handler):
         if parts[:1] == ["files"]:
             self.send_tree(self.server.cache / pypi.FILES, parts[1:])
             return
-        # One name for each project: pip asks for the normal form, and a person is shown the way to it.
+        # One name for each project: pip requests the normal form, and other forms get a link to it.
         project = pypi.project_of(parts[1]) if len(parts) > 1 else None
         place = "/pypi/simple/" + (f"{project}/" if project else "")
         page = pypi.page(self.server.cache, project) if parts[:1] == ["simple"] and len(parts) <= 2 else None

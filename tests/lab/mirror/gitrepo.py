@@ -14,7 +14,7 @@ from pathlib import Path
 STAMP = "lab-build.json"
 _IDENTITY = "tritonhost lab <lab@tritonhost.invalid>"
 _EPOCH = 1_700_000_000
-# Whatever the machine's own configuration says (signing, hooks, default branch) must not reach the commits.
+# The machine's own configuration (signing, hooks, default branch) must not affect the commits.
 _ENVIRONMENT = {
     "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
     "HOME": "/nonexistent",
@@ -86,9 +86,9 @@ def _stream(releases: list[Release]) -> bytes:
 
 
 def build(path: Path, releases: list[Release]) -> dict[str, str]:
-    """The bare repository `path` holds exactly `releases`, in order, on `main`.
+    """Make the bare repository `path` with exactly `releases`, in order, on `main`.
 
-    Does nothing when it already does: a stamp in the repository holds the digest of what it was made from.
+    Does nothing if it already has them: a stamp in the repository has the digest of what it was made from.
 
     :return: commit id by tag; `main` is the last one
     """

@@ -1,4 +1,4 @@
-"""What both ports of the mirror share: the bundle's handler, with the fault rules applied."""
+"""The base of both ports of the mirror: the bundle's handler, with the fault rules applied."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class MirrorServer(handler.Server):
 
 
 class Handler(handler.Handler):
-    """One request. A subclass says in `route` what is served."""
+    """One request. A subclass decides in `route` what is served."""
 
     server: MirrorServer
     server_version = "lab-mirror"
@@ -60,7 +60,7 @@ class Handler(handler.Handler):
             return True
 
     def shaped(self, chunks: Iterator[bytes], offset: int = 0) -> Iterator[bytes]:
-        """The body as the fault rules want it sent."""
+        """The body as the fault rules shape it."""
         rule = self.server.rules.take(self.command, self.url_path, body=True)
         if rule is None:
             return chunks

@@ -1,4 +1,4 @@
-"""Port 8001 of the mirror: the part of the Hub's HTTP interface that huggingface_hub downloads by, and fault control."""
+"""Port 8001 of the mirror: the part of the Hub's HTTP interface that huggingface_hub uses for downloads, and fault control."""
 
 from __future__ import annotations
 
@@ -154,9 +154,9 @@ class HubHandler(Handler):
             self.send_file(model.folder / path, file.etag, commit, path.rsplit("/", 1)[-1])
 
     def _linked(self, model: Model, file: File) -> dict[str, str]:
-        """What a client must learn of an LFS file.
+        """What a client must learn about an LFS file.
 
-        Sent with the redirect, as the public Hub does, and behind it as well: some clients follow a redirect that
+        Sent with the redirect, as the public Hub does, and also after it: some clients follow a redirect that
         stays on its host before they read any header.
         """
         return {

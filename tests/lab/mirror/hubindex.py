@@ -1,4 +1,4 @@
-"""What the Hub knows of a model or a data set: its files with sizes and digests, its revision, and who may read it.
+"""The Hub's index of a model or a data set: its files with sizes and digests, its revision, and who may read it.
 
 <hub>/<owner>/<name>              a link to the folder that holds the files
 <hub>/<owner>/<name>.json         the index, as `Model` reads it
@@ -78,7 +78,7 @@ def publish(hub: Path, name: str, folder: Path, token: str | None = None, revisi
 
     Files whose size and modification time are those of the index are not read again.
 
-    :param revision: 40 hex, where it is to be that of another content; without it, sha1 over names and sha256 sums,
+    :param revision: 40 hex, if it must be that of another content; without it, sha1 over names and sha256 sums,
         so that equal content has an equal revision anywhere
     :return: the revision
     """

@@ -1,4 +1,4 @@
-"""git-lfs: pointer files for the commits, and the store that holds what they point to."""
+"""git-lfs: pointer files for the commits, and the store with their content."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def library(name: str, seed: str, size: int) -> bytes:
-    """Bytes that pass for a closed library by their first ones and are the same on every machine."""
+    """Bytes that look like a closed library by their first ones, and are the same on every machine."""
     magic = b"!<arch>\n" if name.endswith(".a") else b"\x7fELF\x02\x01\x01\x00"
     note = b"lab stand-in, no code inside: " + name.encode() + b"\n"
     return magic + note + random.Random(f"{seed}/{name}").randbytes(size - len(magic) - len(note))
@@ -20,7 +20,7 @@ def object_path(store: Path, oid: str) -> Path:
 
 
 def keep(store: Path, content: bytes) -> bytes:
-    """The store holds `content`; returned is the pointer file to commit in its place."""
+    """Put `content` into the store. Returns the pointer file to commit instead."""
     oid = hashlib.sha256(content).hexdigest()
     path = object_path(store, oid)
     if not path.is_file() or path.stat().st_size != len(content):

@@ -1,4 +1,4 @@
-"""The mirror's Python package index: the wheels of the profiles' hashed requirements, listed as PEP 503 wants it.
+"""The mirror's Python package index: the wheels of the profiles' hashed requirements, listed by PEP 503.
 
 <cache>/pypi/files/<wheel>            what was fetched, once
 <cache>/pypi/requirements-<key>.json  project -> wheel -> sha256, of one requirements file
@@ -16,13 +16,14 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-REQUIREMENTS = Path(__file__).resolve().parents[3] / "files" / "image" / "plan" / "requirements.txt"
+IMAGES = Path(__file__).resolve().parents[3] / "files" / "image"
+REQUIREMENTS = tuple(IMAGES / kind / "requirements.txt" for kind in ("plan", "llmapi"))
 FILES = "pypi/files"
 Projects = dict[str, dict[str, str]]
 
 
 def project_of(name: str) -> str:
-    """A project's name as it stands in the index's paths; wheels write it with underscores."""
+    """A project's name in the index's paths; wheels write it with underscores."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -34,8 +35,13 @@ def _read(path: Path) -> Projects:
     return content
 
 
-def build(cache: Path, requirements: Path = REQUIREMENTS) -> None:
-    """The index holds the wheels of the requirements; a second call with nothing changed only looks."""
+def build(cache: Path, *files: Path) -> None:
+    """Put the wheels of the requirements files into the index; a second call without changes only checks it."""
+    for requirements in files or REQUIREMENTS:
+        _build(cache, requirements)
+
+
+def _build(cache: Path, requirements: Path) -> None:
     if not requirements.is_file():
         return
     from tests.lab.standins import wheels

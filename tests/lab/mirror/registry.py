@@ -28,8 +28,8 @@ http:
 def command(cache: Path, bind: str) -> list[str]:
     """The command line of a foreground registry over `cache`/registry that allows deletes.
 
-    :param bind: address, with a port where it shall not be 5000
-    :raises RuntimeError: where the machine has no docker-registry
+    :param bind: address, with a port if it is not 5000
+    :raises RuntimeError: if the machine has no docker-registry
     """
     program = shutil.which("docker-registry")
     if program is None:

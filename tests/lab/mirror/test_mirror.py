@@ -40,7 +40,7 @@ pytestmark = pytest.mark.skipif(shutil.which("git-lfs") is None, reason="needs g
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with the git repositories, and a small model where the lab has the real weights."""
+    """A cache with the git repositories, and a small model in the place of the real weights."""
     folder = tmp_path_factory.mktemp("cache")
     content.build_git(folder)
     weights = folder / "weights"
@@ -125,9 +125,7 @@ def revision(cache: Path) -> str:
 # --- git ---
 
 
-def test_repositories_are_the_same_anywhere_and_a_second_build_only_looks(
-    cache: Path, tmp_path: Path
-) -> None:
+def test_git_repositories_are_reproducible_and_built_once(cache: Path, tmp_path: Path) -> None:
     first = content.build_git(cache)
     assert content.build_git(tmp_path) == first
     repository = cache / "git" / f"{content.BACKEND}.git"
@@ -212,7 +210,7 @@ def fill(tag: str, text: str, substitutions: str, tmp_path: Path) -> subprocess.
         ("v0.19.0", "${some_dir}", "dir:x", "${some_dir}"),
     ],
 )
-def test_fill_template_keeps_its_traps(
+def test_fill_template_has_the_real_script_s_quirks(
     tag: str, text: str, substitutions: str, expected: str | None, tmp_path: Path
 ) -> None:
     done = fill(tag, text, substitutions, tmp_path)
@@ -285,7 +283,7 @@ def test_truncated_transfer_is_resumed(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The client keeps whole chunks only, and its own are larger than this test's file.
+    # The client keeps only whole chunks, and its default chunk is larger than this test's file.
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
     faults([{"path_regex": f"/lfs/.*{WEIGHTS}", "truncate_at": 1_000_000, "times": 1}])
     path = hf_hub_download(OPEN, WEIGHTS, local_dir=tmp_path, endpoint=mirror.hub)
@@ -295,7 +293,7 @@ def test_truncated_transfer_is_resumed(
     assert '" 206 -' in capsys.readouterr().out, "the second transfer asks only for what is missing"
 
 
-def test_flipped_byte_is_at_its_place(
+def test_flipped_byte_is_at_its_offset(
     mirror: Addresses, cache: Path, faults: Callable[[list[dict[str, Any]]], None]
 ) -> None:
     faults([{"path_regex": WEIGHTS, "flip_byte_at": 70_000}])
@@ -326,7 +324,7 @@ def test_answers_slowness_and_delay(
     assert time.monotonic() - began > 0.3
 
 
-def test_stalled_body_ends_with_its_client(
+def test_stalled_body_times_out_at_the_client(
     mirror: Addresses, faults: Callable[[list[dict[str, Any]]], None]
 ) -> None:
     faults([{"path_regex": WEIGHTS, "stall_after": 1000}])
@@ -353,7 +351,7 @@ def test_gated_model_is_refused(mirror: Addresses, tmp_path: Path, token: str | 
         snapshot_download(GATED, cache_dir=tmp_path, endpoint=mirror.hub, token=token)
 
 
-def test_gated_model_opens_to_its_token(mirror: Addresses, tmp_path: Path) -> None:
+def test_gated_model_downloads_with_its_token(mirror: Addresses, tmp_path: Path) -> None:
     folder = snapshot_download(GATED, cache_dir=tmp_path, endpoint=mirror.hub, token=TOKEN)
     assert (Path(folder) / WEIGHTS).stat().st_size == SIZE
 
@@ -367,7 +365,7 @@ SERVED = {
 
 
 @pytest.mark.parametrize("name", sorted(SERVED))
-def test_profiles_find_their_model_at_the_revision_they_pin(
+def test_profiles_find_their_model_at_the_pinned_revision(
     mirror: Addresses, tmp_path: Path, name: str
 ) -> None:
     wanted = SERVED[name]
@@ -384,7 +382,7 @@ def test_profiles_find_their_model_at_the_revision_they_pin(
             hf_hub_download(name, "config.json", cache_dir=tmp_path / "x", endpoint=mirror.hub, token=False)
 
 
-def test_a_data_set_is_served_as_one(mirror: Addresses, tmp_path: Path) -> None:
+def test_dataset_is_served_as_a_dataset(mirror: Addresses, tmp_path: Path) -> None:
     name = calibration_data.NAME
     revision = content.pinned_revisions().get(name, calibration_data.REVISION)
     api = HfApi(endpoint=mirror.hub, token=False)
@@ -416,7 +414,7 @@ def test_a_data_set_is_served_as_one(mirror: Addresses, tmp_path: Path) -> None:
         api.dataset_info(name, revision="0" * 40)
 
 
-def test_revisions_are_found_wherever_a_profile_names_them(tmp_path: Path) -> None:
+def test_revisions_are_read_from_every_table_of_a_profile(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text(
         f'[weights]\nrepository = "o/n"\nrevision = "{"1" * 40}"\n'
         f'[checkpoint.quantization.calibration]\nrepository = "d/s"\nrevision = "{"2" * 40}"\n'
@@ -432,7 +430,7 @@ def test_profiles_that_pin_two_revisions_of_a_model_are_refused(tmp_path: Path) 
         content.pinned_revisions(tmp_path)
 
 
-def test_unknown_revision_and_unknown_model(mirror: Addresses, tmp_path: Path) -> None:
+def test_unknown_revision_and_model_raise_hub_errors(mirror: Addresses, tmp_path: Path) -> None:
     with pytest.raises(RevisionNotFoundError):
         snapshot_download(OPEN, revision="0" * 40, cache_dir=tmp_path, endpoint=mirror.hub)
     with pytest.raises(RepositoryNotFoundError):
@@ -462,7 +460,7 @@ def small_wheel(folder: Path) -> Path:
     return folder / WHEEL
 
 
-def test_the_index_is_made_once_of_the_requirements_and_anew_of_others(
+def test_package_index_is_rebuilt_only_for_new_requirements(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheel, requirements = small_wheel(tmp_path / "made"), tmp_path / "requirements.txt"
@@ -565,7 +563,7 @@ def test_registry_starts(tmp_path: Path) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         wait_for(f"http://127.0.0.1:{port}/v2/", process)
-        # 404 and not 405: deleting is allowed, there only is nothing to delete.
+        # 404 and not 405: deleting is allowed, but there is nothing to delete.
         assert (
             status_of(f"http://127.0.0.1:{port}/v2/x/manifests/sha256:{'0' * 64}", method="DELETE")[0] == 404
         )

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.lab.mirror.versions import TAGS, at_version, number
+
 numpy = pytest.importorskip("numpy")
 tokenizers = pytest.importorskip("tokenizers")
 
@@ -39,12 +41,33 @@ class Request:
         return self.wanted
 
 
+class Call:
+    """A request to a model that does not exist: Triton's error message."""
+
+    def __init__(self, model_name: str, **_: Any) -> None:
+        self.model = model_name
+
+    def exec(self, decoupled: bool) -> Any:
+        words = f"Failed for execute the inference request. Model '{self.model}' is not ready."
+        return types.SimpleNamespace(
+            has_error=lambda: self.model not in ("preprocessing", "tensorrt_llm", "postprocessing"),
+            error=lambda: types.SimpleNamespace(message=lambda: words),
+            output_tensors=lambda: (
+                [Tensor("OUTPUT", numpy.array([b"yes"], object))]
+                if self.model == "postprocessing"
+                else [Tensor(name, numpy.zeros((1, 1, 1))) for name in ("output_ids", "sequence_length")]
+                if self.model == "tensorrt_llm"
+                else []
+            ),
+        )
+
+
 Load = Callable[..., Any]
 
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Makes a model: `load(name, outputs, parameter=value)`."""
+    """Makes a model: `load(name, outputs, parameter=value)`; `tag`: as the lab has it at that tag."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, "<pad>"))
@@ -63,13 +86,17 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     utils.InferenceResponse = lambda output_tensors=(), error=None: (
         error or {tensor.name(): tensor.as_numpy() for tensor in output_tensors}
     )
+    utils.using_decoupled_model_transaction_policy = lambda config: False
+    utils.InferenceRequest = Call
     utils.get_input_tensor_by_name = lambda request, name: request.tensors.get(name)
     utils.triton_string_to_numpy = lambda kind: {"TYPE_STRING": object}.get(kind, numpy.float32)
     utils.Logger = types.SimpleNamespace(log_info=lambda _: None)
     monkeypatch.setitem(sys.modules, utils.__name__, utils)
 
-    def make(name: str, outputs: list[str], **parameters: str) -> Any:
-        spec = importlib.util.spec_from_file_location(f"lab_{name}", SOURCE / f"{name}.py")
+    def make(name: str, outputs: list[str], tag: str = TAGS[-1], **parameters: str) -> Any:
+        code = tmp_path / f"{name}.py"
+        code.write_bytes(at_version((SOURCE / code.name).read_bytes(), tag))
+        spec = importlib.util.spec_from_file_location(f"lab_{name}", code)
         assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
@@ -118,7 +145,7 @@ def test_word_lists(load: Load, words: list[str], flat: list[int], ends: list[in
     assert answer["EMBEDDING_BIAS"].size == 0
 
 
-def test_end_and_padding_come_from_the_tokenizer_or_the_request(load: Load) -> None:
+def test_end_and_pad_ids_come_from_tokenizer_or_request(load: Load) -> None:
     names = ["OUT_END_ID", "OUT_PAD_ID", "INPUT_ID"]
     model = load("preprocessing", names)
     queries, length = strings(["hello"], ["hello good world"]), numpy.array([[5], [5]])
@@ -144,3 +171,20 @@ def test_postprocessing(load: Load, skip: str, text: str) -> None:
 def test_missing_tokenizer_is_named(load: Load) -> None:
     with pytest.raises(RuntimeError, match="tokenizer_dir"):
         load("preprocessing", [], tokenizer_dir="${tokenizer_dir}")
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_bls_calls_the_configured_model(load: Load, tag: str) -> None:
+    """Before v0.13.0 an unfilled placeholder is used as a model's name, and no model has that name."""
+    literal = "${tensorrt_llm_model_name}"
+    request = Request([], text_input=strings(["hello"]))
+    request.inputs = lambda: list(request.tensors.values())  # type: ignore[attr-defined]
+    model = load("tensorrt_llm_bls", ["text_output"], tag, tensorrt_llm_model_name=literal)
+    (answer,) = model.execute([request])
+    if number(tag) < (0, 13, 0):
+        assert f"Model '{literal}' is not ready" in str(answer)
+    else:
+        assert answer["text_output"].tolist() == [b"yes"]
+    model = load("tensorrt_llm_bls", ["text_output"], tag, tensorrt_llm_model_name="tensorrt_llm")
+    (answer,) = model.execute([request])
+    assert answer["text_output"].tolist() == [b"yes"]

@@ -1,4 +1,4 @@
-"""The generated config.pbtxt files against the parameter table, and against Triton's own schema."""
+"""The generated config.pbtxt files compared with the parameter table and with Triton's schema."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ import pytest
 from google.protobuf import text_format  # type: ignore[import-untyped,unused-ignore]
 from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped,unused-ignore]
 
-from operations.plan.model_repository import check_parameters, render
-from operations.plan.profile_tables import Value
+from operations.plan.errors import PlanError
+from operations.plan.profile.model_repository import (
+    check_parameters,
+    how_to_fill,
+    render,
+    unknown_placeholders,
+)
+from operations.plan.profile.tables import Value
 from tests.lab.mirror import templates
 from tests.lab.mirror.versions import IMAGE_TAGS, TAGS, number
 
@@ -20,7 +26,7 @@ PLACEHOLDER = re.compile(r"\$\{([A-Za-z0-9_]+)\}")
 ALL = (*TAGS, *IMAGE_TAGS)
 CASES = [(tag, model) for tag in ALL for model in templates.MODELS]
 
-# What a bare placeholder takes; every other one takes a whole number.
+# Values of bare placeholders; every other one takes a whole number.
 VALUES = {
     "decoupled_mode": "true",
     "encoder_input_features_data_type": "TYPE_FP16",
@@ -53,7 +59,7 @@ def found(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("tag", "model"), CASES)
-def test_placeholders_are_those_of_the_table(tag: str, model: str) -> None:
+def test_placeholders_match_the_parameter_table(tag: str, model: str) -> None:
     assert found(templates.config(tag, model)) == wanted(tag, model)
 
 
@@ -98,8 +104,8 @@ def test_ensemble_wires_only_tensors_that_exist(tag: str) -> None:
 
 
 @pytest.mark.parametrize("tag", ALL)
-def test_the_plan_fills_every_template_and_leaves_nothing_bare(tag: str) -> None:
-    """With what a profile may leave unsaid: the plan's own paths and defaults fill all that must be filled."""
+def test_plan_fills_every_placeholder_of_every_template(tag: str) -> None:
+    """For a profile without parameters: the plan's paths and defaults fill every required placeholder."""
     paths: dict[str, Value] = {"engine_dir": "/engine", "tokenizer_dir": "/weights"}
     check_parameters(list(templates.MODELS), paths, {}, number(tag))
     filled = render({model: templates.config(tag, model) for model in templates.MODELS}, paths, {})
@@ -108,3 +114,44 @@ def test_the_plan_fills_every_template_and_leaves_nothing_bare(tag: str) -> None
         for line in text.splitlines():
             assert "${" not in re.sub(r'"[^"]*"', "", line.partition("#")[0]), f"{model}: {line}"
     assert '"/engine"' in filled["tensorrt_llm"]
+
+
+NEW = """
+parameters {{
+  key: "brand_new"
+  value: {{
+    string_value: "${{brand_new}}"
+  }}
+}}
+# ${{said_in_a_comment}}
+{bare}"""
+
+
+@pytest.mark.parametrize("tag", ALL)
+@pytest.mark.parametrize("bare", ["", "version_policy { latest { num_versions: ${brand_newer} } }\n"])
+def test_unknown_placeholder_can_be_set(tag: str, bare: str) -> None:
+    """A template that is newer than the tables: the message names its new placeholder, and its advice works."""
+    paths: dict[str, Value] = {"engine_dir": "/engine", "tokenizer_dir": "/weights"}
+    real = {model: templates.config(tag, model) for model in templates.MODELS}
+    assert unknown_placeholders(real, number(tag)) == {}
+    real["tensorrt_llm"] += NEW.format(bare=bare)
+    names = ["brand_new", "brand_newer"] if bare else ["brand_new"]
+    assert unknown_placeholders(real, number(tag)) == {"tensorrt_llm": names}
+    if bare:
+        with pytest.raises(PlanError) as caught:
+            render(real, paths, {})
+        assert str(caught.value).endswith(how_to_fill("brand_newer"))
+    else:
+        assert '"${brand_new}"' in render(real, paths, {})["tensorrt_llm"]
+    said = {**paths, **dict.fromkeys(names, 7)}
+    with pytest.raises(PlanError, match=r"repository\.unlisted = \['brand_new'\]"):
+        check_parameters(list(templates.MODELS), said, {}, number(tag))
+    check_parameters(list(templates.MODELS), said, {}, number(tag), names)
+    assert unknown_placeholders(real, number(tag), names) == {}
+    assert "brand" not in render(real, said, {})["tensorrt_llm"].replace('key: "brand_new"', "")
+
+
+def test_unlisted_name_missing_from_all_templates_is_refused() -> None:
+    real = {model: templates.config(TAGS[-1], model) for model in templates.MODELS}
+    with pytest.raises(PlanError, match=r"repository\.unlisted: found brand_new, expected a placeholder"):
+        unknown_placeholders(real, number(TAGS[-1]), ["brand_new"])

@@ -22,6 +22,15 @@ def number(tag: str) -> tuple[int, ...]:
     return tuple(int(part) for part in tag.removeprefix("v").split("."))
 
 
+VERSION_LINE = b"VERSION = (0, 0, 0)\n"
+"""What a source file that behaves differently from tag to tag says in its own tree."""
+
+
+def at_version(text: bytes, tag: str) -> bytes:
+    """A source file with its VERSION line, where it has one, set to that of `tag`."""
+    return text.replace(VERSION_LINE, f"VERSION = {number(tag)}\n".encode())
+
+
 def within(tag: str, since: str, until: str) -> bool:
     """Whether `tag` lies in since..until, both included; an empty `until` means no end."""
     return number(since) <= number(tag) and (not until or number(tag) <= number(until))

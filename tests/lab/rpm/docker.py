@@ -7,7 +7,7 @@ from tests.lab.rpm.spec import File, Package, service
 FILES = Path(__file__).parent / "files"
 UNITS = "/usr/lib/systemd/system"
 
-# The second of each wraps the programs of the first, so that an upgrade has something to do.
+# The second version of each wraps the programs of the first, so that there is an upgrade.
 ENGINE_VERSIONS = ("20.10.24", "20.10.25")
 CONTAINERD_VERSIONS = ("1.6.20", "1.6.21")
 
@@ -30,7 +30,7 @@ def _containerd(debian: Path, os_major: int, version: str) -> Package:
             **{f"/usr/bin/{name}": File(debian / "usr/bin" / name, 0o755) for name in programs},
             "/usr/bin/runc": File(FILES / "runc-within-limits", 0o755),
             "/usr/libexec/lab/runc": File(debian / "usr/sbin/runc", 0o755),
-            # The kernel of a lab machine loads no modules, and a failing ExecStartPre would be noise in the journal.
+            # The kernel of a lab machine does not load modules, and a failing ExecStartPre would be noise in the journal.
             f"{UNITS}/containerd.service": File(
                 "".join(line for line in unit.splitlines(True) if not line.startswith("ExecStartPre="))
             ),
@@ -62,7 +62,8 @@ def _engine(debian: Path, os_major: int, version: str) -> list[Package]:
         summary="The open-source application container engine",
         description=_wraps("docker-ce", version, ENGINE_VERSIONS[0]),
         files={
-            "/usr/bin/dockerd": File(debian / "usr/sbin/dockerd", 0o755),
+            "/usr/bin/dockerd": File(FILES / "dockerd", 0o755),
+            "/usr/libexec/lab/dockerd": File(debian / "usr/sbin/dockerd", 0o755),
             "/usr/bin/docker-proxy": File(debian / "usr/sbin/docker-proxy", 0o755),
             "/usr/bin/docker-init": File(debian / "usr/bin/tini-static", 0o755),
             f"{UNITS}/docker.service": File(FILES / "docker.service"),

@@ -1,4 +1,4 @@
-"""The package haproxy: Debian's program, laid out as Enterprise Linux lays it out."""
+"""The package haproxy: Debian's program, with the paths of Enterprise Linux."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from tests.lab.rpm.spec import File, Package, service
 
 FILES = Path(__file__).parent / "files"
 
-# Enterprise Linux builds haproxy without OpenTracing, and its userland has no such libraries: they come with the program.
+# Enterprise Linux builds haproxy without OpenTracing, and its userland has no such libraries, so this package has them.
 LIBRARIES = ("libopentracing-c-wrapper.so.0", "libopentracing.so.1")
 LIBRARY_FOLDER = "usr/lib/x86_64-linux-gnu"
 USER = "haproxy"
@@ -14,7 +14,7 @@ HOME = "/var/lib/haproxy"
 
 
 def package(debian: Path, os_major: int, version: str) -> Package:
-    """Installed, it neither runs nor starts at boot: that is left to whoever writes its configuration."""
+    """After the installation it neither runs nor starts at boot: the deploy that writes its configuration enables it."""
     errors = debian / "etc/haproxy/errors"
     return service(
         Package(

@@ -1,4 +1,4 @@
-"""The nvidia-container-toolkit repository: the stand-ins for NVIDIA's programs, split as the real packages are."""
+"""The nvidia-container-toolkit repository: the stand-ins for NVIDIA's programs, split like the real packages."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from tests.lab.rpm.spec import File, Package
 STAND_INS = Path(__file__).parents[1] / "standins" / "bin"
 VERSIONS = ("1.17.8", "1.19.1")
 
-# Where this stands in a program's text, the package's version is put.
+# In a program's text, this is replaced with the package's version.
 VERSION_MARK = b"@VERSION@"
 
 

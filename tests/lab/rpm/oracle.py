@@ -54,7 +54,7 @@ def packages(debian: Path, os_major: int) -> list[Package]:
     runc = {8: (1, "1.1.12"), 9: (4, "1.2.4")}[os_major]
     git = _upstream_version(debian, "git")
     return [
-        # The userland is Debian's: what its files give, no package of the RPM database would otherwise provide.
+        # The userland is Debian's, so no package of the RPM database would otherwise provide its files.
         _stand_in(
             "oraclelinux-release",
             release,
@@ -80,7 +80,7 @@ def packages(debian: Path, os_major: int) -> list[Package]:
         ),
         _stand_in("container-selinux", "2.232.1", os_major, epoch=2),
         _stand_in("dnf-plugins-core", "4.3.0", os_major),
-        # the program is the userland's; a host without SELinux has no use for the other
+        # the program is the userland's; a host without SELinux does not need the other one
         _stand_in("nftables", {8: "1.0.4", 9: "1.0.9"}[os_major], os_major, epoch=1),
         _stand_in("policycoreutils-python-utils", {8: "2.9", 9: "3.6"}[os_major], os_major),
         _stand_in("cloud-utils-growpart", "0.33", os_major),

@@ -18,7 +18,7 @@ KEY_FILE = ".made-from"
 def _publish(
     target: Path, packages: Callable[[], Sequence[Package]], key: SigningKey, made_from: str, work: Path
 ) -> None:
-    """`target` is a repository of signed packages with signed metadata; nothing is done if it already is that one."""
+    """Make `target` a repository of signed packages with signed metadata, unless it already is."""
     marker = target / KEY_FILE
     if marker.exists() and marker.read_text() == made_from:
         return
@@ -52,7 +52,7 @@ def base(cache: Path, os_major: int) -> Path:
 
 
 def build_all(cache: Path, os_major: int, work: Path) -> dict[str, str]:
-    """All repositories for one major version exist under <cache>/dnf; returns the fingerprints of their keys."""
+    """Make all repositories for one major version under <cache>/dnf; returns the fingerprints of their keys."""
     debian = debs.unpacked(cache, work)
     keys = {
         vendor: SigningKey(cache, vendor) for vendor in ("docker-ce", "nvidia-container-toolkit", "oracle")

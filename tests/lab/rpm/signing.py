@@ -16,7 +16,7 @@ class SigningKey:
         self._environment = {"GNUPGHOME": str(self.home)}
 
     def create(self) -> None:
-        """The key exists. A home without a usable key is left of an interrupted run and made again."""
+        """Make the key. A home without a usable key is from an interrupted run, and made again."""
         if self.home.is_dir() and self._listed():
             return
         shutil.rmtree(self.home, ignore_errors=True)
@@ -68,9 +68,9 @@ class SigningKey:
         )
 
     def sign_file(self, file: Path) -> None:
-        """`file`.asc beside it is its detached signature."""
+        """Write its detached signature to `file`.asc."""
         run("gpg", "--batch", "--yes", "--armor", "--detach-sign", file, env=self._environment)
 
     def release_agent(self) -> None:
-        """No gpg-agent of this key keeps running."""
+        """End the gpg-agent of this key."""
         attempt("gpgconf", "--kill", "all", env=self._environment)

@@ -1,4 +1,4 @@
-"""One RPM: what it is called, what it holds, and how rpmbuild is told so."""
+"""One RPM: its name, its content, and its spec file for rpmbuild."""
 
 import os
 import shutil
@@ -17,11 +17,11 @@ Content = Path | str | bytes
 @dataclass(frozen=True)
 class File:
     """
-    A file's content (or the Path it is copied from) and mode. A Path to a folder brings the whole folder.
+    A file's content (or the Path that it is copied from) and mode. A Path to a folder includes the whole folder.
 
     + content: None is an empty folder
     + owner: user and group; a user of the package's own is made in its `pre`
-    + config: what a person changed is kept when the package is upgraded
+    + config: an upgrade of the package keeps the operator's changes
     """
 
     content: Content | None
@@ -52,7 +52,7 @@ class Package:
 
 
 def service(package: Package, *units: str) -> Package:
-    """What packages of services do on Enterprise Linux: stop on removal, restart what runs after an upgrade."""
+    """What packages of services do on Enterprise Linux: stop the service on removal, restart it after an upgrade."""
     reload = "systemctl daemon-reload >/dev/null 2>&1 || :"
     stop = f"systemctl --no-reload disable --now {' '.join(units)} >/dev/null 2>&1 || :"
     restart = f"systemctl try-restart {units[0]} >/dev/null 2>&1 || :"
@@ -71,7 +71,7 @@ def _listed(destination: str, file: File) -> str:
 
 
 def _stage(package: Package, tree: Path) -> list[str]:
-    """Lay the files of a package out under `tree`; returns the lines of its %files section."""
+    """Write the files of a package under `tree`; returns the lines of its %files section."""
     lines = []
     for destination, file in sorted(package.files.items()):
         target = tree / destination.lstrip("/")
@@ -142,7 +142,7 @@ def build(package: Package, work: Path) -> Path:
         "_buildhost": "lab",
         "use_source_date_epoch_as_buildtime": "1",
         "clamp_mtime_to_source_date_epoch": "1",
-        # Debian's rpmbuild keeps its database in the home directory of whoever runs it.
+        # Debian's rpmbuild keeps its database in the home directory of its user.
         "_dbpath": str(top / "db"),
     }
     arguments = [part for key, value in defines.items() for part in ("--define", f"{key} {value}")]

@@ -1,4 +1,4 @@
-"""What the lab stands in for: GPU tools, TensorRT-LLM and its Triton backend, container images, and model weights."""
+"""The lab's stand-ins: GPU tools, TensorRT-LLM and its Triton backend, container images, and model weights."""
 
 from .tree import dockerfile, tensorrt_llm_tree
 

@@ -22,7 +22,7 @@ from tests.lab.standins.layers import FileContent, Layer
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("LAB_CACHE", "/var/cache/tritonhost-lab"))
 
-# Mounts and processes of the root file system end with this shell: nothing is left when it is killed.
+# Mounts and processes of the root file system end with this shell, even if it is killed.
 ENTER = """
 root=$1; work=$2; shift 2
 mount --make-rprivate / && mount -t proc proc "$root/proc" && mount --rbind /dev "$root/dev" &&
@@ -32,7 +32,7 @@ exec env -i $IMAGE_ENV chroot "$root" "$@"
 
 
 class Container:
-    """An image's file system with a folder /w of the test's own."""
+    """An image's file system, with a folder /w for the test."""
 
     def __init__(
         self,
@@ -47,7 +47,10 @@ class Container:
             path.mkdir()
         for layer in layers:
             with tarfile.open(layer.path) as archive:
-                archive.extractall(self.root, filter="fully_trusted")
+                # Debian 12's own 3.11.2 does not have it, and extracts so by default
+                if trusted := getattr(tarfile, "fully_trusted_filter", None):
+                    archive.extraction_filter = trusted
+                archive.extractall(self.root)
         for name, content in (files or {}).items():
             path = self.root / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +87,7 @@ class Container:
         return done.stdout
 
     def see(self, gpus: str) -> None:
-        """nvidia-smi tells of these GPUs, as NAME:COUNT."""
+        """Set the GPUs that nvidia-smi reports, as NAME:COUNT."""
         (self.root / "etc/lab/gpus").write_text(gpus + "\n")
 
 
@@ -140,7 +143,7 @@ class Server:
         raise AssertionError(self.log.read_text()[-3000:])
 
     def stop(self) -> int:
-        """Ask the server itself to stop: it is the only child of the shell that unshare became the parent of."""
+        """Stop the server itself: it is the only child of the shell under unshare."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for child in children:
             os.kill(int(child), signal.SIGTERM)

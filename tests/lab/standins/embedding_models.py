@@ -158,7 +158,7 @@ def bert_shapes(config: dict[str, Any]) -> Shapes:
 SHAPES = {"clip": clip_shapes, "bert": bert_shapes}
 
 # (spread, middle) of a tensor's numbers by a part of its name, the first that fits. A picture's parts must outweigh
-# its positions, and attention must choose: means over 257 patches of noise would make all pictures alike.
+# its positions, and attention must choose: means over 257 patches of noise would make all pictures similar.
 _SCALES: tuple[tuple[str, float, float], ...] = (
     ("logit_scale", 0.0, 4.6052),
     ("norm.weight", 0.02, 1.0),
@@ -218,7 +218,7 @@ def word_piece(whole: str, size: int) -> tuple[str, list[str]]:
     )
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
-    # The real file cuts and pads to 128, whatever its reader wants: who reads it must set both anew.
+    # The real file always truncates and pads to 128: a program that reads it must set both again.
     tokenizer.enable_truncation(128)
     tokenizer.enable_padding(length=128, pad_id=ids["[PAD]"], pad_token="[PAD]")
     return tokenizer.to_str(), vocabulary

@@ -16,11 +16,14 @@ from . import nginx_image, postgres_image
 from .base_image import PYTHON_PACKAGES, base_layers, key, onnx_layer, record, recorded
 from .layers import FileContent, Layer, write_layer
 from .registry import Registry, image_documents
-from .tree import BASE_TAGS, IMAGE_VERSIONS, installed_files
+from .tree import BASE_TAGS, IMAGE_VERSIONS, PACKAGES, PYTORCH_IMAGES, installed_files
 
 REPOSITORY = "nvidia/tritonserver"
 BASES = ("24.09-py3", *BASE_TAGS.values())
 """Tags of the base image: the lab's own choice, and what the Dockerfiles take when nothing is said."""
+
+TENSORRT_11 = "26.08-py3"
+"""The base image that plays TensorRT 11."""
 
 SERVING = {
     "24.08-trtllm-python-py3": "v0.12.0",
@@ -60,15 +63,50 @@ FINISHED: dict[str, Any] = {
 }
 
 
+def settings_of(tag: str) -> dict[str, Any]:
+    """What an image says of itself to the container engine."""
+    if tag == TENSORRT_11:
+        return {**SETTINGS, "Env": [*SETTINGS["Env"], "TENSORRT_STAND_IN=11.0.0.1"]}
+    return FINISHED if SERVING.get(tag) in IMAGE_VERSIONS else SETTINGS
+
+
 def serving_files(version: str) -> dict[str, FileContent]:
     """What a serving image has beyond the base: path from the root -> content."""
     files: dict[str, FileContent] = dict(installed_files(version))
     if tuple(int(part) for part in version[1:].split(".")) >= TEMPLATES_SINCE:
         for name, content in templates.repository(version).items():
             files[f"app/all_models/inflight_batcher_llm/{name}"] = content
+    if version == "v1.2.1":
+        files |= openai_files("1.107.3")
     if version in IMAGE_VERSIONS:
         files["opt/stand-in/bin/tritonserver"] = ((HERE / "image" / "tritonserver").read_bytes(), 0o755)
     return files
+
+
+def openai_files(version: str) -> dict[str, FileContent]:
+    """
+    What pip and TensorRT-LLM see of the openai package that NVIDIA's images of 26.x have: path from the root -> content.
+
+    Before 1.108.2 it has no PartReasoningText, which TensorRT-LLM 1.2 imports.
+    """
+    event = "openai/types/responses/response_content_part_added_event.py"
+    later = tuple(map(int, version.split("."))) >= (1, 108, 2)
+    named = (
+        ("PartReasoningText", "ResponseContentPartAddedEvent")
+        if later
+        else ("ResponseContentPartAddedEvent",)
+    )
+    files = {
+        "openai/__init__.py": f'__version__ = "{version}"\n',
+        "openai/types/__init__.py": "",
+        "openai/types/responses/__init__.py": "",
+        event: "".join(f"class {name}:\n    pass\n" for name in named),
+        f"openai-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: openai\nVersion: {version}\n",
+        f"openai-{version}.dist-info/INSTALLER": "pip\n",
+    }
+    record = f"openai-{version}.dist-info/RECORD"
+    files[record] = "".join(f"{name},,\n" for name in (*files, record))
+    return {f"{PACKAGES}/{name}": text.encode() for name, text in files.items()}
 
 
 def tensorrt_files() -> dict[str, FileContent]:
@@ -116,7 +154,7 @@ def build(cache: Path, registry: str) -> dict[str, str]:
     cache = cache.resolve()
     base = base_layers(cache)
     plain = [*base, *plan_layers(cache)]
-    images = {tag: plain for tag in BASES}
+    images = {tag: plain for tag in (*BASES, TENSORRT_11)}
     images |= {tag: [*base, serving_layer(cache, version)] for tag, version in SERVING.items()}
     server = Registry(registry)
     digests = {}
@@ -125,8 +163,12 @@ def build(cache: Path, registry: str) -> dict[str, str]:
         manifest, config = image_documents(settings, layers, CREATED)
         digests[f"{repository}:{tag}"] = server.push_image(repository, tag, manifest, config, layers)
 
+    for image in sorted(set(PYTORCH_IMAGES.values())):
+        # nothing of it is used but that it is there
+        repository, tag = image.split(":")
+        push(repository, tag, SETTINGS, base)
     for tag, layers in sorted(images.items()):
-        push(REPOSITORY, tag, FINISHED if SERVING.get(tag) in IMAGE_VERSIONS else SETTINGS, layers)
+        push(REPOSITORY, tag, settings_of(tag), layers)
     database = postgres_image.layers(cache)
     push(postgres_image.REPOSITORY, postgres_image.TAG, postgres_image.SETTINGS, database)
     gateway = nginx_image.layers(cache)

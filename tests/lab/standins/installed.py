@@ -1,4 +1,4 @@
-"""The TensorRT-LLM stand-in laid out in a folder, for tests that run its commands."""
+"""The TensorRT-LLM stand-in in a folder, for tests that run its commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROMPT = [3, 17, 40, 8]
 
 
 class Installed:
-    """The stand-in at a version, laid out in a folder, with an nvidia-smi that tells of some GPUs."""
+    """The stand-in at a version, in a folder, with an nvidia-smi that reports some GPUs."""
 
     def __init__(self, folder: Path, version: str) -> None:
         self.folder, self.version = folder, version
@@ -29,11 +29,11 @@ class Installed:
         self.see("NVIDIA A10:1")
 
     def see(self, gpus: str) -> None:
-        """nvidia-smi tells of these GPUs, as NAME:COUNT."""
+        """Set the GPUs that nvidia-smi reports, as NAME:COUNT."""
         (self.folder / "gpus").write_text(gpus + "\n")
 
     def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """python3 with these words, which finds the stand-in."""
+        """Run python3 with these words; it finds the stand-in."""
         environment = {
             "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder),
@@ -62,7 +62,7 @@ class Installed:
         )
 
     def decode(self, count: int = 12) -> list[int]:
-        """What the engine continues PROMPT with."""
+        """The tokens with which the engine continues PROMPT."""
         script = f"""
             from pathlib import Path
             from tensorrt_llm.gpu import visible_gpus

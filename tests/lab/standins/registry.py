@@ -1,4 +1,4 @@
-"""Pushing an image to a container registry over its HTTP API (version 2), with no container engine at hand."""
+"""Pushes an image to a container registry over its HTTP API (version 2), without a container engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
 class RegistryError(Exception):
-    """The registry could not be reached, or answered what the protocol does not allow."""
+    """The registry could not be reached, or its answer violates the protocol."""
 
 
 def digest_of(content: bytes) -> str:
@@ -51,14 +51,14 @@ class Registry:
             connection.close()
 
     def has_manifest(self, repository: str, reference: str, digest: str) -> bool:
-        """Whether the repository's tag (or digest) is this very manifest."""
+        """Whether the repository's tag (or digest) is exactly this manifest."""
         status, headers, _ = self._call(
             "HEAD", f"/v2/{repository}/manifests/{reference}", headers={"Accept": MANIFEST_TYPE}
         )
         return status == 200 and headers.get("docker-content-digest") == digest
 
     def push_blob(self, repository: str, digest: str, content: bytes | Path) -> None:
-        """Bring the blob into the repository; nothing is sent where it is there already."""
+        """Push the blob to the repository, unless it is already there."""
         if self._call("HEAD", f"/v2/{repository}/blobs/{digest}")[0] == 200:
             return
         status, headers, answer = self._call("POST", f"/v2/{repository}/blobs/uploads/")
@@ -79,13 +79,34 @@ class Registry:
     def push_image(
         self, repository: str, tag: str, manifest: bytes, config: bytes, layers: list[Layer]
     ) -> str:
-        """Bring image and tag into the registry; returns the manifest's digest."""
+        """Push image and tag to the registry; returns the manifest's digest."""
         digest = digest_of(manifest)
         if self.has_manifest(repository, tag, digest):
             return digest
         for layer in layers:
             self.push_blob(repository, layer.digest, layer.path)
         self.push_blob(repository, digest_of(config), config)
+        self.point(repository, tag, manifest)
+        return digest
+
+    def manifest(self, repository: str, reference: str) -> bytes:
+        """The manifest of a tag or a digest."""
+        status, _, answer = self._call(
+            "GET", f"/v2/{repository}/manifests/{reference}", headers={"Accept": MANIFEST_TYPE}
+        )
+        if status != 200:
+            raise RegistryError(f"registry {self.address}: {repository}:{reference} answered {status}")
+        return answer
+
+    def blob(self, repository: str, digest: str) -> bytes:
+        """A blob of the repository, such as an image's config."""
+        status, _, answer = self._call("GET", f"/v2/{repository}/blobs/{digest}")
+        if status != 200:
+            raise RegistryError(f"registry {self.address}: blob {digest} answered {status}")
+        return answer
+
+    def point(self, repository: str, tag: str, manifest: bytes) -> None:
+        """Point the tag to this manifest, whose blobs are in the repository."""
         status, _, answer = self._call(
             "PUT", f"/v2/{repository}/manifests/{tag}", manifest, {"Content-Type": MANIFEST_TYPE}
         )
@@ -93,7 +114,6 @@ class Registry:
             raise RegistryError(
                 f"registry {self.address}: manifest {repository}:{tag} answered {status}: {answer[:200]!r}"
             )
-        return digest
 
 
 def image_documents(settings: dict[str, Any], layers: list[Layer], created: str) -> tuple[bytes, bytes]:

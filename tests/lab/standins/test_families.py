@@ -1,4 +1,4 @@
-"""What the stand-in decodes, against plain implementations that share nothing with it but the formulas."""
+"""The stand-in's output, compared with plain implementations that share only the formulas with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def bfloat16(values: Any) -> Any:
 
 
 def write(folder: Path, config: dict[str, Any], weights: Weights, label: str, shards: int = 1) -> Path:
-    """A Hugging Face folder, its safetensors written by hand."""
+    """A Hugging Face folder; the safetensors files are written without the library."""
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     places = {}
@@ -62,7 +62,7 @@ def greedy(step: Callable[[list[int]], Any]) -> list[int]:
 
 
 def attention(q: Any, k: Any, v: Any, size: int) -> Any:
-    """One head after the other, one position after the other; several query heads may share one of keys and values."""
+    """Head by head and position by position; several query heads may share one head of keys and values."""
     heads, shared = q.shape[1] // size, k.shape[1] // size
     result = np.zeros_like(q)
     for head in range(heads):
@@ -143,6 +143,19 @@ def test_gpt2(tmp_path: Path, version: str, ranks: int) -> None:
     assert installed.decode(COUNT) == greedy(lambda ids: gpt2_logits(wide, ids))
     refused = installed.convert(model, family="llama")
     assert "architecture GPT2LMHeadModel: this stand-in converts LlamaForCausalLM" in refused.stderr
+
+
+@pytest.mark.parametrize(("version", "guessed"), [("v0.9.0", False), ("v0.13.0", False), ("v0.16.0", True)])
+def test_gpt_variant_is_guessed_from_the_path(tmp_path: Path, version: str, guessed: bool) -> None:
+    """Like the real converter up to 0.13, which ends with an error if the path does not name a variant."""
+    model = write(tmp_path / "weights", GPT2, gpt2_weights(), "F32")
+    installed = Installed(tmp_path / "install", version)
+    done = installed.convert(model, "--dtype", "float32", family="gpt")
+    assert (done.returncode == 0) is guessed, done.stderr
+    if not guessed:
+        assert "AssertionError" in done.stderr
+    told = installed.convert(model, "--dtype", "float32", "--gpt_variant", "gpt2", family="gpt")
+    assert told.returncode == 0, told.stderr
 
 
 # ---- Llama, Mistral, Mixtral
@@ -271,7 +284,7 @@ def llama_logits(w: Weights, config: dict[str, Any], ids: list[int]) -> Any:
 
 MIXTRAL = llama_config(architectures=["MixtralForCausalLM"], num_local_experts=EXPERTS, num_experts_per_tok=2)
 NEMO = llama_config(architectures=["MistralForCausalLM"], head_dim=12)
-# So short that among the few positions of a test all three cases of the scaling occur.
+# So short that all three cases of the scaling occur within the few positions of a test.
 SCALED = llama_config(
     rope_scaling={
         "rope_type": "llama3",
@@ -296,7 +309,7 @@ SCALED = llama_config(
         (SCALED, [], 1, 1),
     ],
 )
-def test_llama_and_its_kin(
+def test_llama_family_decodes_like_the_reference(
     tmp_path: Path, config: dict[str, Any], words: list[str], ranks: int, shards: int
 ) -> None:
     weights = llama_weights(config)
@@ -311,7 +324,7 @@ def test_llama_and_its_kin(
     assert installed.decode(COUNT) == greedy(lambda ids: llama_logits(wide, config, ids))
 
 
-def test_bfloat16_is_stored_as_such(tmp_path: Path) -> None:
+def test_bfloat16_weights_are_stored_as_bf16(tmp_path: Path) -> None:
     weights = llama_weights(MIXTRAL)
     model = write(tmp_path / "model", MIXTRAL, weights, "BF16")
     installed = Installed(tmp_path / "install", "v0.13.0")
@@ -329,7 +342,7 @@ def test_bfloat16_is_stored_as_such(tmp_path: Path) -> None:
     assert (config["dtype"], config["moe"]["top_k"]) == ("bfloat16", 2)
 
 
-def test_what_came_with_0_12_is_refused_before(tmp_path: Path) -> None:
+def test_features_of_0_12_are_refused_by_0_11(tmp_path: Path) -> None:
     old = Installed(tmp_path / "install", "v0.11.0")
     for config, words in ((NEMO, "head_dim 12 is not hidden_size"), (SCALED, "rope_scaling of type llama3")):
         model = write(tmp_path / words.split()[0], config, llama_weights(config), "BF16")
@@ -345,7 +358,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_awq_in_bfloat16_wants_its_calibration_data(tmp_path: Path) -> None:
+def test_awq_in_bfloat16_needs_calibration_data(tmp_path: Path) -> None:
     model = write(tmp_path / "model", SCALED, llama_weights(SCALED), "BF16")
     data = tmp_path / "cnn_dailymail"
     for path, content in calibration_data.files().items():
@@ -385,7 +398,7 @@ def test_awq_in_bfloat16_wants_its_calibration_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["int8_wo", "int4_wo", "full_prec"])
-def test_formats_that_only_round_want_none(tmp_path: Path, kind: str) -> None:
+def test_rounding_formats_need_no_calibration_data(tmp_path: Path, kind: str) -> None:
     model = write(tmp_path / "model", SCALED, llama_weights(SCALED), "BF16")
     installed = Installed(tmp_path / "install", "v0.13.0")
     words = ["--model_dir", str(model), "--output_dir", "checkpoint", "--qformat", kind]

@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped,un
 from tests.lab.standins import images, small_models
 from tests.lab.standins.installed import Installed
 from tests.lab.standins.layers import Layer
-from tests.lab.standins.tree import IMAGE_VERSIONS
+from tests.lab.standins.tree import IMAGE_VERSIONS, PACKAGES
 
 PLACE = "triton_backend/all_models/llmapi/tensorrt_llm"
 WORDS = ["<|endoftext|>", *(f"Ġword{number}" for number in range(1, small_models.VOCABULARY))]
@@ -99,9 +99,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(
-    tmp_path: Path, settings: dict[str, Any], inputs: dict[str, Any], decoupled: bool = False
+    tmp_path: Path,
+    settings: dict[str, Any],
+    inputs: dict[str, Any],
+    decoupled: bool = False,
+    openai: str = "1.109.1",
 ) -> tuple[str, list[dict[str, Any]]]:
     installed = Installed(tmp_path / "install", "v1.2.1")
+    for name, content in images.openai_files(openai).items():
+        path = installed.folder / Path(name).relative_to(PACKAGES)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content[0])
     (installed.folder / "model").mkdir()
     document = {"triton_config": {"max_batch_size": 0, "decoupled": decoupled}, **settings}
     (installed.folder / "model" / "model.yaml").write_text(json.dumps(document))
@@ -114,7 +122,7 @@ def ask(
 pytest.importorskip("yaml")
 
 
-def test_it_answers_from_the_folder(tmp_path: Path, folder: Path) -> None:
+def test_llmapi_model_answers_from_the_folder(tmp_path: Path, folder: Path) -> None:
     settings = {"model": str(folder), "backend": "pytorch", "tensor_parallel_size": 1, "max_seq_len": 64}
     said, answers = ask(tmp_path, settings, {"sampling_param_max_tokens": 5, "return_finish_reason": True})
     assert "[stand-in] LLM API of TensorRT-LLM 1.2.1" in said
@@ -143,7 +151,9 @@ def test_streams_hold_the_text_so_far(tmp_path: Path, folder: Path) -> None:
         ({"model": "meta-llama/Llama-3.1-8B-Instruct"}, "no such directory"),
     ],
 )
-def test_it_refuses_at_load(tmp_path: Path, folder: Path, settings: dict[str, Any], words: str) -> None:
+def test_llmapi_model_refuses_bad_settings_at_load(
+    tmp_path: Path, folder: Path, settings: dict[str, Any], words: str
+) -> None:
     said, answers = ask(tmp_path, {"model": str(folder), **settings}, {})
     assert words in said
     assert not answers
@@ -208,3 +218,13 @@ def test_all_tags_share_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert len(layers) == 2
         assert (layers[1:] == tensorrt) == ("trtllm" not in tag)
     assert len({pushed[tag][1].digest for tag in images.SERVING}) == len(images.SERVING)
+
+
+def test_llmapi_model_fails_to_load_with_openai_1_107_3(tmp_path: Path, folder: Path) -> None:
+    """The message is the real one: TensorRT-LLM 1.2 imports a name that openai 1.107.3 does not have."""
+    said, answers = ask(tmp_path, {"model": str(folder)}, {}, openai="1.107.3")
+    assert not answers
+    assert (
+        "ImportError: cannot import name 'PartReasoningText' from "
+        "'openai.types.responses.response_content_part_added_event'" in said
+    )

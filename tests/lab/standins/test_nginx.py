@@ -1,4 +1,4 @@
-"""The gateway's image: a real nginx that reads a configuration."""
+"""The gateway's image: a real nginx with a configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.lab.standins.chroot import CACHE, Container
 pytestmark = pytest.mark.lab
 
 
-def test_nginx_runs_and_has_what_the_gateway_needs(tmp_path: Path) -> None:
+def test_nginx_runs_with_the_modules_the_gateway_needs(tmp_path: Path) -> None:
     container = Container(tmp_path, nginx_image.layers(CACHE), settings=nginx_image.SETTINGS)
     done = container.attempt("nginx", "-V")
     assert done.returncode == 0, done.stderr

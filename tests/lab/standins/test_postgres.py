@@ -1,4 +1,4 @@
-"""The database's image: a real PostgreSQL with pgvector behind the entrypoint's contract."""
+"""The database's image: a real PostgreSQL with pgvector, and an entrypoint that behaves like the real one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from operations.plan.artifacts import commands
+from tests.lab.settings import REPOSITORY
 from tests.lab.standins import postgres_image
 from tests.lab.standins.chroot import CACHE, Container, free_port
 
 pytestmark = pytest.mark.lab
 
+ROLE = (REPOSITORY / "files/database/002_search_role.sql").read_text("utf-8")
 VECTORS = """
 CREATE EXTENSION vector;
 CREATE TABLE things (id int PRIMARY KEY, place vector(3));
@@ -29,7 +32,7 @@ SELECT id FROM things ORDER BY place <-> '[42, 0, 1]' LIMIT 1;
 
 
 class Database:
-    """A container of the image on a port of its own, and what it says."""
+    """A container of the image on its own port, and its log."""
 
     def __init__(self, container: Container, log: Path, *words: str, **variables: str) -> None:
         self.container, self.log, self.port = container, log, free_port()
@@ -42,7 +45,7 @@ class Database:
             )
 
     def sql(self, text: str, password: str = "", user: str = "shop", name: str = "shop") -> str:
-        """psql from outside the container's own users: by TCP, with a password."""
+        """Run psql over TCP with a password, unlike the container's users."""
         words = ["psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", user, "-d", name, "-qtAX"]
         done = self.container.attempt(
             "env", f"PGPASSWORD={password}", *words, "-v", "ON_ERROR_STOP=1", "-c", text
@@ -80,14 +83,16 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Container:
 
 @pytest.fixture
 def data(container: Container) -> Iterator[Path]:
-    """An empty data directory, as a fresh volume is."""
+    """An empty data directory, like a new volume."""
     folder = container.root / postgres_image.DATA
     yield folder
     shutil.rmtree(folder)
     folder.mkdir()
 
 
-def test_it_keeps_vectors_and_wants_the_password(container: Container, data: Path, tmp_path: Path) -> None:
+def test_database_keeps_vectors_and_requires_the_password(
+    container: Container, data: Path, tmp_path: Path
+) -> None:
     (container.work / "password").write_text("open sesame\n")
     first = Database(
         container,
@@ -101,7 +106,7 @@ def test_it_keeps_vectors_and_wants_the_password(container: Container, data: Pat
         assert first.sql(VECTORS, "open sesame") == "42\n"
         assert first.sql("SHOW server_version", "open sesame") == f"{postgres_image.VERSION}\n"
         assert "hnsw" in first.sql("SELECT amname FROM pg_am WHERE amname = 'hnsw'", "open sesame")
-        # Like the real one it trusts its own loopback, which is all that this test has: without those lines, the rest.
+        # Like the real one it trusts loopback, the only address of this test: without those lines, the other rules apply.
         rules = data / "pg_hba.conf"
         lines = rules.read_text().splitlines()
         assert lines[-1] == "host all all all scram-sha-256"
@@ -110,7 +115,7 @@ def test_it_keeps_vectors_and_wants_the_password(container: Container, data: Pat
         wait_until(lambda: "password authentication failed" in first.sql("SELECT 1", "open barley"))
         assert first.sql("SELECT 1", "open sesame") == "1\n"
         assert (data.stat().st_uid, data.stat().st_mode & 0o777) == (postgres_image.USER, 0o700)
-        # A user of the container is let in by the socket, where clients find it by themselves.
+        # A user of the container gets access over the socket, which clients find by default.
         local = ["psql", "-p", str(first.port), "-U", "shop", "-tAc", "SELECT current_database()"]
         assert container.run(*local) == "shop\n"
         assert "init process complete; ready for start up" in first.log.read_text()
@@ -131,14 +136,16 @@ def test_it_keeps_vectors_and_wants_the_password(container: Container, data: Pat
         again.process.wait()
 
 
-def test_it_is_not_set_up_without_a_password(container: Container, data: Path, tmp_path: Path) -> None:
+def test_database_is_not_initialized_without_a_password(
+    container: Container, data: Path, tmp_path: Path
+) -> None:
     refused = Database(container, tmp_path / "refused.log", "postgres")
     assert refused.process.wait(30) == 1
     assert "superuser password is not specified" in refused.log.read_text()
     assert list(data.iterdir()) == []
 
 
-def test_trust_needs_none(container: Container, data: Path, tmp_path: Path) -> None:
+def test_database_with_trust_needs_no_password(container: Container, data: Path, tmp_path: Path) -> None:
     database = Database(
         container, tmp_path / "log", "postgres", POSTGRES_HOST_AUTH_METHOD="trust", POSTGRES_DB="other"
     )
@@ -150,7 +157,81 @@ def test_trust_needs_none(container: Container, data: Path, tmp_path: Path) -> N
         database.process.wait()
 
 
-def test_other_commands_are_run_as_they_are(container: Container) -> None:
+class Served(Database):
+    """The database as its unit runs it; clients use the socket."""
+
+    def __init__(self, container: Container, log: Path, *words: str) -> None:
+        (container.work / "hba").write_text("".join(f"{line}\n" for line in commands.HBA))
+        socket = ("-c", f"unix_socket_directories={commands.POSTGRES_SOCKET}")
+        environment = {"POSTGRES_HOST_AUTH_METHOD": "trust", "POSTGRES_DB": "tritonhost"}
+        super().__init__(container, log, "postgres", *socket, *words, **environment)
+
+    def asked(self, uid: int, user: str, sql: str = "SELECT 1", name: str = "tritonhost") -> str:
+        words = [
+            "psql",
+            "-h",
+            commands.POSTGRES_SOCKET,
+            "-p",
+            str(self.port),
+            "-U",
+            user,
+            "-d",
+            name,
+            "-qtAX",
+        ]
+        who = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+        done = self.container.attempt(*who, *words, "-v", "ON_ERROR_STOP=1", "-c", sql)
+        return done.stdout.strip() if done.returncode == 0 else done.stderr
+
+
+GUARDED = ("-c", "hba_file=/w/hba")
+
+
+def test_only_the_database_s_own_user_administers_it(
+    container: Container, data: Path, tmp_path: Path
+) -> None:
+    database = Served(container, tmp_path / "log", *GUARDED)
+    try:
+        # no user may log in there, but the server answers
+        database.wait()
+        own = postgres_image.USER
+        tables = "CREATE TABLE documents (id int); CREATE TABLE embeddings (id int); "
+        assert database.asked(own, "postgres", tables + ROLE) == ""
+        for uid in (60600, 0):
+            assert "Peer authentication failed" in database.asked(uid, "postgres")
+            assert "Peer authentication failed" in database.asked(uid, "postgres", name="postgres")
+            assert "no pg_hba.conf entry" in database.asked(uid, "search", name="postgres")
+            assert database.asked(uid, "search", "SELECT count(*) FROM documents") == "0"
+        assert "permission denied" in database.asked(60600, "search", "DELETE FROM documents")
+        assert "no pg_hba.conf entry" in database.sql("SELECT 1", user="postgres", name="tritonhost")
+        assert "no pg_hba.conf entry" in database.sql("SELECT 1", user="search", name="tritonhost")
+    finally:
+        database.process.kill()
+        database.process.wait()
+
+
+def test_database_of_an_earlier_version_is_kept_and_guarded(
+    container: Container, data: Path, tmp_path: Path
+) -> None:
+    before = Served(container, tmp_path / "before.log")
+    try:
+        before.wait()
+        assert before.asked(60600, "postgres", "CREATE TABLE documents AS SELECT 7 AS id") == ""
+        assert before.stop() == 0
+    finally:
+        before.process.kill()
+        before.process.wait()
+    now = Served(container, tmp_path / "now.log", *GUARDED)
+    try:
+        now.wait()
+        assert "Peer authentication failed" in now.asked(60600, "postgres", "DROP TABLE documents")
+        assert now.asked(postgres_image.USER, "postgres", "SELECT id FROM documents") == "7"
+    finally:
+        now.process.kill()
+        now.process.wait()
+
+
+def test_entrypoint_runs_other_commands_unchanged(container: Container) -> None:
     entrypoint = postgres_image.SETTINGS["Entrypoint"]
     assert "PostgreSQL) 16" in container.run(*entrypoint, "postgres", "--version")
     assert container.run(*entrypoint, "id", "-un") == "root\n"

@@ -1,4 +1,4 @@
-"""The small models under the real names: their files, and what the profiles take of them."""
+"""The small models under the real names: their files, and which of them the profiles download."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def header_of(file: bytes) -> dict[str, Any]:
 
 
 def selected(name: str, weights: dict[str, Any], files: dict[str, bytes]) -> set[str]:
-    """What a profile downloads: its patterns, or the ones of a profile that says nothing; never a pickle."""
+    """The files that a profile downloads: by its patterns or the default ones, but never a pickle."""
     include = weights.get("include", ["*.safetensors", "*.json", "tokenizer.model", "*.txt"])
     exclude = weights.get("exclude", ["consolidated*"])
 
@@ -95,7 +95,7 @@ def decoder_profiles() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", decoder_profiles(), ids=lambda path: path.stem)
-def test_profiles_take_the_model_and_leave_the_rest(path: Path) -> None:
+def test_profiles_select_the_model_and_no_other_format(path: Path) -> None:
     weights = tomllib.loads(path.read_text())["weights"]
     name = weights["repository"]
     model = small_models.MODELS[name]
@@ -104,7 +104,7 @@ def test_profiles_take_the_model_and_leave_the_rest(path: Path) -> None:
     taken = selected(name, weights, files)
     assert {"config.json", "tokenizer.json", "tokenizer_config.json"} <= taken
     assert sum(part.endswith(".safetensors") for part in taken) == model.shards
-    # An index of pickles and the like may come along; no weights in another format do.
+    # An index of pickles and similar JSON files may be downloaded, but no weights in another format.
     assert {part for part in taken & model.decoys.keys() if not part.endswith(".json")} == set()
 
 
@@ -124,7 +124,7 @@ def test_the_tokenizer_is_cut_to_whole_pieces() -> None:
         ("openai-community/gpt2-medium", "gpt", "v1.2.1", 1),
     ],
 )
-def test_they_are_converted_at_their_profiles_release(
+def test_small_models_convert_at_their_profiles_release(
     tmp_path: Path, name: str, family: str, version: str, ranks: int
 ) -> None:
     folder = tmp_path / "model"
@@ -185,7 +185,7 @@ def test_bert_has_the_names_that_sentence_transformers_reads() -> None:
     assert json.loads(files["sentence_bert_config.json"])["max_seq_length"] == 256
 
 
-def test_the_word_pieces_cover_any_text_in_lower_case() -> None:
+def test_word_pieces_cover_any_lower_case_text() -> None:
     words = json.dumps({"added_tokens": [], "model": {"vocab": {"Ġcat": 7, "Ġdata": 8, "Ġa": 9, "Cat": 10}}})
     text, vocabulary = embedding_models.word_piece(words, 400)
     assert len(vocabulary) == len(set(vocabulary)) == 400
@@ -217,7 +217,7 @@ def _attended(x: Any, weights: dict[str, Any], names: list[str], heads: int) -> 
 
 
 def picture_embedding(weights: dict[str, Any], picture: Any) -> Any:
-    """CLIP's vision tower, plainly."""
+    """CLIP's vision tower in a plain implementation."""
     config = small_models.MODELS[CLIP].config["vision_config"]
     side, patch, width = 16, config["patch_size"], config["hidden_size"]
     cut = picture.reshape(3, side, patch, side, patch).transpose(1, 3, 0, 2, 4).reshape(side * side, -1)
@@ -239,7 +239,7 @@ def picture_embedding(weights: dict[str, Any], picture: Any) -> Any:
     return pooled / np.linalg.norm(pooled)
 
 
-def test_other_pictures_have_clearly_other_embeddings() -> None:
+def test_different_pictures_have_different_embeddings() -> None:
     weights = dict(small_models.random_weights(CLIP, small_models.MODELS[CLIP].config))
     colours = {"red": (2, -2, -1), "dark red": (1.5, -1.5, -1), "blue": (-2, -2, 2), "white": (2, 2, 2)}
     found = {

@@ -1,4 +1,4 @@
-"""The stand-ins do what the real tools do, as far as the lab leans on it: forms, flags, files and refusals."""
+"""The stand-ins behave like the real tools, as far as the lab depends on it: output, flags, files and refusals."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from operations.plan.capacity.gpu import QUERY_FIELDS, read_query, refusal
+from operations.plan.catalog.flags import CONVERT, QUANTIZE, TRTLLM_BUILD
+from operations.plan.catalog.sources import DOCKERFILES, Dockerfile
+from operations.plan.catalog.support_matrix import version_tuple
 from tests.lab import standins
 from tests.lab.standins import calibration_data
 from tests.lab.standins.installed import BIN, PROMPT, Installed
 from tests.lab.standins.layers import FileContent, write_layer
 from tests.lab.standins.registry import image_documents
-from tests.lab.standins.tree import BASE_TAGS, installed_files
+from tests.lab.standins.tree import BASE_TAGS, PYTORCH_IMAGES, VERSIONS, installed_files
 
 HERE = Path(__file__).resolve().parent
 CAPTURES = HERE / "captures"
@@ -52,7 +56,7 @@ READINGS = re.compile(r"\d+(?=C | *W /)|\d+-\d+(?=\t)")
 
 
 def form(text: str) -> list[str]:
-    """The lines without what differs between two moments and two machines."""
+    """The lines without values that differ between two times or two machines."""
     lines = [READINGS.sub("#", UUID.sub("GPU-#", line)) for line in text.splitlines()]
     return ["<time>" if re.match(r"[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d ", line) else line for line in lines]
 
@@ -95,12 +99,20 @@ def test_xml_elements_are_captured_ones_in_captured_order(gpus: Path) -> None:
     assert len(mine) > 80
 
 
-def test_failures_use_the_real_words_and_statuses(gpus: Path) -> None:
+def test_nvidia_smi_failures_have_the_real_text_and_status(gpus: Path) -> None:
     unknown = smi(gpus, "--query-gpu=name,flavour", "--format=csv")
     assert (unknown.returncode, unknown.stdout.strip()) == (
         2,
         'Field "flavour" is not a valid field to query.',
     )
+    gpus.write_text("NVIDIA A10:1\ndriver_version=470.182.03\n")
+    old = smi(gpus, f"--query-gpu={','.join(QUERY_FIELDS)}", "--format=csv,noheader,nounits")
+    assert (old.returncode, old.stdout) == (2, 'Field "compute_cap" is not a valid field to query.\n\n')
+    assert "does not know compute_cap" in str(refusal(read_query(old.stdout).problem))
+    gpus.write_text("NVIDIA A10:2\nlost.1=reboot\n")
+    lost = smi(gpus, f"--query-gpu={','.join(QUERY_FIELDS)}", "--format=csv,noheader,nounits")
+    said = str(refusal(read_query(lost.stdout).problem))
+    assert "GPU is lost" in said and "Reboot the system to recover this GPU" in said
     gpus.write_text("NVIDIA A10:1\ndriver=missing\n")
     silent = smi(gpus)
     assert silent.returncode == 9
@@ -124,6 +136,38 @@ def test_faults_of_one_gpu_show(gpus: Path) -> None:
     assert apps.stdout == "4242, 4000 MiB\n"
 
 
+# ---- dockerd --validate
+
+# messages of 20.10.24, run as the user nobody, for a file that it accepts and one that it refuses
+AS_NOBODY = "time=2026 level=info msg=Starting up\ndockerd needs to be started with root privileges. To run"
+UNKNOWN_KEY = (
+    "unable to configure the Docker daemon with file /n: the following directives don't match any configuration "
+    "option: log-levels"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "answer"), [(AS_NOBODY, 0, "configuration OK\n"), (UNKNOWN_KEY, 1, f"{UNKNOWN_KEY}\n")]
+)
+def test_dockerd_validate_answers_as_version_23(tmp_path: Path, said: str, code: int, answer: str) -> None:
+    real = tmp_path / "real"
+    real.write_text(f"#!/bin/sh\necho \"$@\" >{tmp_path}/asked\ncat >&2 <<'E'\n{said}\nE\nexit 1\n")
+    (tmp_path / "setpriv").write_text('#!/bin/sh\nshift 3\nexec "$@"\n')
+    for program in ("real", "setpriv"):
+        (tmp_path / program).chmod(0o755)
+    words = ["sh", str(BIN.parents[1] / "rpm" / "files" / "dockerd"), "-H", "fd://"]
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "LAB_DOCKERD": str(real)}
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*words, *more], capture_output=True, text=True, check=False, env=environment)
+
+    done = run("--validate", "--config-file=/n")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", answer)
+    assert (tmp_path / "asked").read_text() == "-H fd:// --config-file=/n\n"
+    # anything else is the program's own
+    assert run().stderr == f"{said}\n"
+
+
 # ---- nvidia-ctk and the container runtime
 
 
@@ -132,7 +176,7 @@ def ctk(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_ctk_merges_into_what_is_there(tmp_path: Path) -> None:
+def test_ctk_merges_into_an_existing_file(tmp_path: Path) -> None:
     path = tmp_path / "daemon.json"
     path.write_text('{"log-opts": {"max-size": "10m"}, "runtimes": {"other": {"path": "x"}}}')
     inode = path.stat().st_ino
@@ -149,7 +193,7 @@ def test_ctk_merges_into_what_is_there(tmp_path: Path) -> None:
     assert path.stat().st_ino == inode  # written in place, as the real tool does
 
 
-def test_ctk_makes_the_file_and_leaves_a_broken_one(tmp_path: Path) -> None:
+def test_ctk_creates_the_file_and_keeps_a_broken_one(tmp_path: Path) -> None:
     path = tmp_path / "docker" / "daemon.json"
     assert ctk("runtime", "configure", "--config", str(path)).returncode == 0
     assert json.loads(path.read_text()) == {
@@ -163,7 +207,7 @@ def test_ctk_makes_the_file_and_leaves_a_broken_one(tmp_path: Path) -> None:
 
 
 def run_runtime(tmp_path: Path, visible: str | None, gpus: str) -> tuple[dict[str, Any], str, str]:
-    """What the runtime makes of a bundle: (config, the container's gpus file, standard error)."""
+    """What the runtime does with a bundle: (config, the container's gpus file, standard error)."""
     (tmp_path / "gpus").write_text(gpus)
     for name in ("nvidia-smi", "nvidia-container-runtime"):
         text = (BIN / name).read_text()
@@ -213,7 +257,7 @@ def test_runtime_leaves_other_containers_alone(tmp_path: Path, visible: str | No
     assert (config["mounts"], seen) == ([], "")
 
 
-def test_runtime_refuses_what_is_not_there(tmp_path: Path) -> None:
+def test_runtime_refuses_missing_devices_and_drivers(tmp_path: Path) -> None:
     assert "device error: 7: unknown device" in run_runtime(tmp_path, "7", "NVIDIA A10:1\n")[2]
     assert "driver not loaded" in run_runtime(tmp_path, "all", "NVIDIA A10:1\ndriver=missing\n")[2]
 
@@ -238,7 +282,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama of random weights in the Hugging Face form."""
+    """A Llama with random weights in the Hugging Face format."""
     folder = tmp_path_factory.mktemp("model")
     dice = np.random.default_rng(7)
     hidden, wide = 32, 48
@@ -270,7 +314,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def reference(model: Path, prompt: list[int], count: int) -> list[int]:
-    """Greedy tokens by the plainest implementation: no cache, one head at a time."""
+    """Greedy tokens by the simplest implementation: no cache, one head at a time."""
     w = {
         name: tensor.astype(np.float64)
         for name, tensor in load_file(str(model / "model.safetensors")).items()
@@ -322,7 +366,7 @@ def installed(tmp_path: Path) -> Installed:
         (["--tp_size", "2", "--use_parallel_embedding"], 2),
     ],
 )
-def test_decoder_agrees_with_the_plainest_one(
+def test_decoder_matches_a_plain_implementation(
     installed: Installed, model: Path, words: list[str], gpus: int
 ) -> None:
     installed.see(f"NVIDIA A10:{gpus}")
@@ -388,17 +432,19 @@ def test_quantized_weights_are_smaller_and_close(installed: Installed, model: Pa
         ("v0.13.0", ["--warp_drive"], False),
     ],
 )
-def test_build_flags_come_and_go(tmp_path: Path, version: str, words: list[str], known: bool) -> None:
+def test_build_flags_exist_only_in_their_versions(
+    tmp_path: Path, version: str, words: list[str], known: bool
+) -> None:
     done = Installed(tmp_path / "install", version).build(*words)
     if known:
-        assert done.returncode == 1  # on to the next complaint: there is no checkpoint
+        assert done.returncode == 1  # then it fails for the next reason: there is no checkpoint
         assert "config.json cannot be read" in done.stdout
     else:
         assert done.returncode == 2
         assert f"unrecognized arguments: {' '.join(words)}" in done.stderr
 
 
-def test_converter_flags_come_and_go(tmp_path: Path, model: Path) -> None:
+def test_converter_flags_exist_only_in_their_versions(tmp_path: Path, model: Path) -> None:
     old, new = Installed(tmp_path / "old", "v0.10.0"), Installed(tmp_path / "new", "v0.11.0")
     assert old.convert(model, "--moe_tp_mode", "2").returncode == 0
     assert "unrecognized arguments: --moe_tp_mode" in new.convert(model, "--moe_tp_mode", "2").stderr
@@ -474,7 +520,7 @@ def test_backend_answers(installed: Installed, model: Path) -> None:
     assert "[stand-in]" in said
 
 
-def test_backend_refuses_in_the_real_words(installed: Installed, model: Path) -> None:
+def test_backend_refuses_with_the_real_messages(installed: Installed, model: Path) -> None:
     installed.see("NVIDIA A10:2")
     installed.convert(model)
     installed.build()
@@ -523,7 +569,7 @@ def test_engine_of_another_release_is_refused(tmp_path: Path, model: Path) -> No
     assert "Failed to deserialize cuda engine" in said
 
 
-def test_too_few_gpus_and_an_uneven_world(installed: Installed, model: Path) -> None:
+def test_backend_refuses_too_few_gpus_and_an_uneven_world(installed: Installed, model: Path) -> None:
     installed.see("NVIDIA A10:2")
     installed.convert(model, "--tp_size", "2")
     installed.build()
@@ -533,9 +579,7 @@ def test_too_few_gpus_and_an_uneven_world(installed: Installed, model: Path) -> 
     assert "Number of GPUs per node 1 must be at least as large as TP (2) * PP (1)" in said
 
 
-def test_engine_that_does_not_fit_the_memory_that_is_left_is_refused(
-    installed: Installed, model: Path
-) -> None:
+def test_engine_larger_than_free_memory_is_refused(installed: Installed, model: Path) -> None:
     installed.see("NVIDIA A10:1")
     installed.convert(model)
     installed.build()
@@ -599,10 +643,33 @@ def test_trees_of_all_versions(version: str) -> None:
     assert "opt/tritonserver/backends/tensorrtllm/model.py" in installed_files(version)
     recipe = standins.dockerfile(version).decode()
     assert f"ARG BASE_TAG={BASE_TAGS[version]}\n" in recipe
+    assert ("FROM ${PYTORCH_IMAGE} AS" in recipe) is (version in PYTORCH_IMAGES)
+    assert DOCKERFILES[version] == Dockerfile(
+        f"nvidia/tritonserver:{BASE_TAGS[version]}", PYTORCH_IMAGES.get(version, "")
+    )
     assert "stand-in" in recipe
 
 
-def test_a_server_is_not_told_what_only_later_ones_know(tmp_path: Path) -> None:
+SCRIPTS = {
+    "llama": (CONVERT["llama"], "examples/**/llama/convert_checkpoint.py"),
+    "gpt": (CONVERT["gpt"], "examples/**/gpt/convert_checkpoint.py"),
+    "quantize": (QUANTIZE, "examples/**/quantize.py"),
+    "build": (TRTLLM_BUILD, "scripts/trtllm-build"),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_stand_in_knows_every_flag_of_the_plan(tmp_path: Path, version: str) -> None:
+    """The plan and the stand-in list the same flags: if they differ, one of them is wrong."""
+    installed = Installed(tmp_path, version)
+    for table, pattern in SCRIPTS.values():
+        (script,) = tmp_path.glob(pattern)
+        known = set(re.findall(r"--(\w+)", installed.run(str(script), "--help").stdout))
+        planned = {name for name, flag in table.items() if flag.exists_in(version_tuple(version))}
+        assert planned <= known, f"{pattern}: {sorted(planned - known)}"
+
+
+def test_tritonserver_drops_flags_of_later_versions(tmp_path: Path) -> None:
     script = (Path(__file__).parent / "image" / "tritonserver").read_text()
     (tmp_path / "tritonserver").write_text(
         script.replace("exec /opt/tritonserver/bin/tritonserver", "exec echo")

@@ -1,4 +1,4 @@
-"""trtexec and the tensorrt backend: options and refusals in the real words, and plans that a real tritonserver serves."""
+"""trtexec and the tensorrt backend: options and refusals with the real texts, and plans that a real tritonserver serves."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from operations.plan.artifacts import commands
+from operations.plan.profile.tables import Encoder
 from tests.lab.standins import base_image, images
 from tests.lab.standins.base_image import PYTHON_PACKAGES
 from tests.lab.standins.chroot import CACHE, Container, Server
@@ -22,6 +24,8 @@ from tests.lab.standins.tensorrt import plan
 from tests.lab.standins.tensorrt.gpu import Gpu
 from tests.lab.standins.tensorrt.plan import Plan, Range
 
+PROJECT = Path(__file__).resolve().parents[3]
+WEIGHTS = {"repository": "owner/name", "revision": "c" * 40}
 TRTEXEC = "usr/src/tensorrt/bin/trtexec"
 A10 = Gpu("NVIDIA A10", "8.6")
 PLAN = Plan(b"not read here", {"x": Range((1, 3), (2, 3), (8, 3))}, "FP32+FP16", A10)
@@ -43,11 +47,12 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def trtexec(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def trtexec(root: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {
         "PATH": f"{root}/bin:{os.environ['PATH']}",
         "PYTHONPATH": str(root / PYTHON_PACKAGES),
         "LAB_GPUS_FILE": str(root / "gpus"),
+        **variables,
     }
     return subprocess.run(
         [sys.executable, str(root / TRTEXEC), *words],
@@ -86,7 +91,7 @@ def test_a_plan_needs_a_gpu(root: Path) -> None:
     assert not (root / "b").exists()
 
 
-def test_a_missing_shape_is_taken_from_another(root: Path) -> None:
+def test_missing_shape_is_copied_from_another(root: Path) -> None:
     (root / "gpus").write_text("driver=missing\n")
     done = trtexec(root, "--onnx=a", "--optShapes=x:1x3,y:1x4", "--maxShapes=x:8x3")
     assert "[W] optShapes is being broadcasted to minShapes for tensor x" in done.stderr
@@ -94,7 +99,41 @@ def test_a_missing_shape_is_taken_from_another(root: Path) -> None:
     assert "maxShapes for tensor x" not in done.stderr
 
 
-def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("tensorrt", "precision", "words", "said"),
+    [
+        ("10.4.0.26", "fp16", ["--fp16"], ""),
+        ("10.4.0.26", "fp16", [], "Fp16 precision has been set for"),
+        ("11.0.0.1", "fp16", [], ""),
+        ("11.0.0.1", "fp32", [], ""),
+        ("11.0.0.1", "fp16", ["--fp16"], "[E] Unknown option: --fp16 "),
+        ("11.0.0.1", "fp16", ["--int8"], "[E] Unknown option: --int8 "),
+    ],
+)
+def test_precision_flags_exist_only_before_11(
+    root: Path, tensorrt: str, precision: str, words: list[str], said: str
+) -> None:
+    """The plan's graph of a small encoder: one export for both versions."""
+    request = {"architecture": "bert", "embedding_size": 24, "text_tokens": 16, "precision": precision}
+    (root / "request.json").write_text(json.dumps({**request, "image_size": 28}))
+    export = [str(PROJECT / "files/image/plan/export_onnx.py"), str(root / "request.json")]
+    weights = str(PROJECT / "tests/unit/encoders/bert")
+    subprocess.run([sys.executable, *export, weights, str(root)], check=True, capture_output=True)
+    encoder = Encoder.model_validate({**request, "weights": WEIGHTS})
+    options = [
+        word for word in commands.trtexec(encoder, int(tensorrt.split(".")[0])) if word.startswith("--")
+    ]
+    ours = [word for word in options if word.split("=")[0] in ("--fp16", "--int8")]
+    assert (ours == words) is (not said)
+    shapes = [word for word in options if "Shapes" in word]
+    onnx, engine = f"--onnx={root}/model.onnx", f"--saveEngine={root}/b"
+    done = trtexec(root, onnx, engine, "--skipInference", *shapes, *words, TENSORRT_STAND_IN=tensorrt)
+    assert (done.returncode == 0) is (not said), done.stderr
+    assert said in done.stderr
+    assert (root / "b").exists() is (not said)
+
+
+def test_plan_reads_back_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "model.plan"
     plan.write(path, PLAN)
     assert plan.read(path) == PLAN
@@ -115,7 +154,7 @@ def test_a_plan_of_another_tensorrt_is_refused(tmp_path: Path, version: str, wor
         plan.read(path)
 
 
-def test_a_plan_of_another_gpu_is_refused_and_one_of_a_sibling_is_not() -> None:
+def test_plan_is_refused_on_another_gpu_but_not_on_a_sibling() -> None:
     with pytest.raises(plan.PlanRefused, match=r"expecting compute 8\.0 got compute 8\.6, please rebuild"):
         plan.check(PLAN, Gpu("NVIDIA A100-SXM4-40GB", "8.0"))
     (warning,) = plan.check(PLAN, Gpu("NVIDIA A10G", "8.6"))
@@ -131,7 +170,7 @@ def test_a_damaged_plan_is_refused(tmp_path: Path, cut: int) -> None:
         plan.read(path)
 
 
-def test_shapes_out_of_the_profile_are_told_apart() -> None:
+def test_shapes_outside_the_profile_get_distinct_errors() -> None:
     shapes = PLAN.shapes["x"]
     assert plan.shape_error((8, 3), shapes) is None
     assert plan.shape_error((9, 3), shapes) == (
@@ -188,7 +227,7 @@ def built(container: Container, *words: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.lab
-def test_it_builds_and_checks(container: Container) -> None:
+def test_trtexec_builds_a_plan_and_refuses_bad_input(container: Container) -> None:
     done = built(container, "--onnx=/w/plain.onnx", *SHAPES, "--fp16", "--skipInference")
     assert done.returncode == 0, done.stderr
     assert "Precision: FP32+FP16" in done.stdout
@@ -265,13 +304,15 @@ MISFITS = {
 
 
 @pytest.mark.lab
-def test_what_does_not_fit_stops_the_server(container: Container, served: tuple[Path, Path]) -> None:
+def test_config_that_does_not_match_the_plan_stops_the_server(
+    container: Container, served: tuple[Path, Path]
+) -> None:
     folder, log = served
     for name, (was, now, _) in MISFITS.items():
         shutil.copytree(folder, folder.with_name(name))
         config = CONFIG.replace(was, now).replace('name: "m"', f'name: "{name}"')
         (folder.with_name(name) / "config.pbtxt").write_text(config)
-    # A plan that another GPU built, among the others, which are of this one.
+    # A plan that was built on another GPU model, among plans for this one.
     other = Gpu("NVIDIA A100-SXM4-40GB", "8.0")
     mine = folder / "1" / "model.plan"
     plan.write(mine, dataclasses.replace(plan.read(mine), gpu=other))

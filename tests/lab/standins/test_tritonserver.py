@@ -1,4 +1,4 @@
-"""A real tritonserver out of the image's own layers, with the mirror's model repository, answers in English."""
+"""A real tritonserver from the image's layers answers in English, with the mirror's model repository."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ QUESTION = {
 }
 
 
-def test_it_answers_streams_and_stops(server: Server) -> None:
+def test_server_answers_streams_and_stops(server: Server) -> None:
     for model in ("ensemble", "tensorrt_llm_bls"):
         status, answer = server.post(model, "generate", QUESTION)
         assert status == 200, answer

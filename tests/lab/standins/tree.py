@@ -21,6 +21,9 @@ BASE_TAGS = {
 }
 """The default of BASE_TAG in tensorrtllm_backend's dockerfile/Dockerfile.trt_llm_backend, by tag."""
 
+PYTORCH_IMAGES = {"v0.17.0": "nvidia/pytorch:25.01-py3", "v0.19.0": "nvidia/pytorch:25.03-py3"}
+"""The default of PYTORCH_IMAGE there, without registry, for the tags that take one."""
+
 IMAGE_VERSIONS = ("v1.0.0", "v1.2.1")
 """Versions that come as finished images only."""
 
@@ -87,11 +90,16 @@ def dockerfile(version: str) -> bytes:
     tag = _known(version)
     if tag not in BASE_TAGS:
         raise ValueError(f"TensorRT-LLM {version} is not built here, expected one of {', '.join(BASE_TAGS)}")
+    pytorch = PYTORCH_IMAGES.get(tag)
+    argument = f"ARG PYTORCH_IMAGE=nvcr.io/{pytorch}\n" if pytorch else ""
+    stage = "\nFROM ${PYTORCH_IMAGE} AS pytorch_image\n" if pytorch else ""
+    # The real one takes PyTorch out of that image; here it is enough that there is no build without it.
+    copy = "COPY --from=pytorch_image /etc/passwd /app/pytorch-image\n" if pytorch else ""
     return f"""\
 # Stand-in for tensorrtllm_backend's Dockerfile.trt_llm_backend at {tag}: installs the lab's TensorRT-LLM stand-in.
 ARG BASE_IMAGE=nvcr.io/nvidia/tritonserver
 ARG BASE_TAG={BASE_TAGS[tag]}
-
+{argument}{stage}
 FROM ${{BASE_IMAGE}}:${{BASE_TAG}} AS trt_llm_builder
 # The real build links TensorRT-LLM's closed libraries. A git-lfs pointer in their place fails there, and so here.
 COPY tensorrt_llm/cpp /build/cpp
@@ -105,7 +113,7 @@ RUN found=$(grep -rl '^version https://git-lfs.github.com/spec/v1' /build/cpp ||
 FROM ${{BASE_IMAGE}}:${{BASE_TAG}} AS final
 # Only to make this stage wait for the other one: some builders skip stages that nothing is taken from.
 COPY --from=trt_llm_builder /build/linked /app/tensorrt_llm/linked
-COPY tensorrt_llm/tensorrt_llm /{PACKAGES}/tensorrt_llm
+{copy}COPY tensorrt_llm/tensorrt_llm /{PACKAGES}/tensorrt_llm
 COPY tensorrt_llm/examples /app/tensorrt_llm/examples
 COPY tensorrt_llm/triton_backend/tensorrtllm /opt/tritonserver/backends/tensorrtllm
 COPY tensorrt_llm/scripts/trtllm-build /usr/local/bin/trtllm-build

@@ -25,7 +25,7 @@ DEBIAN_PACKAGES = (
     "iproute2",
     "iptables",
     "nftables",
-    # installed as on an OCI image; that it does not run is the lab's own
+    # installed as on an OCI image, but it does not run in the lab
     "firewalld",
     "python3-nftables",
     "curl",
@@ -48,7 +48,7 @@ DEBIAN_PACKAGES = (
     "libexpat1",
 )
 
-# Nothing that a deploy runs may lean on the distribution underneath.
+# A deploy must not depend on the distribution underneath.
 DEBIAN_ONLY = (
     "usr/bin/apt*",
     "usr/bin/dpkg*",
@@ -119,13 +119,13 @@ def _os_release(os_major: int) -> str:
 
 
 def _shape(root: Path, cache: Path, os_major: int) -> None:
-    """Turn a plain Debian tree into the common part of every host; what differs by host comes at its creation."""
+    """Turn a plain Debian tree into the common part of every host; the creation of a host adds what differs."""
     release = OS_RELEASES[os_major]
     _write(root, "usr/lib/os-release", _os_release(os_major))
     _write(root, "etc/oracle-release", f"Oracle Linux Server release {release}\n")
     _write(root, "etc/redhat-release", f"Red Hat Enterprise Linux release {release} (lab stand-in)\n")
     _write(root, "etc/locale.conf", "LANG=C.UTF-8\n")
-    # Debian would enable every service that a package brings; Enterprise Linux enables none.
+    # Debian would enable every service of a package; Enterprise Linux enables none.
     _write(root, "etc/systemd/system-preset/00-lab.preset", "disable *\n")
     _write(root, "etc/rpm/macros", "%_dbpath /var/lib/rpm\n")
     _write(root, "etc/dnf/plugins/local.conf", "[main]\nenabled = false\n")
@@ -163,7 +163,7 @@ def _shape(root: Path, cache: Path, os_major: int) -> None:
                 shutil.rmtree(found)
             else:
                 found.unlink()
-    # Name lookups fail at once: no name server is named, and none is asked.
+    # Name lookups fail at once, because there is no name server.
     _write(root, "etc/resolv.conf", "")
     _write(root, "etc/machine-id", "")
 

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.lab.mirror.versions import number, within
+from tests.lab.mirror.versions import at_version, number, within
 
 MODELS = ("preprocessing", "postprocessing", "tensorrt_llm", "tensorrt_llm_bls", "ensemble")
 STEPS = ("preprocessing", "tensorrt_llm", "postprocessing")
@@ -139,7 +139,7 @@ def repository(tag: str) -> dict[str, bytes]:
         files[f"{model}/config.pbtxt"] = config(tag, model).encode()
         code = CODE / f"{model}.py"
         if code.is_file():
-            files[f"{model}/1/model.py"] = code.read_bytes()
+            files[f"{model}/1/model.py"] = at_version(code.read_bytes(), tag)
         else:
             files[f"{model}/1/.gitkeep"] = b""
     return files

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Stand-in for the entrypoint of docker-library's postgres: the same variables, words and order of events.
-# Left out: /docker-entrypoint-initdb.d, and a server that listens while the cluster is set up.
+# Left out: /docker-entrypoint-initdb.d.
 set -Eeo pipefail
 
 # file_env NAME [DEFAULT]: NAME, or what the file named by NAME_FILE holds.
@@ -40,9 +40,16 @@ init() {
 	eval 'initdb --set=unix_socket_directories=/var/run/postgresql --username="$POSTGRES_USER" --pwfile=<(printf "%s\n" "$POSTGRES_PASSWORD") '"${POSTGRES_INITDB_ARGS:-}"
 	local method=${POSTGRES_HOST_AUTH_METHOD:-$(postgres -C password_encryption -D "$PGDATA")}
 	printf '\nhost all all all %s\n' "$method" >> "$PGDATA/pg_hba.conf"
+	# a server with the container's own words and no address: who may connect to it is what they say
+	shift
+	set -- "$@" -c listen_addresses='' -p "${PGPORT:-5432}"
+	PGUSER=$POSTGRES_USER pg_ctl -D "$PGDATA" -o "$(printf '%q ' "$@")" -w start
 	if [ "$POSTGRES_DB" != postgres ]; then
-		printf 'CREATE DATABASE "%s";\n' "${POSTGRES_DB//\"/\"\"}" | postgres --single -j -D "$PGDATA" postgres > /dev/null
+		# the real one's clients look for the socket there by themselves
+		PGHOST=/var/run/postgresql PGPORT=${PGPORT:-5432} psql -v ON_ERROR_STOP=1 --username "$POSTGRES_USER" --no-password \
+			--no-psqlrc --dbname postgres --set db="$POSTGRES_DB" <<< 'CREATE DATABASE :"db" ;'
 	fi
+	pg_ctl -D "$PGDATA" -m fast -w stop
 	printf '\nPostgreSQL init process complete; ready for start up.\n\n'
 }
 
@@ -64,7 +71,7 @@ main() {
 		if [ -s "$PGDATA/PG_VERSION" ]; then
 			printf '\nPostgreSQL Database directory appears to contain a database; Skipping initialization\n\n'
 		else
-			init
+			init "$@"
 		fi
 		unset POSTGRES_PASSWORD
 	fi

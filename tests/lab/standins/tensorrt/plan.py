@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import struct
 import zlib
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from typing import Any
 from .gpu import Gpu
 from .releases import serialization_of
 
-VERSION = "10.4.0.26"
-"""The TensorRT of the image that is played, 24.09."""
+VERSION = os.environ.get("TENSORRT_STAND_IN", "10.4.0.26")
+"""The TensorRT of the image that is played: 24.09's, where the image says no other."""
+
+TYPED = int(VERSION.partition(".")[0]) >= 11
+"""Whether every type is taken from the graph: TensorRT 11 knows no other way."""
 
 MAGIC = b"stand-in for TensorRT: a plan\n"
 Shape = tuple[int, ...]

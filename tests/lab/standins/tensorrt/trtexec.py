@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from . import plan
 from .gpu import Gpu, NoGpu, lab_delay, visible_gpus
-from .plan import VERSION, Plan, Range, Shape
+from .plan import TYPED, VERSION, Plan, Range, Shape
 
 OPTIONS = {
     "--onnx": "<file>            ONNX model",
@@ -26,9 +26,13 @@ OPTIONS = {
     "--builderOptimizationLevel": " Set the builder optimization level (0-5)",
     "--saveEngine": "<file>      Save the serialized engine",
 }
-SWITCHES = {
+TYPES = {
     "--fp16": "              Enable fp16 precision, in addition to fp32",
     "--int8": "              Enable int8 precision, in addition to fp32",
+}
+# TensorRT 11 has removed them: they are unknown options there
+SWITCHES = {
+    **({} if TYPED else TYPES),
     "--skipInference": "     Exit after the engine has been built and skip inference perf measurement",
     "--verbose": "           Use verbose logging",
 }
@@ -242,8 +246,22 @@ def _profiled(inputs: dict[str, Shape], asked: dict[str, Range]) -> dict[str, Ra
     return result
 
 
+def _check_types(model: Any, wish: Wish) -> None:
+    """What is float16 in the graph has to be allowed, before TensorRT 11."""
+    half = 10  # TensorProto.FLOAT16
+    if not TYPED and not wish.fp16 and any(one.data_type == half for one in model.graph.initializer):
+        raise Refused(
+            "Error[4]: IBuilder::buildSerializedNetwork: Error Code 4: API Usage Error (Fp16 precision has been set for"
+            " a layer or layer output, but fp16 is not configured in the builder)",
+            "Engine could not be created from network",
+            "Building engine failed",
+        )
+
+
 def _check_quantization(model: Any, wish: Wish) -> None:
-    """int8 and the graph's Q/DQ nodes go together or not at all."""
+    """int8 and the graph's Q/DQ nodes go together or not at all; TensorRT 11 goes by the nodes alone."""
+    if TYPED:
+        return
     explicit = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
     if wish.int8 and not explicit:
         log(
@@ -330,6 +348,7 @@ def build(wish: Wish) -> None:
         )
     log("I", f"Finished parsing network model. Parse time: {time.monotonic() - began:.6f}")
     shapes = _profiled(_inputs(model), wish.shapes)
+    _check_types(model, wish)
     _check_quantization(model, wish)
     content = model.SerializeToString()
     try:

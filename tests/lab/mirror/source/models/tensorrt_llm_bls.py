@@ -1,7 +1,7 @@
 # mypy: ignore-errors
 """Lab stand-in for the business-logic model: the ensemble's three steps, called one after the other by code.
 
-Decoupled, it answers piece by piece; with accumulate_tokens every piece holds the whole text so far, decoded anew,
+Decoupled, it answers piece by piece; with accumulate_tokens every piece holds the whole text so far, decoded again,
 which is what tokenizers need whose words do not decode alone.
 """
 
@@ -9,6 +9,9 @@ import json
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
+# Written by the lab for each tag.
+VERSION = (0, 0, 0)
 
 # This model's input -> the input of the step that takes it.
 PREPROCESSING = {
@@ -60,6 +63,13 @@ def parameter(config, name):
     return "" if value.startswith("${") else value
 
 
+def generator_name(config):
+    """The model that generates. Before v0.13 a placeholder that nobody filled is taken for a model's name."""
+    if VERSION < (0, 13, 0):
+        return config["parameters"].get("tensorrt_llm_model_name", {}).get("string_value", "tensorrt_llm")
+    return parameter(config, "tensorrt_llm_model_name") or "tensorrt_llm"
+
+
 def checked(response):
     if response.has_error():
         raise pb_utils.TritonModelException(response.error().message())
@@ -74,7 +84,7 @@ class TritonPythonModel:
     def initialize(self, args):
         config = json.loads(args["model_config"])
         self.decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
-        self.generator = parameter(config, "tensorrt_llm_model_name") or "tensorrt_llm"
+        self.generator = generator_name(config)
         self.accumulate = parameter(config, "accumulate_tokens").lower() in ("true", "1")
         self.outputs = [output["name"] for output in config["output"]]
         pb_utils.Logger.log_info(

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..checkpoint import CheckpointError, Wish, convert
 from ..families import ALL, GPT, LLAMA, Family, Split
 from ..flags import Flag, flag, parser, switches
+from ..releases import release
 from ..version import __version__
 
 COMMON = [
@@ -19,34 +20,42 @@ COMMON = [
     flag("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], since=(0, 15)),
     flag("--tp_size", type=int, default=1),
     flag("--pp_size", type=int, default=1),
-    flag("--weight_only_precision", default="int8", choices=["int8", "int4", "int4_gptq"], until=(0, 16)),
-    flag(
-        "--weight_only_precision",
-        default="int8",
-        choices=["int8", "int4", "int4_gptq", "int4_awq", "int8_gptq"],
-        since=(0, 16),
-    ),
     flag("--workers", type=int, default=1),
     flag("--smoothquant", "-sq", type=float, default=None),
     flag("--embedding_sharding_dim", type=int, default=0, choices=[0, 1]),
-    flag("--load_model_on_cpu", action="store_true"),
     flag("--calib_dataset", default="ccdv/cnn_dailymail", since=(0, 10)),
-    flag("--calib_size", type=int, default=512, since=(0, 15)),
-    flag("--calib_max_seq_length", type=int, default=512, since=(0, 15)),
     *switches(
         "--use_weight_only", "--per_channel", "--per_token", "--int8_kv_cache", "--use_parallel_embedding"
     ),
     *switches("--use_embedding_sharing", until=(0, 16)),
 ]
+PRECISIONS = ["int8", "int4", "int4_gptq", "int4_awq", "int8_gptq"]
 LLAMA_ONLY = [
-    *switches("--load_by_shard", "--per_group", "--disable_weight_only_quant_plugin"),
+    flag("--weight_only_precision", default="int8", choices=PRECISIONS[:3], until=(0, 13)),
+    flag("--weight_only_precision", default="int8", choices=PRECISIONS[:4], since=(0, 13), until=(1, 0)),
+    flag("--weight_only_precision", default="int8", choices=PRECISIONS, since=(1, 0)),
+    *switches("--load_by_shard", "--load_model_on_cpu", "--per_group", "--disable_weight_only_quant_plugin"),
+    flag("--calib_size", type=int, default=512, since=(0, 15)),
+    flag("--calib_max_seq_length", type=int, default=512, since=(0, 15)),
+    flag("--log_level", default="info", since=(0, 13)),
     flag("--meta_ckpt_dir", default=None),
     flag("--group_size", type=int, default=128),
     flag("--rotary_base", type=float, default=10000.0),
     flag("--rotary_scaling", nargs=2, default=None),
-    flag("--n_positions", type=int, default=2048),
-    flag("--moe_num_experts", type=int, default=0, until=(0, 11)),
-    flag("--moe_top_k", type=int, default=0, until=(0, 11)),
+    # what a model says itself; the real script reads them where there is none
+    *(
+        flag(f"--{name}", type=int, default=None)
+        for name in ("vocab_size", "n_positions", "n_layer", "n_head")
+    ),
+    *(flag(f"--{name}", type=int, default=None) for name in ("n_kv_head", "n_embd", "inter_size")),
+    flag("--rms_norm_eps", type=float, default=1e-06),
+    flag("--hidden_act", default="silu"),
+    flag("--multiple_of", type=int, default=None, since=(0, 13)),
+    flag("--ffn_dim_multiplier", type=float, default=None, since=(0, 13)),
+    *switches("--remove_duplicated_kv_heads", since=(0, 13)),
+    *switches("--use_nvfp4", since=(1, 0)),
+    flag("--moe_num_experts", type=int, default=0),
+    flag("--moe_top_k", type=int, default=0),
     flag("--moe_renorm_mode", type=int, default=0),
     flag("--moe_tp_mode", type=int, default=2, choices=[1, 2], until=(0, 11)),
     flag("--moe_tp_size", type=int, default=-1, since=(0, 11)),
@@ -54,12 +63,18 @@ LLAMA_ONLY = [
     flag("--ammo_quant_ckpt_path", default=None, until=(0, 10)),
     flag("--modelopt_quant_ckpt_path", default=None, since=(0, 10), until=(0, 11)),
     flag("--quant_ckpt_path", default=None, since=(0, 11)),
-    *switches("--use_fp8", "--fp8_kv_cache", "--use_fp8_rowwise", since=(0, 12)),
+    *switches("--use_fp8", "--fp8_kv_cache", "--use_fp8_rowwise", since=(0, 13)),
     *switches("--use_qserve", "--use_meta_fp8_rowwise_recipe", since=(0, 15)),
     *switches("--save_config_only", since=(0, 10)),
 ]
+VARIANTS = ["gpt2", "santacoder", "starcoder", "starcoder2", "persimmon", "kosmos-2"]
 GPT_ONLY = [
-    flag("--gpt_variant", default=None),
+    flag("--gpt_variant", default=None, choices=VARIANTS, until=(0, 16)),
+    flag("--gpt_variant", default=None, choices=[*VARIANTS, "nemotron"], since=(0, 16)),
+    flag("--weight_only_precision", default="int8", choices=["int8", "int4"]),
+    flag("--dataset_cache_dir", default=None),
+    flag("--log_level", default="info"),
+    *switches("--load_model_on_cpu", since=(0, 16)),
     flag("--nemo_ckpt_path", default=None, since=(0, 10)),
     flag("--logits_dtype", default="float32", choices=["float16", "float32"], since=(0, 10)),
 ]
@@ -67,6 +82,7 @@ REFUSED = (
     "smoothquant",
     "use_fp8",
     "use_fp8_rowwise",
+    "use_nvfp4",
     "use_qserve",
     "use_meta_fp8_rowwise_recipe",
     "int8_kv_cache",
@@ -100,6 +116,15 @@ def _wish(arguments: argparse.Namespace) -> Wish:
     return Wish(dtype=arguments.dtype, split=_split(arguments), quantization=quantization)
 
 
+def _variant(arguments: argparse.Namespace) -> None:
+    """Guess which model the weights are of: before 0.16 from their path alone, as far as versions are played here."""
+    if getattr(arguments, "gpt_variant", "") is not None or release(__version__) >= (0, 16):
+        return
+    print("[stand-in] no --gpt_variant: looking for it in the path of the weights", flush=True)
+    if not any(variant in str(arguments.model_dir) for variant in VARIANTS):
+        raise AssertionError(f"{arguments.model_dir} names none of {', '.join(VARIANTS)}")
+
+
 def _main(name: str, family: Family, flags: list[Flag]) -> None:
     arguments = parser(
         "convert_checkpoint.py", f"{name}: checkpoint from a Hugging Face folder", flags
@@ -110,6 +135,7 @@ def _main(name: str, family: Family, flags: list[Flag]) -> None:
     try:
         if arguments.model_dir is None:
             raise CheckpointError("--model_dir is missing: expected a Hugging Face folder")
+        _variant(arguments)
         convert(Path(arguments.model_dir), Path(arguments.output_dir), _wish(arguments), [family])
     except CheckpointError as error:
         sys.exit(f"[TRT-LLM] [E] {error}")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorrt_llm._torch.pyexecutor.py_executor  # noqa: F401 - the LLM API runs every model by it
 from tensorrt_llm.checkpoint import CheckpointError, load_config
 from tensorrt_llm.gpu import NoGpu, visible_gpus
 from tensorrt_llm.runtime.decoder import Sampling

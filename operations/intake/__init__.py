@@ -1,0 +1,1 @@
+"""What is checked on the operator's machine before a connection."""

@@ -1,0 +1,407 @@
+"""TLS and API keys in front of the server: what the gateway is, and what its certificate and its keys have to be.
+
+Triton is meant to stand behind a gateway that says who may ask and encrypts what is said
+(https://github.com/triton-inference-server/server/blob/main/docs/customization_guide/deploy.md): here nginx, in a container
+of its own, which lets through inference alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Annotated, Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from operations.plan.artifacts import commands
+from operations.plan.artifacts.artifact import ServingImage
+from operations.plan.artifacts.keys import key_of
+from operations.plan.catalog.known_values import Whole
+from operations.plan.errors import TOKEN, PlanError
+from operations.plan.permissions import Permissions
+from operations.plan.serving import serve
+
+# unused, as the server's own 60600: https://systemd.io/UIDS-GIDS/ assigns no user in 60578 to 61183
+USER = 60601
+# where the container finds its files
+MOUNT = "/etc/tritonhost"
+CONFIGURATION, TLS, KEYS = "nginx.conf", "tls.pem", "keys.map"
+IMAGE = "library/nginx:1.30.7"
+FILES = (CONFIGURATION, TLS, KEYS)
+SCRIPT = "gateway.sh"  # what its unit runs
+FRESH = ".new"  # where files are put before they are in place
+# of find: path, tab, mode:user:group
+MODES = "%p\\t%m:%U:%G\\n"
+# gRPC's methods that ask and change nothing: https://github.com/triton-inference-server/common, grpc_service.proto
+GRPC_METHODS = (
+    *("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata"),
+    *("ModelInfer", "ModelStreamInfer"),
+)
+# what nginx puts aside of requests that are larger than its buffers, in memory and counted only where it is used
+TMP = "/tmp:rw,noexec,nosuid,nodev,size=2g,mode=1777"
+# it would look for its log and its lock where the image has them, before it has read where they are
+_WITHOUT_FILES_OF_ITS_OWN = ("-e", "stderr", "-p", "/tmp")
+SHORTEST_KEY, LONGEST_KEY, LEAST_CHARACTERS = 32, 256, 10
+LARGEST_FILE = 65536  # bytes
+NOTICE = timedelta(days=30)  # a certificate that ends within it is mentioned at each run
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KEY = re.compile(rf"[A-Za-z0-9_-]{{{SHORTEST_KEY},{LONGEST_KEY}}}")
+_SECRETS = ("certificate", "private_key", "api_keys")
+
+
+def _port(value: object) -> object:
+    if expected := Whole(1024, 65535).complaint(value):
+        raise ValueError(f"{expected}, and not one that root alone may listen on")
+    return value
+
+
+def _stable(value: object) -> object:
+    """An image of nginx's stable branch: what its floor is known for."""
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9/._-]*nginx[a-z-]*:[A-Za-z0-9._-]+", value):
+        raise ValueError("an image of nginx as name:version without registry, such as library/nginx:1.30.7")
+    branch = version(value).split(".")
+    if len(branch) != 3 or int(branch[1]) % 2:
+        raise ValueError("a version of nginx's stable branch, whose second number is even, such as 1.30.7")
+    return value
+
+
+class GatewaySettings(BaseModel):
+    """
+    What the inventory says of the gateway.
+
+    + certificate: file of the controller, PEM: the host's own first, then those that lead to the root
+    + private_key: its key, PEM without a passphrase: the gateway has to start after a boot, when nobody is there
+    + api_keys: file of the controller, one key a line: the name of who has it, a space, the key
+    + port: where people reach it, HTTP and gRPC alike
+    + image: nginx, name:version; its digest is in image_digests
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    certificate: Annotated[str, Field(min_length=1, max_length=4096)]
+    private_key: Annotated[str, Field(min_length=1, max_length=4096)]
+    api_keys: Annotated[str, Field(min_length=1, max_length=4096)]
+    port: Annotated[int, BeforeValidator(_port)] = 8443
+    image: Annotated[str, BeforeValidator(_stable)] = IMAGE
+
+
+def check_paths(value: object, where: str) -> None:
+    """
+    Refuse a table that holds a key or a certificate itself, and not the path of its file, without showing it.
+
+    + value: what the inventory says of the gateway, of whatever type
+    + where: host and key, for the error
+    """
+    table: Mapping[Any, Any] = value if isinstance(value, Mapping) else {}
+    for name in _SECRETS:
+        content = table.get(name, "a")
+        if not isinstance(content, str) or "\n" in content or "-----" in content or _KEY.fullmatch(content):
+            raise PlanError(
+                f"{where}.{name}",
+                "something else (not shown)",
+                "the path of a file of this machine",
+                reference="secret-in-inventory",
+            )
+
+
+def version(image: str) -> str:
+    """1.30.7 of library/nginx:1.30.7-alpine."""
+    found = re.match(r"[0-9]+\.[0-9]+\.[0-9]+", image.rpartition(":")[2])
+    return found[0] if found else ""
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """
+    nginx in a container with a unit of its own.
+
+    + service: its unit and container
+    + directory: its files on the host; nobody but root and the container's user may enter
+    + address, port: where people reach it
+    + behind: where HTTP, gRPC and metrics answer on the host's loopback
+    + drain_s: how long a gateway that is stopped goes on with the requests it has
+    """
+
+    service: str
+    image: ServingImage
+    image_record: str
+    directory: str
+    address: str
+    port: int
+    behind: tuple[int, int, int]
+    max_request_mib: int
+    drain_s: int
+
+    @property
+    def key(self) -> str:
+        """The hash of what its container is made from: if it differs, the container is started again."""
+        # nginx cannot go from one address to all of them, or back, while it holds the port (EADDRINUSE at the reload)
+        listens = "everywhere" if self.address == "0.0.0.0" else "one address"
+        return key_of({"image": self.image.key, "run": self._run(), "listens": listens})
+
+    @property
+    def run(self) -> list[str]:
+        """The container that serves."""
+        return self._run("--label", f"tritonhost.gateway={self.key}")
+
+    def _run(self, *labels: str) -> list[str]:
+        return self._container(self.directory, ["-g", "daemon off;"], self.service, labels)
+
+    @property
+    def test(self) -> list[str]:
+        """The container that reads what is in $fresh, and says whether nginx would take it."""
+        return self._container("$fresh", ["-t", "-q"], f"{self.service}-test")
+
+    def _container(
+        self, directory: str, command: Sequence[str], name: str, labels: Sequence[str] = ()
+    ) -> list[str]:
+        """
+        `docker run` of nginx over the files of a directory; `$image` stands for the image's id.
+
+        On the host's own network, because Triton, or the front before it, is on the host's loopback.
+        """
+        return commands.container(
+            serve.IMAGE,
+            [*_WITHOUT_FILES_OF_ITS_OWN, "-c", f"{MOUNT}/{CONFIGURATION}", *command],
+            name=name,
+            network="host",
+            mounts={directory: MOUNT},
+            options=[
+                *("--user", f"{USER}:{USER}", "--read-only", "--tmpfs", TMP, "--pids-limit", "256"),
+                *("--memory", "4g", "--memory-swap", "4g"),
+                *labels,
+                *("--log-driver", "none"),
+                # finish what was begun, and take nothing new
+                *("--stop-signal", "SIGQUIT", "--entrypoint", "nginx"),
+            ],
+        )
+
+    @property
+    def record(self) -> str:
+        """Where its unit writes the key of the container and the digest of the files that nginx has read."""
+        return record(self.service)
+
+    @property
+    def http2_directive(self) -> bool:
+        """Whether HTTP/2 is a directive, and no longer a parameter of `listen`: https://nginx.org/r/http2, from 1.25.1 on."""
+        return self._version >= (1, 25, 1)
+
+    @property
+    def keeps_connections(self) -> bool:
+        """Whether nginx keeps connections to the server unless it is told not to: from 1.29.7 on (https://nginx.org/en/CHANGES)."""
+        return self._version >= (1, 29, 7)
+
+    @property
+    def _version(self) -> tuple[int, ...]:
+        return tuple(map(int, version(str(self.image.inputs["image"])).split(".")))
+
+    @property
+    def local_address(self) -> str:
+        """The address on which the host reaches it."""
+        return "127.0.0.1" if self.address == "0.0.0.0" else self.address
+
+    @property
+    def local_url(self) -> str:
+        """Where the host reaches it."""
+        return f"https://{self.local_address}:{self.port}"
+
+
+def service(server: str) -> str:
+    """The gateway's unit and container, of the server's name."""
+    return f"{server}-gateway"
+
+
+def directory(data_root: str) -> str:
+    """Where its files are on the host."""
+    return f"{data_root}/gateway"
+
+
+def modes(directory: str) -> dict[str, Permissions]:
+    """path -> permissions of everything in its directory: nobody else may read."""
+    user = str(USER)
+    own = {f"{directory}/{name}": Permissions("400", user, user) for name in FILES}
+    root = {directory: Permissions("750", "0", user), f"{directory}/{SCRIPT}": Permissions("600", "0", "0")}
+    return {**root, **own}
+
+
+def record(service: str) -> str:
+    """See Gateway.record."""
+    return f"/run/{service}"
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """
+    What the gateway needs and nobody else may have; never part of a representation.
+
+    + tls: certificates and private key, PEM
+    + keys: API keys as (name, key)
+    + certificate: the host's own, DER
+    + ends: the last moment of the certificate
+    """
+
+    tls: str = field(repr=False)
+    keys: tuple[tuple[str, str], ...] = field(repr=False)
+    certificate: bytes = field(repr=False)
+    ends: datetime
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def map(self) -> str:
+        """
+        The keys as entries of nginx's map, Authorization -> name.
+
+        As patterns, because nginx compares plain strings without regard to case (https://nginx.org/r/map); no character of a
+        key has a meaning in one.
+        """
+        return "".join(f'"~^(?i:bearer) {key}$" {name};\n' for name, key in self.keys)
+
+
+def api_keys(text: str, where: str) -> tuple[tuple[str, str], ...]:
+    """
+    The keys of a file, one a line: a name, a space, a key. A name may have several, for a change without a gap.
+
+    + where: host, key and file, for the error
+
+    Raises PlanError for what is no such line, for a key that is short, guessable, or somebody else's too; without its text.
+    """
+    if text.startswith("\ufeff"):
+        raise PlanError(where, "a byte order mark before the first line", "a file without one")
+    if "\r" in text:
+        raise PlanError(where, "Windows line ends", "Unix line ends", "dos2unix, or write it again")
+    found: list[tuple[str, str]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        problem = _problem(words, [key for _, key in found])
+        if problem:
+            then = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
+            raise PlanError(f"{where}: line {number}", *problem, then)
+        found.append((words[0], words[1]))
+    if not found:
+        raise PlanError(where, "no key", "at least one line: a name, a space, a key")
+    return tuple(found)
+
+
+def _problem(words: Sequence[str], known: Sequence[str]) -> tuple[str, str] | None:
+    """What was found and what was expected of one line; None for a good one."""
+    if len(words) != 2:
+        return f"{len(words)} word{'' if len(words) == 1 else 's'} (not shown)", "a name, a space, a key"
+    name, key = words
+    if not _NAME.fullmatch(name):
+        return "a name with other characters (not shown)", "letters, digits and ._- in a name, 64 at most"
+    if TOKEN.search(key):
+        return "a Hugging Face token (not shown)", "a key of the gateway's own"
+    if len(key) < SHORTEST_KEY:
+        return f"a key of {len(key)} characters", f"{SHORTEST_KEY} or more"
+    if not _KEY.fullmatch(key):
+        found = f"a key of {len(key)} characters, some of which no key has (not shown)"
+        return found, f"at most {LONGEST_KEY} letters, digits, _ and -"
+    if len(set(key)) < LEAST_CHARACTERS:
+        return "a key of few different characters (not shown)", "one that was made at random"
+    if key in known:
+        return "a key that another line has too (not shown)", "a key for each"
+    return None
+
+
+def tls(
+    chain: bytes, private_key: bytes, where: Mapping[str, str], now: datetime
+) -> tuple[str, bytes, datetime, tuple[str, ...]]:
+    """
+    Certificates and key as one PEM text, the host's own certificate in DER, its last moment, and what is to be known.
+
+    + where: `certificate` and `private_key` -> host, key and file, for errors
+    + now: with a time zone
+
+    Raises PlanError where nginx or every client would refuse them: another key, a date, a chain in disorder.
+    """
+    certificates = _certificates(chain, where["certificate"])
+    key = _private_key(private_key, where["private_key"])
+    own = certificates[0]
+    if _public(own.public_key()) != _public(key.public_key()):
+        then = "the host's own certificate comes first in the file"
+        raise PlanError(where["private_key"], "the key of another certificate", "the certificate's", then)
+    for number, (one, above) in enumerate(pairwise(certificates), start=2):
+        if one.issuer != above.subject:
+            raise PlanError(
+                where["certificate"],
+                f"certificate {number} is not the one that signed certificate {number - 1}",
+                "a chain in order: the host's own, then each one's signer",
+            )
+    for number, each in enumerate(certificates, start=1):
+        if each.not_valid_after_utc <= now:
+            found = f"certificate {number} ended on {each.not_valid_after_utc.date()}"
+            raise PlanError(where["certificate"], found, "one that is valid today", "renew it")
+        if each.not_valid_before_utc > now:
+            found = f"certificate {number} begins on {each.not_valid_before_utc.date()}"
+            raise PlanError(
+                where["certificate"], found, "one that is valid today", "see this machine's clock"
+            )
+    ends = min(each.not_valid_after_utc for each in certificates)
+    warnings = []
+    if ends - now < NOTICE:
+        warnings.append(
+            f"the gateway's certificate ends on {ends.date()}, in {(ends - now).days} days; renew it"
+        )
+    if not _has_names(own):
+        warnings.append("the gateway's certificate has no subjectAltName: today's clients refuse it")
+    pem = serialization.Encoding.PEM
+    text = b"".join(each.public_bytes(pem) for each in certificates)
+    text += key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return text.decode(), own.public_bytes(serialization.Encoding.DER), ends, tuple(warnings)
+
+
+def _certificates(content: bytes, where: str) -> list[x509.Certificate]:
+    if b"PRIVATE KEY-----" in content:
+        raise PlanError(
+            where, "a private key (not shown)", "certificates alone", "keep it in a file of its own"
+        )
+    try:
+        found = x509.load_pem_x509_certificates(content)
+    except ValueError:
+        found = []
+    if not found:
+        raise PlanError(where, "no certificate", "certificates in PEM, the host's own first")
+    return found
+
+
+_Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+
+
+def _private_key(content: bytes, where: str) -> _Key:
+    expected = "a private key in PEM, RSA of 2048 bits or more, or of an elliptic curve"
+    try:
+        key = serialization.load_pem_private_key(content, password=None)
+    except TypeError:
+        then = "openssl pkey -in FILE -out OTHER, and chmod 600 OTHER"
+        raise PlanError(
+            where, "a key with a passphrase", "one without, for a boot without people", then
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise PlanError(where, "no private key that can be read", expected) from None
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size < 2048:
+        raise PlanError(where, f"an RSA key of {key.key_size} bits", expected)
+    if not isinstance(key, _Key):
+        raise PlanError(where, f"a {type(key).__name__}", expected)
+    return key
+
+
+def _public(key: Any) -> bytes:
+    encoding, format = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return bytes(key.public_bytes(encoding, format))
+
+
+def _has_names(certificate: x509.Certificate) -> bool:
+    try:
+        certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return False
+    return True

@@ -1,0 +1,345 @@
+"""Check an inventory before pyinfra opens a connection: pyinfra itself takes an empty or misspelt one for success."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any
+
+from operations.plan.catalog.version_floors import check_docker, check_floors, components
+from operations.plan.errors import NOWHERE, Origin, PlanError, nearest, suggestion, typed
+from operations.plan.inventory.oci import refuse_secrets
+from operations.plan.inventory.settings import Settings, from_host_data
+from operations.plan.profile.profiles import load_profile
+from operations.plan.toml_file import read_toml
+
+LARGEST_SOURCE = 10**6  # bytes: thousands of hosts
+HostEntry = tuple[str, dict[str, Any]]
+VARIABLE = "OCI_HOSTS"
+
+# A DNS name or an IPv4 address: what may follow on an ssh command line without being taken for an option.
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9][A-Za-z0-9-]*(\.[A-Za-z0-9][A-Za-z0-9-]*)*\Z")
+
+
+def hosts_from_text(text: str) -> list[HostEntry]:
+    """`gpu-1=10.0.0.11,gpu-2` -> entries; what stands before = is the name that is printed."""
+    entries: list[HostEntry] = []
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, address = word.partition("=")
+        entries.append((name, {"ssh_hostname": address if equals else name}))
+    return entries
+
+
+def tables_from_toml(path: Path) -> dict[str, Any]:
+    """The tables of an inventory's TOML file: `hosts`, and `oci` for operations/plan/inventory/oci.py."""
+    where = f"{path.parent.name}/{path.name}"
+    if not path.exists():
+        then = "write it, or set OCI_HOSTS=name=address,…"
+        raise PlanError("", "no such file", "one with hosts", then, where=where, reference="no-inventory")
+    data = read_toml(path, where, "an inventory")
+    for key in data:
+        if key not in ("hosts", "oci"):
+            then = suggestion(key, ["hosts", "oci"])
+            raise PlanError(
+                key,
+                f"unknown key {key}",
+                "the table hosts or oci",
+                then,
+                where=where,
+                reference="unknown-key",
+            )
+    refuse_secrets(data, where)
+    return data
+
+
+def static_hosts(data: Mapping[str, Any], where: str) -> list[HostEntry]:
+    """The hosts that the tables [hosts.NAME] name one by one."""
+    hosts = data.get("hosts", {})
+    tables = hosts.values() if isinstance(hosts, dict) else ["no table"]
+    if not all(isinstance(table, dict) for table in tables):
+        raise PlanError(
+            "hosts", typed(hosts), "a table [hosts.NAME] for each host", where=where, reference="not-a-table"
+        )
+    return [
+        (name, {("ssh_hostname" if key == "address" else key): value for key, value in table.items()})
+        for name, table in hosts.items()
+    ]
+
+
+def origins_of(names: Iterable[str], where: str) -> dict[str, Origin]:
+    """Of hosts that a TOML file names: their tables there, for errors."""
+    return {name: Origin(where, f"[hosts.{name}]", ("address",)) for name in names}
+
+
+def checked_hosts(hosts: object, where: str, origins: Mapping[str, Origin] | None = None) -> list[HostEntry]:
+    """
+    The hosts as (name, data) pairs.
+
+    + hosts: names, or (name, data) pairs
+    + where: the file or variable they come from, for the error
+    + origins: host -> its table in that file, for the error
+
+    Raises PlanError for no hosts, a host that is not a name, a bad or repeated name or address.
+    """
+    if not isinstance(hosts, list):
+        then = 'write ["gpu-1"] for one host'
+        raise PlanError("hosts", typed(hosts), "a list of hosts", then, where=where, reference="no-list")
+    if not hosts:
+        then = "name a host in the inventory"
+        raise PlanError("", "no hosts", "at least one host", then, where=where, reference="no-hosts")
+    entries = [_entry(number, host, where, origins or {}) for number, host in enumerate(hosts, start=1)]
+    seen: dict[str, str] = {}
+    for name, data in entries:
+        # as text: a port that is no number is refused with the other settings
+        address = f"{data.get('ssh_hostname', name)}:{data.get('ssh_port', 22)}"
+        for identity in (name, address):
+            if identity in seen:
+                other = "" if identity == name else f", which {seen[identity]} has too"
+                raise PlanError(
+                    _label(name, origins or {}),
+                    f"duplicate host {identity}{other}",
+                    "each host once",
+                    where=where,
+                    reference="duplicate-host",
+                )
+            seen[identity] = name
+    return entries
+
+
+def _label(name: str, origins: Mapping[str, Origin]) -> str:
+    """A host in the words of its file."""
+    return origins[name].table if name in origins else f"host {name}"
+
+
+def _entry(number: int, host: object, where: str, origins: Mapping[str, Origin]) -> HostEntry:
+    """One host of a list, checked."""
+    name, data = host if isinstance(host, tuple) and len(host) == 2 else (host, {})
+    if not isinstance(name, str) or not isinstance(data, dict):
+        expected = "a name or (name, data)"
+        raise PlanError(f"host #{number}", host, expected, where=where, reference="not-a-host")
+    key = "address" if name in origins or where == VARIABLE else "ssh_hostname"
+    place = f"{_label(name, origins)} {key}"
+    for at, value in ((f"host #{number} name", name), (place, data.get("ssh_hostname", name))):
+        problem = ""
+        if not isinstance(value, str) or not _HOST_NAME.match(value):
+            problem = "a host name or an IPv4 address"
+        elif re.fullmatch(r"[0-9.]+", value) and not _is_ipv4(value):
+            problem = "a valid IPv4 address"
+        if problem:
+            then = f"write {VARIABLE}=NAME=ADDRESS,NAME=ADDRESS" if where == VARIABLE else ""
+            raise PlanError(at, typed(value), problem, then, where=where, reference="not-an-address")
+    return name, data
+
+
+def check_lists(lists: Mapping[str, Sequence[object]], where: str) -> None:
+    """
+    Check that each list names a host once, and that all lists that give data for a host give the same data.
+
+    + lists: the lists of an inventory by their names, as the file has them; other checks refuse an entry that is not a host
+    + where: the file they come from, for the error
+
+    A name alone in a further list is how a group is made. Raises PlanError, which names keys but no values of theirs.
+    """
+    seen: dict[str, tuple[str, dict[str, Any]]] = {}
+    for group, entries in lists.items():
+        in_this: dict[str, dict[str, Any]] = {}
+        for entry in entries:
+            name, data = entry if isinstance(entry, tuple) and len(entry) == 2 else (entry, {})
+            if not isinstance(name, str) or not isinstance(data, dict):
+                continue
+            if name in in_this:
+                raise _twice(where, name, (group, in_this[name]), (group, data))
+            in_this[name] = data
+            if not data:
+                continue
+            if name in seen and seen[name][1] != data:
+                raise _twice(where, name, seen[name], (group, data))
+            seen.setdefault(name, (group, data))
+
+
+def _twice(
+    where: str, name: str, first: tuple[str, dict[str, Any]], second: tuple[str, dict[str, Any]]
+) -> PlanError:
+    """Two entries of one name: both addresses, and the keys beside them in which they differ."""
+    places = " and ".join(f"{data.get('ssh_hostname', name)} in {group}" for group, data in (first, second))
+    one, other = first[1], second[1]
+    differing = sorted(
+        str(key)
+        for key in {*one, *other} - {"ssh_hostname"}
+        if key not in one or key not in other or one[key] != other[key]
+    )
+    keys = f", which differ in {', '.join(differing)}" if differing else ""
+    return PlanError(
+        f"host {name}",
+        f"it twice, {places}{keys}",
+        "each host once",
+        "remove one entry, or give it a name of its own",
+        where=where,
+        reference="duplicate-host",
+    )
+
+
+def settings_of(
+    hosts: Sequence[HostEntry],
+    group: str,
+    directory: Path,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    origins: Mapping[str, Origin] | None = None,
+) -> dict[str, Settings]:
+    """
+    Each host's validated settings, from the same files pyinfra will read.
+
+    + hosts: as given by `checked_hosts`
+    + group: the inventory's own group, whose data wins over all.py
+    + directory: the group_data directory
+    + groups: further groups in the order of their definition, each with its hosts; pyinfra lets a later one win, and
+      the inventory's own over them all
+    + origins: host -> its table in the inventory's file, for the error
+
+    pyinfra merges group data after the inventory file has run and connects right after, so this is the only
+    place where a bad key can still be refused before a connection is made.
+    """
+    of_groups = {name: read_group_data(directory / f"{name}.py") for name in ("all", group, *(groups or {}))}
+    result = {}
+    for name, data in hosts:
+        others = [other for other, members in (groups or {}).items() if name in members]
+        # the later wins
+        sources = [
+            *((_file_of(directory, one), of_groups[one]) for one in ("all", *others, group)),
+            ((origins or {}).get(name, NOWHERE), data),
+        ]
+        merged: dict[str, Any] = {}
+        written: dict[str, Origin] = {}
+        for origin, found in sources:
+            merged |= found
+            written |= dict.fromkeys(found, origin)
+        result[name] = from_host_data(merged, name, lambda key, at=written: at.get(key, NOWHERE))  # type: ignore[misc]
+    return result
+
+
+def _file_of(directory: Path, group: str) -> Origin:
+    """A group's file, as a person calls it."""
+    return Origin(f"{directory.parent.name}/{directory.name}/{group}.py")
+
+
+def unread_group_files(directory: Path, groups: Iterable[str], inventories: Iterable[str]) -> list[str]:
+    """
+    What to say of each group file that is read for no host, as when its name is misspelt.
+
+    + directory: the group_data directory
+    + groups: those of the inventory that have hosts
+    + inventories: names of the inventories beside it, which have groups of their own
+    """
+    known = sorted({"all", *groups})
+    lines = []
+    for file in sorted(directory.glob("*.py")):
+        if file.stem not in (*known, *inventories):
+            near = nearest(file.stem, known)
+            then = f"did you mean {near}.py? " if near else ""
+            error = PlanError(
+                "",
+                f"a group {file.stem} without hosts",
+                f"a group of this inventory: {', '.join(known)}",
+                f"{then}nothing reads this file",
+                where=_file_of(directory, file.stem).where,
+                reference="unread-group-file",
+            )
+            lines.append(str(error))
+    return lines
+
+
+def check_deployable(name: str, settings: Settings, today: date) -> None:
+    """
+    Refuse what a deploy would refuse of a host before it has seen it: the profile, versions below their floors, images
+    without a digest, and ports that are taken twice.
+
+    + name: the host's, for the error
+    + today: the day that waivers are compared with
+
+    Asked of deploys alone: a person who goes back to the previous release is not held up by a waiver that has ended.
+    Raises PlanError.
+    """
+    # imported here: an inventory that is only listed does without
+    from operations.plan.release import check_before_gpus
+
+    try:
+        profile = load_profile(settings.model, settings.profile_overrides)
+        check_docker(settings.docker_packages, name)
+        check_floors(name, components(settings, profile), settings.waivers, today)
+        check_before_gpus(settings, profile)
+    except PlanError as error:
+        raise error.placed(host=name) from None
+
+
+def read_group_data(path: Path) -> dict[str, Any]:
+    """The data of one group_data file, chosen by the rules pyinfra uses: no imported names, no private ones."""
+    if not path.exists():
+        return {}
+    where = f"{path.parent.name}/{path.name}"
+    checked_source(path, where)
+    try:
+        values = runpy.run_path(str(path))
+    except PlanError:
+        raise
+    except Exception as error:
+        line = next(
+            (f":{at.lineno}" for at in reversed(extract_tb(error.__traceback__)) if at.filename == str(path)),
+            "",
+        )
+        found = f"{type(error).__name__}: {error}"
+        raise PlanError(
+            "", found, "Python that runs", where=f"{where}{line}", reference="python-error"
+        ) from None
+    if "__all__" in values:
+        return {name: values[name] for name in values["__all__"]}
+    imported = {
+        alias.asname or alias.name.split(".")[0]
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    return {k: v for k, v in values.items() if not k.startswith("__") and k not in imported}
+
+
+def checked_source(path: Path, where: str) -> None:
+    """
+    The file is Python in UTF-8, as pyinfra reads it.
+
+    + where: its name, for the error
+
+    Raises PlanError with line and column where it is not.
+    """
+    utf_8 = "Python in the encoding UTF-8"
+    found, expected, then, place = "", "", "", where
+    try:
+        if path.exists() and not path.is_file():
+            found, expected = "something else", "a regular file"
+        elif path.stat().st_size > LARGEST_SOURCE:
+            found, expected = "a larger file", f"Python of at most {LARGEST_SOURCE} bytes"
+        else:
+            text = path.read_bytes().decode("utf-8")
+            compile(text, str(path), "exec")
+    except OSError as error:
+        found, expected = error.strerror or type(error).__name__, "a file that can be read"
+    except UnicodeDecodeError as error:
+        found, expected = f"byte {error.start} of another encoding", utf_8
+    except SyntaxError as error:
+        if text.startswith("\ufeff"):
+            found, expected = "a byte order mark", f"{utf_8}, without one"
+        else:
+            place = f"{where}:{error.lineno or 0}:{error.offset or 0}"
+            found, expected, then = error.msg, "Python", "see that line"
+    except ValueError as error:
+        found, expected = str(error), utf_8
+    if found:
+        raise PlanError("", found, expected, then, where=place, reference="not-python")
+
+
+def _is_ipv4(text: str) -> bool:
+    parts = text.split(".")
+    return len(parts) == 4 and all(part.isdigit() and int(part) <= 255 for part in parts)

@@ -1,0 +1,1 @@
+"""What is below the service: packages, disks, docker's settings, SELinux."""

@@ -1,0 +1,1 @@
+"""What a probe found on a host."""

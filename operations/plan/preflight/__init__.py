@@ -1,0 +1,1 @@
+"""The verdicts on a host before anything is changed."""

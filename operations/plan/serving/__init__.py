@@ -1,0 +1,1 @@
+"""How a release is served: its script, its gates, the order of hosts, what is removed later."""

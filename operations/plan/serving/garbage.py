@@ -1,0 +1,81 @@
+"""Which releases are kept, and which of the artifacts no kept release needs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from operations.plan.artifacts.artifact import artifact_path
+from operations.plan.observed.observed import Outcome, ReleaseVerdict
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A complete release on a host."""
+
+    id: str
+    made: int  # seconds since 1970
+    verdict: ReleaseVerdict | None  # None: never started
+    model: str
+    stack: str  # YY.MM
+    artifacts: tuple[tuple[str, str], ...]  # kind and key
+    images: tuple[str, ...]  # tags
+    golden: tuple[Mapping[str, Any], ...] = ()
+    address: str = "127.0.0.1"
+    grpc_port: int = 8001
+
+
+def unread(stored: Sequence[Stored], names: Sequence[str]) -> list[str]:
+    """Releases that could not be read. What they need is not known, so nothing may be removed then."""
+    known = {release.id for release in stored}
+    releases = (name for name in names if name.startswith("releases/") and not name.endswith(".partial"))
+    return sorted(
+        name for name in releases if not name.startswith("releases/.") and name.split("/")[1] not in known
+    )
+
+
+def garbage(
+    stored: Sequence[Stored],
+    links: Mapping[str, str],
+    names: Sequence[str],
+    keep: int,
+    in_use: Collection[str] = (),
+) -> tuple[list[str], list[str]]:
+    """
+    Directories below the data root, and tags of images, that no kept release needs.
+
+    + stored: the host's releases
+    + links: `current` and `previous`, as ids
+    + names: what exists: `<directory>/<key>`, and `tritonhost/…` tags
+    + in_use: names among those that are always kept, because the plan wants them now
+    + keep: how many releases to keep; current and previous are always among them
+
+    Nothing if `current` is not known: then the running release cannot be told from the others.
+    """
+    known = {release.id for release in stored}
+    linked = {links.get("current", ""), links.get("previous", "")} & known
+    if links.get("current") not in known:
+        return [], []
+    proven = sorted(
+        (release for release in stored if release.verdict and release.verdict.outcome is Outcome.PROVEN),
+        key=lambda r: (-r.made, r.id),
+    )
+    kept = set(linked)
+    for release in proven:
+        if len(kept) >= keep:
+            break
+        kept.add(release.id)
+    needed = {artifact_path("", "release", identity)[1:] for identity in kept}
+    needed |= {name for name in in_use if not name.startswith("tritonhost/")}
+    images = {name for name in in_use if name.startswith("tritonhost/")}
+    for release in stored:
+        if release.id in kept:
+            needed |= {artifact_path("", kind, key)[1:] for kind, key in release.artifacts}
+            images |= set(release.images)
+    if unread(stored, names):
+        return [], []
+    directories = [name for name in names if not name.startswith("tritonhost/") and name not in needed]
+    return sorted(directories), sorted(
+        name for name in names if name.startswith("tritonhost/") and name not in images
+    )

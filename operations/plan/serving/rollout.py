@@ -1,0 +1,65 @@
+"""The order of a rollout: serving hosts are changed in inventory order, the first one alone, and a failure stops the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Place:
+    """One host of a rollout. `serves`: clients use it now; changing a host that does not serve affects no client."""
+
+    name: str
+    serves: bool
+    stage: Literal["waiting", "at work", "done", "failed", "unreached"] = "waiting"
+
+
+def stopped_by(places: Sequence[Place]) -> str:
+    """The host whose failure keeps the waiting hosts from starting; empty: none."""
+    return next((place.name for place in places if place.stage == "failed"), "")
+
+
+def held_by(places: Sequence[Place], name: str) -> str:
+    """
+    The host that keeps this one from being changed in this run; empty: none.
+
+    A failure stops all waiting hosts. A host that could not be reached may not serve, so it stops those after it in the
+    inventory: with another one taken down, more hosts could be missing than are allowed.
+    """
+    before = [place.name for place in places][: [place.name for place in places].index(name)]
+    unreached = (p.name for p in places if p.stage == "unreached" and p.name in before)
+    return stopped_by(places) or next(unreached, "")
+
+
+def may_begin(places: Sequence[Place], name: str, max_unavailable: int) -> bool:
+    """
+    Whether a waiting host may be changed now.
+
+    + places: the hosts of the run, in inventory order
+    + max_unavailable: how many serving hosts are changed at a time, once the first has succeeded
+    """
+    if held_by(places, name):
+        return False
+    own = next(place for place in places if place.name == name)
+    if not own.serves:
+        return True
+    serving = [place for place in places if place.serves and place.stage != "unreached"]
+    before = serving[: serving.index(own)]
+    if not before:
+        return True
+    if before[0].stage != "done" or any(place.stage == "waiting" for place in before):
+        return False
+    return sum(1 for place in serving if place.stage == "at work") < max_unavailable
+
+
+def report(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """
+    The run's last table: each host of the inventory with its release and its status.
+
+    + rows: host, release (empty: not known), status
+    """
+    header = ("host", "release", "status")
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in (0, 1)]
+    return ["  ".join((row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2])) for row in (header, *rows)]

@@ -1,0 +1,1 @@
+"""Ways to run something on a host and to bring files there."""

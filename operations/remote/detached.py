@@ -1,0 +1,222 @@
+"""Long work as a named transient systemd unit on the host, which a later run re-attaches to.
+
+A lost connection or a killed client then costs nothing: the work goes on, and the next run follows the same unit
+instead of starting a second one, because the unit is named after the key of what it makes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from paramiko import SSHException
+from pyinfra import host, logger
+from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
+from pyinfra.api.state import State
+
+from operations.facts.artifacts import ArtifactState, ImageId
+from operations.intake.secrets import SecretMissing, hub_token
+from operations.plan.artifacts.artifact import Artifact, ServingImage, Work
+from operations.plan.causes import advice
+from operations.plan.errors import one_line
+from operations.remote.scripts import archive, host_script
+
+PROJECT = Path(__file__).resolve().parents[2]
+ENDED = ("dead", "failed", "exited")  # the SubStates of a unit whose work is over
+# What a dead transport raises: sockets, paramiko, gevent's timeout
+LOST = (OSError, EOFError, SSHException, TimeoutError)
+FOLLOW_SECONDS = 5  # how long one follow command waits on the host for news
+ANSWER_SECONDS = 30  # how much longer the controller waits for its answer before it calls the connection lost
+REFUSED = "tritonhost: refused: "  # what a script of ours says last, in one line, where it declines to begin
+LINES_SHOWN = 6  # of the work's output, at each look; the whole is in the host's journal
+
+
+@operation()
+def artifact(wanted: Artifact, unless: Artifact | None = None) -> Generator[FunctionCommand, None, None]:
+    """
+    The artifact is at its path, complete: its manifest is there and every file has the size and time it records.
+
+    + wanted: what to make, and how
+    + unless: an artifact that makes this one superfluous where it is complete
+
+    Made by a transient unit named after the artifact's key, so that two runs never make it twice.
+    """
+    if unless is not None and host.get_fact(ArtifactState, path=unless.path).complete:
+        host.noop(f"{unless.kind} {unless.key} is complete without it")
+        return
+    if host.get_fact(ArtifactState, path=wanted.path).complete:
+        host.noop(f"{wanted.kind} {wanted.key} is complete")
+        return
+    yield FunctionCommand(run_and_follow, (wanted,), {})
+
+
+@operation()
+def image(wanted: ServingImage) -> Generator[FunctionCommand, None, None]:
+    """
+    The docker engine holds the image under its tag, which is named after the hash of what it is made from.
+
+    + wanted: what to build or pull, and how
+    """
+    if host.get_fact(ImageId, tag=wanted.tag):
+        host.noop(f"image {wanted.tag} is here")
+        return
+    yield FunctionCommand(run_and_follow, (wanted,), {})
+
+
+def run_and_follow(state: State, host: Host, work: Work) -> bool:
+    """
+    Start the unit or attach to it, show its output as it comes, and say whether it succeeded.
+
+    Returns False, having logged one line that says what failed and what to do; it never raises, because pyinfra
+    prints a traceback for what a callback raises.
+    """
+    began = time.monotonic()
+    try:
+        ok, output = shell(
+            host, host_script("start_work.sh", {"UNIT": work.unit}), stdin=archive(_files_of(work))
+        )
+        if not ok:
+            return _failed(host, work, "the transient unit did not start", output)
+        attached = "attached" in output
+        if attached:
+            logger.info(f"{host.print_prefix}{work.title}: already running on the host, re-attached to it")
+        ended = follow(host, work.title, work.unit, printed(output, "cursor"), ENDED, began)
+        if not ended.succeeded:
+            # its journal stays; the failed unit itself would stay listed until the host is booted
+            shell(host, f"systemctl reset-failed {work.unit}.service 2>/dev/null || :")
+        # a failure that somebody reset between two looks reads as a success
+        there = ended.succeeded and (not work.proof or shell(host, work.proof)[0])
+    except SecretMissing as error:
+        logger.error(f"{host.print_prefix}{work.title}: {error}")
+        return False
+    except LOST as error:
+        log_lost(host, work.title, work.unit, error)
+        return False
+    if not ended.succeeded:
+        if refusal := next((line for line in reversed(ended.recent) if line.startswith(REFUSED)), ""):
+            logger.error(f"{host.print_prefix}{work.title}: {refusal.removeprefix(REFUSED)}")
+            return False
+        code = ended.properties.get("ExecMainStatus", "")
+        return _failed(host, work, f"{ended.properties.get('Result')}, exit code {code}", ended.recent, code)
+    if not there:
+        logger.error(
+            f"{host.print_prefix}{work.title}: {work.unit}.service ended, and what it makes is not there; expected "
+            f"{work.result}; nothing that serves was touched; the whole output: journalctl --unit {work.unit}; run the "
+            "same command again"
+        )
+    return there
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A unit that is no longer busy: systemd's properties of it, and the last lines it wrote."""
+
+    properties: dict[str, str]
+    recent: list[str]
+
+    @property
+    def succeeded(self) -> bool:
+        return (
+            self.properties.get("Result") == "success" and self.properties.get("ExecMainStatus", "0") == "0"
+        )
+
+
+def follow(host: Host, title: str, unit: str, cursor: str, ended: Sequence[str], began: float) -> Ended:
+    """
+    Show a unit's output as it comes until its SubState is one of `ended`.
+
+    + cursor: the journal's place to start from; empty shows the last lines of a unit that is running already
+    + began: time.monotonic() of the start, for the seconds shown
+
+    Raises one of LOST where the host does not answer.
+    """
+    recent: list[str] = []
+    while True:
+        variables = {
+            "UNIT": unit,
+            "CURSOR": cursor,
+            "WAIT": str(FOLLOW_SECONDS),
+            "ENDED": f" {' '.join(ended)} ",
+        }
+        ok, output = shell(host, host_script("follow.sh", variables), timeout=FOLLOW_SECONDS + ANSWER_SECONDS)
+        if not ok:
+            raise ConnectionError("the host did not answer")
+        lines, cursor, properties = _read_follow(output, cursor)
+        recent = [*recent, *lines][-40:]
+        _show(host, title, unit, lines, time.monotonic() - began)
+        # a job that waits is a restart between its stop and its start
+        if properties.get("SubState") in ended and properties.get("Job", "0") in ("", "0"):
+            return Ended(properties, recent)
+
+
+def printed(output: Sequence[str], name: str) -> str:
+    """What a script printed as `name: value`, or nothing."""
+    return next((line.removeprefix(f"{name}: ") for line in output if line.startswith(f"{name}: ")), "")
+
+
+def log_lost(host: Host, title: str, unit: str, error: BaseException) -> None:
+    """Say that the connection is gone and what goes on without it."""
+    logger.error(
+        f"{host.print_prefix}{title}: connection lost ({str(error) or 'no answer'}); the work goes on on the "
+        f"host as {unit}.service; follow it with: journalctl --follow --unit {unit}; run the same command again to "
+        "re-attach"
+    )
+
+
+def shell(host: Host, script: str, stdin: str | None = None, timeout: int = 60) -> tuple[bool, list[str]]:
+    """One script on the host, as root: whether it succeeded, and the lines it printed."""
+    ok, output = host.run_shell_command(
+        StringCommand(script),
+        _sudo=bool(host.data.get("_sudo")),
+        _stdin=stdin,
+        _timeout=timeout,
+    )
+    return ok, [line.line for line in output]
+
+
+def _files_of(work: Work) -> dict[str, str]:
+    files = {
+        name: (PROJECT / content[1:]).read_text(encoding="utf-8") if content.startswith("@") else content
+        for name, content in work.files.items()
+    }
+    if work.needs_token:
+        files["token"] = hub_token()
+    return {
+        "work.sh": host_script("work.sh", work.variables(), work.body() + host_script("seal.sh", {})),
+        **files,
+    }
+
+
+def _read_follow(output: list[str], cursor: str) -> tuple[list[str], str, dict[str, str]]:
+    lines: list[str] = []
+    properties: dict[str, str] = {}
+    for line in output:
+        if line.startswith("-- cursor: "):
+            cursor = line.removeprefix("-- cursor: ").strip()
+        elif line.startswith("state: "):
+            properties = dict(p.split("=", 1) for p in line.removeprefix("state: ").split() if "=" in p)
+        else:
+            lines.append(line)
+    return lines, cursor, properties
+
+
+def _show(host: Host, title: str, unit: str, lines: list[str], seconds: float) -> None:
+    left_out = len(lines) - LINES_SHOWN
+    if left_out > 0:
+        lines = [f"… {left_out} more lines: journalctl --unit {unit}", *lines[-LINES_SHOWN:]]
+    for line in lines:
+        logger.info(f"{host.print_prefix}{title} {seconds:4.0f} s | {one_line(line)[:200]}")
+
+
+def _failed(host: Host, work: Work, reason: str, output: list[str], code: str = "") -> bool:
+    for line in output[-20:]:
+        logger.error(f"{host.print_prefix}    {one_line(line)[:300]}")
+    logger.error(
+        f"{host.print_prefix}{work.title}: {reason}; expected {work.result}; nothing that serves was touched; "
+        f"the whole output: journalctl --unit {work.unit}; {advice(output, code)}"
+    )
+    return False

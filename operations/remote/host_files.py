@@ -1,0 +1,314 @@
+"""The files the tool writes outside its own directory, rendered: one place for the operations and for the probe."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from operations.plan.artifacts import commands
+from operations.plan.difference import ExpectedFile, FileStage
+from operations.plan.exposure import gateway, network
+from operations.plan.inventory.settings import Settings
+from operations.plan.machine import daemon_json
+from operations.plan.machine.local_disks import SENTINEL
+from operations.plan.machine.packages import (
+    DOCKER_KEY,
+    PACKAGE_KEYS,
+    TOOLKIT_KEY,
+    for_os,
+    system_repository_id,
+    toolkit_url,
+)
+from operations.plan.observed.observed import LoadedGateway
+from operations.plan.release import Release, Server
+from operations.plan.serving import serve
+from operations.remote.scripts import host_script
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+
+DOCKER_REPOSITORY = "/etc/yum.repos.d/docker-ce.repo"
+TOOLKIT_REPOSITORY = "/etc/yum.repos.d/nvidia-container-toolkit.repo"
+SYSTEM_REPOSITORIES = "/etc/yum.repos.d/tritonhost.repo"
+
+
+@dataclass(frozen=True)
+class HostFile:
+    """
+    One file as it should be; everybody may read it.
+
+    + stage: whose rows of the table of differences it is among
+    """
+
+    stage: FileStage
+    path: str
+    text: str
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # no HTML here
+    )
+
+
+class Paths(NamedTuple):
+    """The files of one service outside of the data root: its units, the proxy's configuration, the guard's rules."""
+
+    unit: str
+    database_unit: str  # for models that have one
+    front_unit: str
+    next_unit: str  # runs a release beside the running one
+    guard_unit: str
+    gateway_unit: str
+    front_config: str
+    guard_rules: str
+
+    @property
+    def units(self) -> list[str]:
+        """Those that systemd reads."""
+        return [
+            self.unit,
+            self.database_unit,
+            self.front_unit,
+            self.next_unit,
+            self.guard_unit,
+            self.gateway_unit,
+        ]
+
+
+def paths(settings: Settings) -> Paths:
+    """Where the files are, whether this inventory wants them or not."""
+    name = settings.service_name
+
+    def unit(service: str) -> str:
+        return f"/etc/systemd/system/{service}.service"
+
+    return Paths(
+        unit=unit(name),
+        database_unit=unit(f"{name}-database"),
+        front_unit=unit(f"{name}-front"),
+        next_unit=unit(f"{name}-next"),
+        guard_unit=f"/etc/systemd/system/{network.unit(name)}",
+        gateway_unit=unit(gateway.service(name)),
+        front_config=f"/etc/{name}-front.cfg",
+        guard_rules=network.rules_path(name),
+    )
+
+
+def watched(settings: Settings) -> list[str]:
+    """Every file outside the data root that may be ours: what it holds, and whose it is, is looked at in each run."""
+    return [
+        DOCKER_REPOSITORY,
+        TOOLKIT_REPOSITORY,
+        SYSTEM_REPOSITORIES,
+        *paths(settings),
+        daemon_json.UNREAD,
+        *PACKAGE_KEYS,
+    ]
+
+
+def gateway_paths(settings: Settings) -> list[str]:
+    """Where the gateway's own files are, its certificate and keys among them: nothing there without a gateway."""
+    return [f"{gateway.directory(settings.data_root)}/{name}" for name in (*gateway.FILES, gateway.SCRIPT)]
+
+
+def mount_unit_text(settings: Settings) -> str:
+    """The unit that mounts the local disks; `@UUID@` stands for that of the file system, which the host knows."""
+    return _environment().get_template("data.mount.j2").render(data_root=settings.data_root)
+
+
+def _mount_guard(settings: Settings) -> str:
+    """The line of a unit that keeps it from an empty mount point; empty where nothing is mounted for it."""
+    if settings.local_disks == "none":
+        return ""
+    said = (
+        f"mount absent: {settings.data_root} is not the local disks; see: systemctl status "
+        f"{settings.data_root}; then run the deploy"
+    )
+    test = f'test -e {settings.data_root}/{SENTINEL} || {{ echo "tritonhost: {said}" >&2; exit 66; }}'
+    return f"ExecStartPre=/bin/sh -c '{test}'"
+
+
+def rendered(release: Release) -> dict[str, HostFile]:
+    """Every such file as it should be, by its path."""
+    return {file.path: file for file in _rendered(release)}
+
+
+def _rendered(release: Release) -> Iterator[HostFile]:
+    settings, os_major, database = release.settings, release.os_major, release.database
+    place = paths(settings)
+    repository = _environment().get_template("dnf.repo.j2")
+    docker = repository.render(
+        id="docker-ce-stable",
+        title="Docker CE Stable",
+        url=for_os(settings.docker_repository_url, os_major),
+        key=f"file://{DOCKER_KEY}",
+        signed_packages=True,
+        signed_metadata=False,
+        beside_modules=True,
+    )
+    yield HostFile("packages", DOCKER_REPOSITORY, docker)
+    toolkit = repository.render(
+        id="nvidia-container-toolkit",
+        title="NVIDIA Container Toolkit",
+        url=toolkit_url(settings, os_major),
+        key=f"file://{TOOLKIT_KEY}",
+        signed_packages=settings.nvidia_container_toolkit_gpgcheck,
+        signed_metadata=True,
+        beside_modules=False,
+    )
+    yield HostFile("packages", TOOLKIT_REPOSITORY, toolkit)
+    if settings.system_repositories:
+        repositories = {
+            system_repository_id(name): for_os(url, os_major)
+            for name, url in sorted(settings.system_repositories.items())
+        }
+        text = _environment().get_template("system.repo.j2").render(repositories=repositories)
+        yield HostFile("packages", SYSTEM_REPOSITORIES, text)
+    if database:
+        unit = _unit(
+            "database",
+            hardening=shlex.join(commands.DATABASE_OPTIONS),
+            database=database,
+            socket=commands.POSTGRES_SOCKET,
+            hba=commands.HBA,
+            hba_file=commands.HBA_FILE,
+            asked=shlex.join(commands.database_asked(database.service)),
+            guard=_mount_guard(settings),
+        )
+        yield HostFile("service", place.database_unit, unit)
+    for server in release.servers:
+        path = place.unit if server.link == "current" else place.next_unit
+        unit = _unit("triton", settings=settings, server=server, guard=_mount_guard(settings))
+        yield HostFile("service", path, unit)
+    yield HostFile("network", place.guard_rules, guard_rules(release.guard))
+    unit = _unit("guard", guard=release.guard, file=place.guard_rules, remember=_remember(settings))
+    yield HostFile("service", place.guard_unit, unit)
+    if release.fronted:
+        yield HostFile("front", place.front_config, front_config(release, release.servers[0]))
+        unit = _unit("front", settings=settings, configuration=place.front_config)
+        yield HostFile("service", place.front_unit, unit)
+    if release.gateway:
+        unit = _unit(
+            "gateway",
+            gateway=release.gateway,
+            guard=_mount_guard(settings),
+            guard_unit=release.guard.unit,
+            script=f"{release.gateway.directory}/{gateway.SCRIPT}",
+        )
+        yield HostFile("service", place.gateway_unit, unit)
+
+
+def _unit(template: str, **values: object) -> str:
+    return _environment().get_template(f"{template}.service.j2").render(**values)
+
+
+def expected(release: Release) -> list[ExpectedFile]:
+    """The same files, by their digests."""
+    return [ExpectedFile(file.stage, file.path, digest(file.text)) for file in rendered(release).values()]
+
+
+def guard_rules(guard: network.Guard) -> str:
+    """Who may reach the server and whom it may reach, in nft's words."""
+    return _environment().get_template("guard.nft.j2").render(guard=guard, led=network.LED)
+
+
+def gateway_files(wanted: gateway.Gateway, secrets: gateway.Secrets) -> dict[str, str]:
+    """The gateway's own files: name -> text. Two of them hold secrets: never printed, and never in `rendered`."""
+    configuration = _environment().get_template("gateway.conf.j2")
+    files = {
+        gateway.CONFIGURATION: configuration.render(
+            gateway=wanted,
+            mount=gateway.MOUNT,
+            tls=gateway.TLS,
+            keys=gateway.KEYS,
+            methods=gateway.GRPC_METHODS,
+        ),
+        gateway.TLS: secrets.tls,
+        gateway.KEYS: secrets.map,
+    }
+    variables = {
+        "NAME": wanted.service,
+        "DIRECTORY": wanted.directory,
+        "FILES": " ".join(gateway.FILES),
+        "IMAGE_RECORD": wanted.image_record,
+        "URL": wanted.local_url,
+        "RECORD": wanted.record,
+    }
+    script = host_script("gateway.sh", variables, shell_function("run_it", wanted.run, "exec "))
+    return {**files, gateway.SCRIPT: script}
+
+
+def shell_function(name: str, argv: Sequence[str], prefix: str = "") -> str:
+    """A shell function of one command, in which the script's own variables keep their meaning."""
+    return f"{name}() {{\n    {prefix}{' '.join(map(serve.shell_word, argv))}\n}}\n"
+
+
+def gateway_expected(wanted: gateway.Gateway, files: Mapping[str, str]) -> list[ExpectedFile]:
+    """Its files on the host, by their digests alone."""
+    return [
+        ExpectedFile("gateway", f"{wanted.directory}/{name}", digest(text)) for name, text in files.items()
+    ]
+
+
+def gateway_loaded(wanted: gateway.Gateway, files: Mapping[str, str]) -> LoadedGateway:
+    """What gateway.sh writes down once nginx runs from the wanted image and has read the files."""
+    read = "".join(files[name] for name in gateway.FILES)
+    return LoadedGateway(wanted.key, digest(read))
+
+
+def _remember(settings: Settings) -> str:
+    """
+    Shell words that write down what was loaded: the file's digest, then the table as the kernel lists it.
+
+    The kernel's own list, because nft writes rules in other words than they were given. By way of a pipe: SELinux lets nft
+    write to no file of /run.
+    """
+    service = settings.service_name
+    listed = f"nft --stateless list table inet {network.table(service)}"
+    remembered = f"{{ sha256sum <{network.rules_path(service)}; {listed}; }} | cat >{network.record(service)}"
+    # the pipe has the exit code of its last command: a table that is not there is asked for before
+    return f"{listed} >/dev/null && {remembered}"
+
+
+def front_config(release: Release, first: Server) -> str:
+    """
+    haproxy's configuration.
+
+    + first: the server that people are taken to; the other one is, where that one does not answer
+    """
+    others = [server for server in release.servers if server != first]
+    listeners = [
+        {"name": name, "port": port, "mode": mode, "number": number}
+        for number, (name, port, mode) in enumerate(
+            zip(("http", "grpc", "metrics"), release.ports, ("http", "tcp", "http"), strict=True)
+        )
+    ]
+    return (
+        _environment()
+        .get_template("front.cfg.j2")
+        .render(
+            settings=release.settings,
+            os_major=release.os_major,
+            listeners=listeners,
+            servers=[first, *others],
+            socket=f"/run/{release.settings.service_name}-front.sock",
+        )
+    )
+
+
+def digest(text: str) -> str:
+    """The SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The running server: start, golden requests, searches."""

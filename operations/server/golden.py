@@ -1,0 +1,188 @@
+"""Send golden requests, whose answers are known, to a served model through tritonclient.
+
+Also a command: gRPC does not work in one process with gevent, with which pyinfra patches Python.
+
+    python -m operations.server.golden 127.0.0.1:8001 <<< '{"model": "ensemble", "prompt": "…", "max_tokens": 8, "expect": ""}'
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from operations.plan.profile.documents import batches
+from operations.plan.profile.tables import Golden, SearchGolden
+
+# A release's speed is measured with this many golden requests, or as many as fit into this time
+TIMED, TIMED_SECONDS = 5, 3.0
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def ask(address: str, golden: Golden, timeout_s: float = 120) -> str:
+    """
+    The model's whole answer.
+
+    + address: host:port of Triton's gRPC endpoint
+    + golden: the request; decoded greedily
+    + timeout_s: seconds for the answer
+
+    Streaming gRPC works for decoupled and plain models. Raises RuntimeError with the server's message.
+    """
+    import numpy as np
+    import tritonclient.grpc as triton
+
+    dimensions = 0  # of text_input: two where the model batches in Triton, one in the LLM-API model
+
+    def tensor(name: str, value: object, numpy_type: type, triton_type: str) -> triton.InferInput:
+        array: np.typing.NDArray[Any] = np.full([1] * dimensions, value, dtype=numpy_type)
+        given = triton.InferInput(name, list(array.shape), triton_type)
+        given.set_data_from_numpy(array)
+        return given
+
+    answers: queue.Queue[tuple[triton.InferResult | None, Exception | None]] = queue.Queue()
+    text = ""
+    with triton.InferenceServerClient(address) as client:
+        metadata = client.get_model_metadata(golden.model)
+        shapes = {given.name: given.shape for given in metadata.inputs}
+        dimensions = len(shapes["text_input"])
+        limit = "sampling_param_max_tokens" if "sampling_param_max_tokens" in shapes else "max_tokens"
+        inputs = [
+            tensor("text_input", golden.prompt.encode(), np.object_, "BYTES"),
+            tensor(limit, golden.max_tokens, np.int32, "INT32"),
+            *(
+                tensor(name, b"", np.object_, "BYTES")
+                for name in ("bad_words", "stop_words")
+                if name in shapes
+            ),
+        ]
+        client.start_stream(callback=lambda result, error: answers.put((result, error)))
+        client.async_stream_infer(golden.model, inputs, enable_empty_final_response=True)
+        while True:
+            try:
+                result, error = answers.get(timeout=timeout_s)
+            except queue.Empty:
+                raise RuntimeError(f"no answer from {golden.model} within {timeout_s:.0f} s") from None
+            if error is not None or result is None:
+                raise RuntimeError(str(error))
+            part = result.as_numpy("text_output")
+            if part is not None and part.size:
+                text += part.reshape(-1)[0].decode()
+            if result.get_response().parameters["triton_final_response"].bool_param:
+                break
+        client.stop_stream()
+    return text
+
+
+def verdict(golden: Golden, answer: str) -> str:
+    """Empty if the answer is as expected; otherwise one line with what was found and expected."""
+    answer = answer.removeprefix(
+        golden.prompt
+    )  # a server that does not exclude the input gives it back first
+    if golden.expect:
+        good = answer.strip().startswith(golden.expect.strip())
+        wanted = f"an answer starting with {golden.expect!r}"
+    else:
+        good, wanted = bool(answer.strip()), "an answer of at least one word"
+    return "" if good else f"golden request to {golden.model}: found {answer[:80]!r}, expected {wanted}"
+
+
+def proven(
+    address: str, requests: Sequence[Golden | SearchGolden], seed: str = ""
+) -> Iterator[tuple[str, str, str]]:
+    """
+    For each golden request: the model, its answer as text, and the problem (empty: none).
+
+    + seed: the profile's documents as JSON lines; a search request takes its picture from them
+
+    Requests to language models run in one process, which ends at the first one without an answer.
+    """
+    texts = [golden for golden in requests if isinstance(golden, Golden)]
+    if texts:
+        lines = "\n".join(golden.model_dump_json() for golden in texts)
+        answers, problem = in_a_process("golden", address, lines, timeout_s=150 * len(texts))
+        for golden, found in zip(texts, answers, strict=False):
+            answer = str(found["answer"])
+            yield golden.model, answer, verdict(golden, answer)
+        if problem:
+            model = texts[min(len(answers), len(texts) - 1)].model
+            yield model, "", f"golden request to {model}: {problem}"
+            return
+    for search in requests:
+        if isinstance(search, SearchGolden):
+            yield search.model, *_searched(address, search, seed)
+
+
+def _searched(address: str, golden: SearchGolden, seed: str) -> tuple[str, str]:
+    """What a search found, as text, and the problem (empty: none)."""
+    documents = {document["id"]: document for batch in batches(seed) for document in batch}
+    image = documents.get(golden.image_of, {}).get("image") if golden.image_of else None
+    request = {"model": golden.model, "text": golden.text, "image": image}
+    answers, problem = in_a_process("search", address, json.dumps(request))
+    found = ((answers[0]["document"] if answers else None) or {}).get("id", "no document")
+    if not problem and found != golden.expect:
+        problem = f"found {found}, expected {golden.expect}"
+    score = f" ({answers[0]['score']:.3f})" if answers else ""
+    return f"{found}{score}", f"golden request to {golden.model}: {problem}" if problem else ""
+
+
+def seconds_of(address: str, golden: Golden) -> float | None:
+    """The median time of a request that is sent several times, in seconds. None if it gets no answer."""
+    request = golden.model_dump_json()
+    requests = "\n".join([request] * TIMED)
+    answers, problem = in_a_process("golden", address, requests, arguments=(str(TIMED_SECONDS),))
+    return None if problem else statistics.median(float(answer["seconds"]) for answer in answers)
+
+
+def in_a_process(
+    module: str, address: str, requests: str, timeout_s: float = 150, arguments: Sequence[str] = ()
+) -> tuple[list[dict[str, Any]], str]:
+    """Run operations.server.golden or operations.server.search in its own process: its answers, and why some are missing."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", f"operations.server.{module}", address, *arguments],
+            input=requests,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            cwd=PROJECT,
+        )
+    except subprocess.TimeoutExpired as late:
+        # bytes, even with text=True; the last line may be cut off
+        complete = (late.stdout or b"").rpartition(b"\n")[0].splitlines()
+        return [json.loads(line) for line in complete], f"no answer within {timeout_s:.0f} s"
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    if done.returncode != 0:
+        return answers, (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return answers, ""
+
+
+def main() -> int:
+    """
+    Read requests from standard input, one per line; print each answer with the seconds it took.
+
+    A second argument limits the time in seconds, once one request was answered.
+    """
+    enough = time.monotonic() + float(sys.argv[2]) if len(sys.argv) > 2 else None
+    for line in sys.stdin:
+        golden = Golden.model_validate_json(line)
+        began = time.monotonic()
+        try:
+            answer = ask(sys.argv[1], golden)
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            return 1
+        print(json.dumps({"answer": answer, "seconds": time.monotonic() - began}), flush=True)
+        if enough is not None and time.monotonic() > enough:
+            break
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Stand-in for the executor of the PyTorch backend."""

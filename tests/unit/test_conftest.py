@@ -1,0 +1,40 @@
+"""tests/conftest.py, seen from a pytest of its own."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.command_line import PROJECT
+
+OPEN_FILES = 100
+TEST = """
+from gevent import monkey, sleep
+
+
+def test_that_runs_gevents_loop(tmp_path):
+    monkey.patch_all()
+    sleep(0)
+"""
+
+
+def test_old_directories_are_removed_within_open_file_limit(tmp_path: Path) -> None:
+    runs = [tmp_path / f"pytest-of-{getpass.getuser()}" / f"pytest-{n}" for n in range(5)]
+    for number in range(2 * OPEN_FILES):
+        (runs[0] / str(number) / "within").mkdir(parents=True)
+    for run in runs[1:]:
+        run.mkdir()
+    (tmp_path / "test_one.py").write_text(TEST, encoding="utf-8")
+    pytest = f"{sys.executable} -m pytest -q -p tests.conftest -p no:cacheprovider {tmp_path}/test_one.py"
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -n {OPEN_FILES} && exec {pytest}"],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env={**os.environ, "PYTEST_DEBUG_TEMPROOT": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not runs[0].exists()

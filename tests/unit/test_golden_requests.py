@@ -1,0 +1,121 @@
+"""Every model that a client may call is asked, and one that does not answer proves no release."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from operations import swap
+from operations.model_repository import golden_requests
+from operations.plan.explain import text
+from operations.plan.profile.model_repository import DEFAULTS
+from operations.plan.profile.profiles import load_profile
+from operations.plan.profile.tables import Golden
+from operations.server import control as server
+from operations.server import golden
+from tests.unit.builders import profile, release
+
+BOTH = [
+    Golden(model=name, prompt="What?", max_tokens=8, expect="That.")
+    for name in ("ensemble", "tensorrt_llm_bls")
+]
+
+
+def test_every_queried_model_has_a_golden_request() -> None:
+    assert profile().golden_requests == BOTH
+    stored = json.loads(json.dumps(golden_requests(release())))["golden"]
+    assert [request["model"] for request in stored] == ["ensemble", "tensorrt_llm_bls"]
+    assert text(release()).count("tensorrt_llm_bls: 'What?', 8 tokens: starts with 'That.'") == 1
+
+
+def test_golden_request_of_the_profile_is_kept() -> None:
+    own = {"model": "tensorrt_llm_bls", "prompt": "Who?", "max_tokens": 4, "expect": "You."}
+    given = [{"prompt": "What?", "max_tokens": 8, "expect": "That."}, own]
+    assert [(g.model, g.prompt) for g in profile(golden=given).golden_requests] == [
+        ("ensemble", "What?"),
+        ("tensorrt_llm_bls", "Who?"),
+    ]
+    assert [(g.model, g.prompt) for g in profile(golden=[own]).golden_requests] == [
+        ("tensorrt_llm_bls", "Who?"),
+        ("ensemble", "Who?"),
+    ]
+
+
+def test_unloaded_model_is_not_queried() -> None:
+    chosen = profile(server={"load_models": ["ensemble"]})
+    assert chosen.asked_models == ["ensemble"]
+    assert [request.model for request in chosen.golden_requests] == ["ensemble"]
+    with pytest.raises(ValueError, match=r"load_models\n  ensemble or tensorrt_llm_bls in it"):
+        profile(server={"load_models": ["tensorrt_llm"]})
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-8b-llmapi", "clip-search"])
+def test_single_model_uses_its_profile_s_golden_request(name: str) -> None:
+    chosen = load_profile(name)
+    assert chosen.golden_requests == chosen.golden
+
+
+def test_default_is_an_input_of_the_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is filled in is what is served: the same id would leave the old file in place."""
+    before = release().id
+    monkeypatch.setitem(DEFAULTS, "tensorrt_llm_model_name", "other")
+    assert release().id != before
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, answers: list[str], problem: str = "") -> list[str]:
+    """The asking process gives these answers; returns what it was asked, one text a process."""
+    asked: list[str] = []
+
+    def process(module: str, address: str, requests: str, **_: Any) -> tuple[list[dict[str, Any]], str]:
+        asked.append(requests)
+        return [{"answer": answer, "seconds": 0.1} for answer in answers], problem
+
+    monkeypatch.setattr(golden, "in_a_process", process)
+    return asked
+
+
+def test_all_models_are_queried_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(monkeypatch, ["That. And so on", "That."])
+    found = list(golden.proven("127.0.0.1:1", BOTH))
+    assert [(model, problem) for model, _, problem in found] == [("ensemble", ""), ("tensorrt_llm_bls", "")]
+    [requests] = asked
+    assert [json.loads(line)["model"] for line in requests.splitlines()] == ["ensemble", "tensorrt_llm_bls"]
+
+
+def test_the_model_without_an_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, ["That."], "RuntimeError: Model '${tensorrt_llm_model_name}' is not ready")
+    *_, (model, _, problem) = golden.proven("127.0.0.1:1", BOTH)
+    assert model == "tensorrt_llm_bls"
+    assert problem.startswith("golden request to tensorrt_llm_bls: RuntimeError: Model")
+
+
+def test_a_wrong_answer_of_the_second_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, ["That.", "Nothing."])
+    *_, (model, _, problem) = golden.proven("127.0.0.1:1", BOTH)
+    assert model == "tensorrt_llm_bls" and "found 'Nothing.', expected an answer starting with" in problem
+
+
+def test_answers_before_the_time_was_over_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: Any, timeout: float, **__: Any) -> Any:
+        raise subprocess.TimeoutExpired("python", timeout, output=b'{"answer": "That."}\n{"answ')
+
+    monkeypatch.setattr(subprocess, "run", late)
+    answers, problem = golden.in_a_process("golden", "127.0.0.1:1", "", timeout_s=3)
+    assert answers == [{"answer": "That."}]
+    assert problem == "no answer within 3 s"
+
+
+def test_release_with_failing_bls_passes_no_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gates come before the verdict proven, side by side and in place."""
+    wanted = release()
+    asked = answering(monkeypatch, ["That."], "RuntimeError: Model '${tensorrt_llm_model_name}' is not ready")
+    monkeypatch.setattr(server, "forwarded", lambda *_: nullcontext("127.0.0.1:1"))
+    begun = swap._Swap(wanted, None, [], False, "", False, False)
+    problem = swap._gates(SimpleNamespace(print_prefix=""), begun, wanted.servers[0])  # type: ignore[arg-type]
+    assert problem.startswith("golden request to tensorrt_llm_bls: RuntimeError")
+    assert len(asked) == 1
