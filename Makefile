@@ -20,7 +20,7 @@ test: venv lab-packages ## the short selection: all checks, and each kind of lab
 	@$(BIN)/python -m tests.run_all
 
 .PHONY: test-all
-test-all: venv lab-packages ## everything: every profile, mutation and fault; run it before you call a change done
+test-all: venv lab-packages ## everything: every profile, mutation and fault; run it before you call a change done; RESUME=1 goes on where a run ended
 	@$(BIN)/python -m tests.run_all --all
 
 .PHONY: test-faults

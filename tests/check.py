@@ -8,6 +8,7 @@ printed whole when it has ended. Ends with 1 where a command failed, and a last 
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -58,6 +59,8 @@ def run_all(commands: list[list[str]]) -> list[Ended]:
     ended: list[Ended] = []
     processes: list[subprocess.Popen[bytes]] = []
     printing = threading.Lock()
+    # without byte code every program that a test begins compiles all modules again
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
     def wait_for(command: list[str], process: subprocess.Popen[bytes], began: float, path: Path) -> None:
         code = process.wait()
@@ -75,6 +78,7 @@ def run_all(commands: list[list[str]]) -> list[Ended]:
                     process = subprocess.Popen(
                         [BIN / command[0], *command[1:]],
                         stdin=subprocess.DEVNULL,
+                        env=environment,
                         stdout=output,
                         stderr=subprocess.STDOUT,
                     )

@@ -2,6 +2,7 @@
 
     python -m tests.run_all           # the short selection: every kind of test, a third of the mutations
     python -m tests.run_all --all     # everything
+    RESUME=1 make test-all            # what has not passed yet on these files
 
 A part is one command. It is red when its command fails, when it runs no test, and when it skips a test for a reason that is not
 in ALLOWED_SKIPS. Standard output ends with a table of parts and one line that counts tests.
@@ -24,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests import report
+from tests.kept_results import Kept, Results
 from tests.lab import machine
 from tests.lab.settings import REPOSITORY, from_environment
 from tests.lab.shell import LabError
@@ -65,13 +67,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Result:
-    """+ text: what it printed"""
+    """
+    How a part ended.
+
+    + text: what it printed
+    + kept: when it passed, where an earlier run's result counts
+    """
 
     part: Part
     code: int
     seconds: float
     outcomes: list[report.Outcome]
     text: str = ""
+    kept: str = ""
 
     def wrong(self) -> str:
         """Why this part is red; empty where it is not."""
@@ -197,15 +205,21 @@ def everything() -> list[Part]:
 class Runner:
     """Runs parts side by side, and says what they do."""
 
-    def __init__(self, parts: Iterable[Part], folder: Path) -> None:
+    def __init__(self, parts: Iterable[Part], folder: Path, kept: Results, resume: bool) -> None:
         self.waiting: queue.SimpleQueue[Part] = queue.SimpleQueue()
-        for part in sorted(parts, key=lambda part: -part.seconds):
-            self.waiting.put(part)
         self.folder = folder
+        self.kept = kept
         self.began = time.monotonic()
         self.running: dict[str, tuple[float, Path]] = {}
         self.results: list[Result] = []
         self.lock = threading.Lock()
+        for part in sorted(parts, key=lambda part: -part.seconds):
+            if resume and (before := kept.find(part.command, part.environment)):
+                self.results.append(
+                    Result(part, 0, before.seconds, before.outcomes, kept=f" (on {before.ended})")
+                )
+            else:
+                self.waiting.put(part)
 
     def say(self, line: str) -> None:
         with self.lock:
@@ -247,6 +261,8 @@ class Runner:
         # a library that aborts says nothing of where it was called
         said = {"PYTHONFAULTHANDLER": "1", report.VARIABLE: str(outcomes)}
         environment = {**os.environ, **part.environment, **said}
+        # without byte code every deploy of a lab compiles all modules again, a third of its start
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         with output.open("wb") as file:
             code = subprocess.run(
                 part.command,
@@ -262,6 +278,13 @@ class Runner:
         result = Result(part, code, time.monotonic() - began, report.read(outcomes), text)
         self.results.append(result)
         wrong = result.wrong()
+        if not wrong:
+            ended = f"{datetime.datetime.now():%Y-%m-%d %H:%M}"
+            passed = Kept(ended, result.seconds, result.outcomes)
+            if not self.kept.keep(part.command, part.environment, passed):
+                self.say(
+                    f"       {part.title}: files changed since this run began, or git keeps none: not kept"
+                )
         shown = text if wrong else _without_passed(text)
         self.say(f"{'FAILED' if wrong else 'passed'} {part.title}, {clock(result.seconds)}\n{shown}")
 
@@ -332,18 +355,21 @@ def main(arguments: Sequence[str]) -> int:
             print(f"make test: {line}", file=sys.stderr)
         print("make test: nothing was run; `make check` needs no lab", file=sys.stderr)
         return 2
-    today = datetime.date.today()
-    parts = everything() if given.all else short(today)
-    if given.only:
-        parts = [part for part in parts if given.only in part.title]
-    print(
-        f"{len(parts)} parts, {WORKERS} at once; mutations of today's short run: {third(today)}", flush=True
-    )
     folder = REPOSITORY / "build" / "test"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         old.unlink()
-    runner = Runner(parts, folder)
+    today = datetime.date.today()
+    parts = everything() if given.all else short(today)
+    if given.only:
+        parts = [part for part in parts if given.only in part.title]
+    kept = Results(from_environment().cache / "passed", REPOSITORY)
+    runner = Runner(parts, folder, kept, resume=os.environ.get("RESUME") == "1")
+    before = f", {len(runner.results)} passed before" if runner.results else ""
+    print(
+        f"{len(parts)} parts{before}, {WORKERS} at once; mutations of today's short run: {third(today)}",
+        flush=True,
+    )
     results = runner.run()
     return _closing(results, time.monotonic() - runner.began)
 
@@ -359,7 +385,8 @@ def _closing(results: Sequence[Result], seconds: float) -> int:
     for result in sorted(results, key=lambda result: -result.seconds):
         wrong = result.wrong()
         print(
-            f"  {'FAILED' if wrong else 'passed':7}{clock(result.seconds)}  {result.part.title}{wrong and ': ' + wrong}"
+            f"  {'FAILED' if wrong else 'passed':7}{clock(result.seconds)}  "
+            f"{result.part.title}{wrong and ': ' + wrong}{result.kept}"
         )
     if reasons := [line for result in results for line in _reasons(result)]:
         print("\n== Failed")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import report, run_all
+from tests.kept_results import Results
 from tests.lab.settings import DEFAULT_NETWORK, LOWER, NETWORKS, network_of
 from tests.lab.shell import LabError, attempt
 from tests.report import Outcome
@@ -96,7 +97,8 @@ def test_report_keeps_the_worst_outcome_of_a_test(tmp_path: Path, monkeypatch: p
 
 def test_runner_names_a_part_that_cannot_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parts = [Part("absent", ["/nonexistent/program"]), Part("good", [sys.executable, "-c", "print('said')"])]
-    results = run_all.Runner(parts, tmp_path).run()
+    kept = Results(tmp_path / "kept", tmp_path)
+    results = run_all.Runner(parts, tmp_path, kept, resume=False).run()
     assert {result.part.title: result.code for result in results} == {"absent": 1, "good": 0}
     printed = capsys.readouterr().out
     assert "FAILED absent" in printed and "said" in printed
