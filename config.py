@@ -6,7 +6,7 @@ else of ours runs: pyinfra 3.10 takes that for a success.
 
 from pyinfra import config
 
-from operations.intake import inputs
+from operations import inputs
 
 config.REQUIRE_PYINFRA_VERSION = ">=3.10,<4"
 

@@ -17,7 +17,7 @@ from operations.plan import PlanError
 from operations.plan.machine import daemon_json
 from operations.plan.release import Release
 from operations.remote.refusal import refuse
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 
 # two starts of docker, and the stop of its containers
 RESTART_SECONDS = 600

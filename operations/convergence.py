@@ -13,19 +13,21 @@ from operations.facts.host_state import HostState
 from operations.intake import gateway_secrets
 from operations.plan import PlanError, Release, Settings, plan_release
 from operations.plan.capacity import gpu
-from operations.plan.catalog.version_floors import check_floors, components
+from operations.plan.catalog.package_names import CONFLICTING_PACKAGES
+from operations.plan.catalog.version_floors import check_floors
 from operations.plan.difference import Difference, ExpectedFile, difference
 from operations.plan.errors import one_line
 from operations.plan.exposure import firewall
 from operations.plan.inventory.settings import from_host_data
-from operations.plan.machine import docker_settings
+from operations.plan.inventory.versions import components
+from operations.plan.machine import docker_host
 from operations.plan.machine.disks import root_growth
 from operations.plan.machine.local_disks import check_data_root, local_plan
-from operations.plan.machine.packages import CONFLICTING_PACKAGES, check_os, wanted_packages
+from operations.plan.machine.packages import check_os, wanted_packages
 from operations.plan.observed.observed import LoadedGateway, Observed
 from operations.plan.preflight.shortages import shortages
 from operations.plan.profile.profiles import PlanProfile, Profile, load_profile
-from operations.plan.release import ready_urls
+from operations.plan.serving.servers import ready_urls
 from operations.plan.swap import swap
 from operations.pyinfra_patches import data_of
 from operations.remote import host_files
@@ -116,7 +118,7 @@ def planned_for(settings: Settings, profile: Profile, observed: Observed) -> Rel
     if observed.gpu_problem:
         raise gpu.refusal(observed.gpu_problem)
     release = plan_release(settings, observed.gpus, os_major, profile, observed.selinux is not None)
-    docker_settings.check_host(
+    docker_host.check_host(
         observed.daemon_json, release.docker_settings, settings.data_root, bool(observed.serving)
     )
     return release

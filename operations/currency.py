@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -252,68 +253,91 @@ def tables() -> Tables:
 
 def compared(pages: Pages, ours: Tables, today: date) -> tuple[list[Row], dict[str, str]]:
     """The rows that differ, and for each page that could not be read, the reason."""
-    rows: list[Row] = []
-    unread: dict[str, str] = {}
+    comparison = _Comparison(pages, ours, today)
+    comparison.bulletins()
+    comparison.releases()
+    comparison.packages()
+    return list(dict.fromkeys(comparison.rows)), comparison.unread
 
-    def look(page: str, compare: Callable[[], Iterable[Row]]) -> None:
+
+@dataclass
+class _Comparison:
+    """+ rows, unread: what compared() returns"""
+
+    pages: Pages
+    ours: Tables
+    today: date
+    rows: list[Row] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
+
+    def look(self, page: str, compare: Callable[[], Iterable[Row]]) -> None:
+        """Add the rows of a page, or the reason why it could not be read."""
         try:
-            rows.extend(list(compare()))
+            self.rows.extend(list(compare()))
         except (PageError, BundleError) as error:
-            unread[page] = one_line(str(error))
+            self.unread[page] = one_line(str(error))
         except _NOT_A_PAGE as error:
-            unread[page] = (
+            self.unread[page] = (
                 f"found {type(error).__name__}: {one_line(str(error))[:160]}, expected the page's format"
             )
 
-    def source(name: str, **words: str) -> str:
-        return pages.url(name, **words)
+    def text(self, name: str, **words: str) -> str:
+        """A page that is text."""
+        return self.pages.read(name, **words).decode("utf-8", "replace")
 
-    found: list[currency.Fix] = []
-    first = max(int(floor.published[:4]) for floor in ours.floors if floor.bulletin.startswith("NVIDIA"))
-    for year in map(str, range(first, today.year + 1)):
-
-        def index(year: str = year) -> Iterator[Row]:
-            text = pages.read("nvidia-bulletins", year=year).decode("utf-8", "replace")
-            for number in currency.bulletins(text):
-                look(f"nvidia-bulletin {number}", lambda number=number: one(year, number))  # type: ignore[misc]
-            yield from ()
+    def bulletins(self) -> None:
+        """NVIDIA's bulletins since the year of the first that the tables name."""
+        found: list[currency.Fix] = []
 
         def one(year: str, number: str) -> Iterator[Row]:
-            found.extend(
-                currency.fixes(_json(pages.read("nvidia-bulletin", year=year, number=number)), ours.floors)
-            )
+            page = _json(self.pages.read("nvidia-bulletin", year=year, number=number))
+            found.extend(currency.fixes(page, self.ours.floors))
             yield from ()
 
-        look(f"nvidia-bulletins {year}", index)
-    rows.extend(currency.moved_floors(ours, found, source("nvidia-bulletin", year=str(today.year))))
-    look(
-        "triton-compatibility",
-        lambda: currency.moved_matrix(
-            ours,
-            pages.read("triton-compatibility").decode("utf-8", "replace"),
-            source("triton-compatibility"),
-        ),
-    )
-    look("triton-tags", lambda: currency.moved_images(ours, pages.tags(), source("triton-tags")))
-    look(
-        "nvidia-drivers",
-        lambda: currency.moved_branches(
-            ours, _json(pages.read("nvidia-drivers")), today, source("nvidia-drivers")
-        ),
-    )
-    for name, os_major in (("docker-el8", "8"), ("docker-el9", "9"), ("toolkit", "9")):
-        pins = ours.packages[name.partition("-")[0]]
-        look(
-            name,
-            lambda name=name, os_major=os_major, pins=pins: currency.moved_packages(  # type: ignore[misc]
-                pins, packages(pages, name), os_major, source(name)
+        def index(year: str) -> Iterator[Row]:
+            for number in currency.bulletins(self.text("nvidia-bulletins", year=year)):
+                self.look(f"nvidia-bulletin {number}", partial(one, year, number))
+            yield from ()
+
+        nvidia = (floor for floor in self.ours.floors if floor.bulletin.startswith("NVIDIA"))
+        first = max(int(floor.published[:4]) for floor in nvidia)
+        for year in map(str, range(first, self.today.year + 1)):
+            self.look(f"nvidia-bulletins {year}", partial(index, year))
+        source = self.pages.url("nvidia-bulletin", year=str(self.today.year))
+        self.rows.extend(currency.moved_floors(self.ours, found, source))
+
+    def releases(self) -> None:
+        """Triton's releases and images, and the branches of the driver."""
+        url, ours = self.pages.url, self.ours
+        self.look(
+            "triton-compatibility",
+            lambda: currency.moved_matrix(
+                ours, self.text("triton-compatibility"), url("triton-compatibility")
             ),
         )
-    look(
-        "oci-shapes",
-        lambda: currency.moved_shapes(ours, _json(pages.read("oci-shapes")), source("oci-shapes")),
-    )
-    return list(dict.fromkeys(rows)), unread
+        self.look("triton-tags", lambda: currency.moved_images(ours, self.pages.tags(), url("triton-tags")))
+        self.look(
+            "nvidia-drivers",
+            lambda: currency.moved_branches(
+                ours, _json(self.pages.read("nvidia-drivers")), self.today, url("nvidia-drivers")
+            ),
+        )
+
+    def packages(self) -> None:
+        """The packages that are pinned, and OCI's shapes."""
+
+        def of_repository(name: str, os_major: str) -> Iterable[Row]:
+            pins = self.ours.packages[name.partition("-")[0]]
+            return currency.moved_packages(pins, packages(self.pages, name), os_major, self.pages.url(name))
+
+        for name, os_major in (("docker-el8", "8"), ("docker-el9", "9"), ("toolkit", "9")):
+            self.look(name, partial(of_repository, name, os_major))
+        self.look(
+            "oci-shapes",
+            lambda: currency.moved_shapes(
+                self.ours, _json(self.pages.read("oci-shapes")), self.pages.url("oci-shapes")
+            ),
+        )
 
 
 def _sources(given: list[str]) -> dict[str, str]:

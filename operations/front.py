@@ -14,10 +14,11 @@ from pyinfra.api.state import State
 
 from operations import etc_files
 from operations.facts.units import FrontState
-from operations.plan.release import Release, Server
+from operations.plan.release import Release
+from operations.plan.serving.servers import Server
 from operations.remote import host_files
 from operations.remote.detached import printed, shell
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 from operations.systemd_units import reloaded
 
 

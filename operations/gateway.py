@@ -24,8 +24,8 @@ from operations.plan.exposure.gateway import Gateway, Secrets
 from operations.plan.release import Release
 from operations.remote import host_files
 from operations.remote.detached import LOST, shell
-from operations.remote.scripts import archive, host_script
 from operations.remote.tunnel import forwarded
+from operations.scripts import archive, host_script
 from operations.systemd_units import keep, reloaded, restart_kept
 
 ASKED_SECONDS = 10

@@ -13,11 +13,12 @@ from operations.facts.host_health import HostHealth
 from operations.intake.secrets import SecretMissing, hub_token
 from operations.plan import PlanError, Release, Settings
 from operations.plan.inventory.settings import from_host_data
-from operations.plan.machine import docker_settings
+from operations.plan.machine import docker_host
 from operations.plan.observed.health import Health, HubAnswer
 from operations.plan.observed.observed import Observed
 from operations.plan.preflight import checks as preflight
-from operations.plan.preflight.checks import Check, Subject
+from operations.plan.preflight import sources
+from operations.plan.preflight.check import Check, Subject
 from operations.plan.profile.profiles import Profile, load_profile
 from operations.pyinfra_patches import data_of
 from operations.remote.detached import LOST
@@ -42,7 +43,7 @@ def fits(release: Release, observed: Observed) -> bool:
             release.settings,
             release.profile,
             observed.os_major,
-            docker_settings.root_of(observed.daemon_json, release.docker_settings),
+            docker_host.root_of(observed.daemon_json, release.docker_settings),
         ),
         observed,
         hub_answer(release.settings, release.profile) if _downloads(release, observed) else None,
@@ -80,12 +81,12 @@ def asked(
 
     + docker_root: docker's data directory; empty: the inventory's setting, or docker's default
     """
-    urls = list(preflight.sources(settings, profile, os_major or "9").values())
+    urls = list(sources.sources(settings, profile, os_major or "9").values())
     health: Health | None = host.get_fact(
         HostHealth,
         data_root=settings.data_root,
-        docker_root=docker_root or docker_settings.root_of("", settings.docker_daemon_settings),
-        names=preflight.names(urls),
+        docker_root=docker_root or docker_host.root_of("", settings.docker_daemon_settings),
+        names=sources.names(urls),
         urls=urls,
         _timeout=ASK_SECONDS,
         _ignore_errors=True,
@@ -101,11 +102,11 @@ def today() -> date:
 
 def hub_answer(settings: Settings, profile: Profile) -> HubAnswer | None:
     """The hub's answer to the operator's token, queried from this machine. None if nothing is gated."""
-    for weights in preflight.gated_weights(profile):
+    for weights in sources.gated_weights(profile):
         answer = _ask_hub(settings.hub_endpoint, weights.repository, weights.revision)
         if answer.verdict != "ok":
             return answer
-    return answer if preflight.gated_weights(profile) else None
+    return answer if sources.gated_weights(profile) else None
 
 
 @cache

@@ -25,7 +25,7 @@ from pyinfra.api.state import State
 from operations import pyinfra_patches
 from operations.plan.release import Release
 from operations.remote.detached import LOST, shell
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 
 ANSWER_SECONDS = 30
 BEAT_SECONDS = 5

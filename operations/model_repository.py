@@ -14,13 +14,13 @@ from operations.facts.provenance import Provenance
 from operations.facts.releases import ReleaseFiles, TemplateFiles
 from operations.plan import PlanError
 from operations.plan.artifacts import commands
-from operations.plan.audit.provenance import provenance
+from operations.plan.audit.provenance import Found, provenance
 from operations.plan.profile import model_repository as plan_model_repository
 from operations.plan.profile.profiles import EngineProfile
 from operations.plan.profile.tables import Golden
 from operations.plan.release import Release
 from operations.remote.refusal import refuse
-from operations.remote.scripts import archive, host_script
+from operations.scripts import archive, host_script
 
 
 @deploy("Model repository")
@@ -63,29 +63,13 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
     except PlanError as error:
         yield refuse(str(error))
         return
-    made_of = host.get_fact(
-        Provenance,
-        tags=[image.tag for image in release.own_images],
-        directories=[made.path for made in release.artifacts],
-        tree=f"{release.source.path}/tree" if release.source else "",
-    )
     files = {
         **{f"model_repository/{model}/config.pbtxt": text for model, text in configs.items()},
         **{f"model_repository/{path}": text for path, text in own.items()},
-        **release.files,
-        # a rollback sends these. Not one of the planned files: a changed expectation must not change the release id
-        "golden.json": json.dumps(golden_requests(release), indent=2, sort_keys=True) + "\n",
-        "release.json": json.dumps(release.document(), indent=2, sort_keys=True) + "\n",
-        # what was found, not what is wanted: not an input of the release id either
-        "provenance.json": json.dumps(provenance(release, made_of), indent=1, sort_keys=True) + "\n",
+        **_documents(release, _made_of(release)),
     }
-    head = json.dumps(
-        {
-            "kind": "release",
-            "key": release.id,
-            "inputs": {"image": release.image.key, "model": release.settings.model},
-        }
-    )
+    inputs = {"image": release.image.key, "model": release.settings.model}
+    head = json.dumps({"kind": "release", "key": release.id, "inputs": inputs})
     yield StringCommand(
         host_script(
             "lay_out_release.sh",
@@ -102,6 +86,29 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
         _stdin=archive(files),
         _timeout=300,
     )
+
+
+def _made_of(release: Release) -> Found:
+    """What the host says of the images, artifacts and sources of a release."""
+    found: Found = host.get_fact(
+        Provenance,
+        tags=[image.tag for image in release.own_images],
+        directories=[made.path for made in release.artifacts],
+        tree=f"{release.source.path}/tree" if release.source else "",
+    )
+    return found
+
+
+def _documents(release: Release, made_of: Found) -> dict[str, str]:
+    """The files of a release that say what it is: name -> text."""
+    return {
+        **release.files,
+        # a rollback sends these. Not one of the planned files: a changed expectation must not change the release id
+        "golden.json": json.dumps(golden_requests(release), indent=2, sort_keys=True) + "\n",
+        "release.json": json.dumps(release.document(), indent=2, sort_keys=True) + "\n",
+        # what was found, not what is wanted: not an input of the release id either
+        "provenance.json": json.dumps(provenance(release, made_of), indent=1, sort_keys=True) + "\n",
+    }
 
 
 def _left_as_they_are(release: Release, templates: dict[str, str]) -> list[str]:

@@ -19,11 +19,11 @@ from operations import etc_files, gateway
 from operations.facts.docker import Network, NetworkOwner
 from operations.facts.firewall import FirewallState, LoadedGuard
 from operations.plan.exposure import firewall, network
-from operations.plan.exposure.firewall import Firewall, Rule
+from operations.plan.observed.firewall import Firewall, Rule
 from operations.plan.release import Release
 from operations.remote import host_files
 from operations.remote.refusal import refuse
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 from operations.systemd_units import reloaded
 
 

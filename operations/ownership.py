@@ -15,7 +15,7 @@ from operations.plan.inventory.settings import Settings
 from operations.plan.release import Release
 from operations.remote import host_files
 from operations.remote.refusal import refuse
-from operations.remote.scripts import host_functions, host_script
+from operations.scripts import host_functions, host_script
 
 # What another account could have written is compared with its manifest; weights can have a hundred GiB.
 SECONDS = 3600

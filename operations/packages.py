@@ -11,12 +11,11 @@ from pyinfra.api.operation import operation
 
 from operations import etc_files
 from operations.facts.packages import InstalledLike, InstalledVersions, RemoteText, TrustedKeys, VersionLocks
+from operations.plan.catalog.package_names import CONFLICTING_PACKAGES, OTHER_ENGINES
 from operations.plan.errors import one_line
 from operations.plan.machine.openpgp import armored, fingerprints
 from operations.plan.machine.packages import (
-    CONFLICTING_PACKAGES,
     DOCKER_KEY,
-    OTHER_ENGINES,
     TOOLKIT_KEY,
     install,
     only_repositories,

@@ -30,16 +30,16 @@ from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
-from operations import convergence, host_health, pyinfra_patches
-from operations.intake import host_key, inputs
+from operations import convergence, host_health, inputs, pyinfra_patches
+from operations.intake import host_key
 from operations.intake.refusing import refusing
 from operations.plan import PlanError
 from operations.plan.errors import one_line
 from operations.plan.inventory.settings import Settings, from_host_data
-from operations.plan.machine import docker_settings
+from operations.plan.machine import docker_host
 from operations.plan.observed.observed import Observed
 from operations.plan.preflight import checks as preflight
-from operations.plan.preflight.checks import Check, Subject
+from operations.plan.preflight.check import Check, Subject
 from operations.plan.profile.profiles import Profile, load_profile
 from operations.plan.release import Release
 from operations.remote.detached import LOST
@@ -87,7 +87,7 @@ def current_checks(sudo_problem: str = "") -> list[Check]:
     profile = load_profile(settings.model, settings.profile_overrides)
     observed = None if sudo_problem else convergence.observe(settings, profile)
     release, problem = _planned(settings, profile, observed)
-    root = docker_settings.root_of(observed.daemon_json if observed else "", settings.docker_daemon_settings)
+    root = docker_host.root_of(observed.daemon_json if observed else "", settings.docker_daemon_settings)
     health = host_health.asked(
         settings, profile, observed.os_major if observed else "", root, as_root=not sudo_problem
     )

@@ -25,7 +25,7 @@ from operations.facts.releases import ReleaseDocuments, ReleaseLinks, Stored, St
 from operations.lock import hold
 from operations.plan import PlanError
 from operations.plan.artifacts.artifact import DIRECTORIES
-from operations.plan.artifacts.recipes import gateway_image
+from operations.plan.artifacts.images import gateway_image
 from operations.plan.audit import bill_of_materials as plan_bill_of_materials
 from operations.plan.audit.provenance import images, packages
 from operations.plan.errors import one_line
@@ -33,13 +33,14 @@ from operations.plan.exposure.network import LED, guard, unit
 from operations.plan.inventory.settings import Settings, from_host_data
 from operations.plan.paths import PROJECT
 from operations.plan.profile.tables import Golden
-from operations.plan.release import Release, Server
+from operations.plan.release import Release
 from operations.plan.serving.garbage import garbage, unread
+from operations.plan.serving.servers import Server
 from operations.pyinfra_patches import data_of
 from operations.remote import host_files
 from operations.remote.detached import LOST, log_lost, shell
 from operations.remote.refusal import refuse
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 from operations.server.control import answered, judged, start
 
 BUILD = PROJECT / "build"  # on the controller; git ignores it

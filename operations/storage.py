@@ -31,7 +31,7 @@ from operations.plan.release import Release
 from operations.remote import host_files
 from operations.remote.detached import shell
 from operations.remote.refusal import refuse
-from operations.remote.scripts import host_functions, host_script
+from operations.scripts import host_functions, host_script
 
 # Discarding the content of a disk of terabytes, or growing over it, takes minutes.
 DISK_SECONDS = 600

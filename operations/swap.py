@@ -17,8 +17,9 @@ from operations import convergence, documents, front, rollout
 from operations.facts.releases import ReleaseLinks
 from operations.plan import swap as plan_swap
 from operations.plan.difference import empty_encoders, running_problems
-from operations.plan.release import Release, Server
+from operations.plan.release import Release
 from operations.plan.serving import gates
+from operations.plan.serving.servers import Server
 from operations.release import _past_the_gateway, link_script, put_back, switched
 from operations.remote.detached import LOST, log_lost, shell
 from operations.remote.tunnel import forwarded

@@ -9,7 +9,7 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 
 from operations.facts.units import ReloadNeeded
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 
 
 @operation()

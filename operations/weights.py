@@ -11,7 +11,7 @@ from pyinfra.api.operation import operation
 
 from operations.facts.artifacts import ArtifactState, Described
 from operations.plan import PlanError
-from operations.plan.profile.described import check_described
+from operations.plan.capacity.described import check_described
 from operations.plan.profile.profiles import EngineProfile
 from operations.plan.release import Release
 from operations.remote import detached

@@ -45,7 +45,7 @@ _READ_BY_C = ("PYTHON", "LC_", "LANG", "TZ", "GEVENT", "LIBEV", "LD_", "OPENSSL"
 # What commands import. Not oci: it changes the filters of warnings, and reads a file below HOME.
 _IMPORTED = [
     "pyinfra_cli.main",
-    "operations.intake.inputs",
+    "operations.inputs",
     *(
         f"operations.{name}"
         for name in [

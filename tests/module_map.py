@@ -2,8 +2,8 @@
 
     python -m tests.module_map                 # writes the picture; make reference does it too
 
-An import from a group to one above it, or a circle of groups, is an error: the picture has no place for it. The subjects of plan/ are
-one group, whose modules import each other.
+An import from a group to one above it is an error, and so is one from a wing of plan/ to a wing above it: the picture has no place
+for it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ GROUPS = (
     Group(
         "The run",
         0,
-        "convergence rollout run_report lock intake intake.inputs intake.host_key host_health preflight",
+        "convergence inputs rollout run_report lock intake intake.host_key intake.ssh_keys host_health preflight",
     ),
     Group("Artifact stages", 1, "serving_image weights engine"),
     Group("Bundle and currency", 3, "bundle.* currency"),
@@ -50,14 +50,32 @@ GROUPS = (
         0,
         "remote remote.detached etc_files remote.host_files systemd_units remote.refusal intake.refusing intake.secrets intake.gateway_secrets",
     ),
-    Group("Facts, and the scripts that the host runs", 0, "facts.* remote.scripts"),
+    Group("Facts, and the scripts that the host runs", 0, "facts.* scripts"),
     Group("Golden requests", 2, "server.golden server.search remote.tunnel"),
     Group("Hosts from OCI", 1, "intake.oci_instances intake.oci_session"),
     Group("pyinfra's internals", 2, "pyinfra_patches"),
-    Group("The plan: no pyinfra, no host", 0, "plan.*"),
+    Group("The plan: no pyinfra, no host; each wing imports only those below it", 0, "plan.*"),
 )
+# The wings of plan/, the highest first: name -> patterns of module names without `plan.`. Each imports only those below it.
+WINGS = {
+    "what a run asks": "deployable difference explain ownership schema swap",
+    "preflight": "preflight preflight.*",
+    "audit": "audit audit.*",
+    "the release": "plan planning release",
+    "machine": "machine machine.*",
+    "exposure": "exposure exposure.*",
+    "serving": "serving serving.*",
+    "observed": "observed observed.*",
+    "artifacts": "artifacts artifacts.*",
+    "inventory": "inventory inventory.*",
+    "capacity": "capacity capacity.*",
+    "profile": "profile profile.*",
+    "catalog": "catalog catalog.*",
+    "errors, units, paths": "errors wording units paths permissions toml_file causes",
+}
 # Packages themselves hold at most a few names of their modules
 PACKAGES = frozenset({"bundle", "facts", "plan"})
+PLAN = GROUPS[-1]
 
 # The colours of the other pictures of docs/, in light and in dark
 _STYLE = """<style>
@@ -129,8 +147,32 @@ def group_of(module: str) -> Group:
     return found[0]
 
 
+def wing_of(module: str) -> str:
+    """The one wing of plan/ that a module is in; ValueError for none, or for several."""
+    name = module.removeprefix("plan.")
+    found = [wing for wing, patterns in WINGS.items() if any(fnmatchcase(name, p) for p in patterns.split())]
+    if len(found) != 1:
+        raise ValueError(
+            f"operations/{module.replace('.', '/')}.py: found in {len(found)} wings of tests/module_map.py, expected one"
+        )
+    return found[0]
+
+
+def check_wings() -> None:
+    """ValueError for an import from a wing of plan/ to one above it."""
+    known, order = modules(), list(WINGS)
+    for module, path in known.items():
+        if group_of(module) != PLAN:
+            continue
+        source = wing_of(module)
+        for target in map(wing_of, imports_of(path, known)):
+            if order.index(target) < order.index(source):
+                raise ValueError(f"operations.{module} imports a module of {target!r}: up from {source!r}")
+
+
 def edges() -> dict[Group, set[Group]]:
     """Group -> groups that its modules import; ValueError for one that is above it."""
+    check_wings()
     known = modules()
     found: dict[Group, set[Group]] = {group: set() for group in GROUPS}
     for module, path in known.items():
@@ -184,6 +226,22 @@ class Box:
     lines: tuple[str, ...]
 
 
+def _texts(group: Group) -> list[str]:
+    """What a box says: the names of its modules, and of the plan one text for each wing."""
+    paths = modules()
+    names = [name for name, path in paths.items() if path.stem != "__init__" and group_of(name) == group]
+    if group != PLAN:
+        return [", ".join(name.rpartition(".")[2] for name in names)]
+    return [
+        f"{wing}: {', '.join(name.rpartition('.')[2] for name in names if wing_of(name) == wing)}"
+        for wing in WINGS
+    ]
+
+
+def _wrapped(text: str, characters: int) -> list[str]:
+    return textwrap.wrap(text, characters, break_on_hyphens=False, subsequent_indent="\u2003")
+
+
 def boxes(found: dict[Group, set[Group]]) -> dict[Group, Box]:
     """A row for each level, the highest first; the lowest is as wide as the picture."""
     level = levels(found)
@@ -196,10 +254,8 @@ def boxes(found: dict[Group, set[Group]]) -> dict[Group, Box]:
         height = 0
         for group in row:
             width = whole if number == 0 else WIDTH
-            names = [name for name in modules() if name not in PACKAGES and group_of(name) == group]
-            shown = ", ".join(name.rpartition(".")[2] for name in names)
             characters = CHARACTERS * width // WIDTH
-            lines = tuple(textwrap.wrap(shown, characters, break_on_hyphens=False))
+            lines = tuple(line for text in _texts(group) for line in _wrapped(text, characters))
             box = Box(group.column * (WIDTH + GAP), y, width, 36 + LINE * len(lines), lines)
             placed[group] = box
             height = max(height, box.height)

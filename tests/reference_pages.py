@@ -24,11 +24,12 @@ from unittest.mock import patch
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from operations.plan.catalog import values
+from operations.plan.catalog.host_checks import WAIVABLE
 from operations.plan.catalog.known_values import Whole
-from operations.plan.inventory import settings as settings_module
+from operations.plan.inventory import field_types as of_settings
 from operations.plan.inventory.settings import CONNECTOR_KEYS, Settings
-from operations.plan.observed.health import WAIVABLE
-from operations.plan.profile import tables as profile_tables
+from operations.plan.profile import field_types as of_profiles
 from operations.plan.profile.profiles import KINDS
 from operations.plan.profile.tables import Weights
 from tests.reference_texts import OPERATIONS, PROFILE, SETTINGS, SETTINGS_GROUPS
@@ -38,7 +39,7 @@ REFERENCE = PROJECT / "docs" / "reference"
 REQUIRED = "required"
 COMMON = "Every kind"
 
-# Types that have a name in operations/plan/inventory/settings.py or profile_tables.py, and what they are in words
+# Types that have a name in inventory/field_types.py, profile/field_types.py or catalog/values.py of operations/plan, and what they are in words
 NAMED = {
     "Value": "text, number, true or false",
     "FlagValue": "text, number, true or false, or a list of texts",
@@ -158,8 +159,7 @@ def default_of(field: FieldInfo) -> str:
 def in_words(annotation: Any) -> str:
     """A type in words."""
     for name, words in NAMED.items():
-        module = settings_module if hasattr(settings_module, name) else profile_tables
-        if annotation == getattr(module, name):
+        if any(annotation == getattr(module, name, None) for module in (of_settings, of_profiles, values)):
             return words
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:

@@ -1,5 +1,5 @@
 # Functions of the scripts that report in sections, as operations/facts/host_state.py and its neighbours read them. A script takes
-# them with the line ". ./sections.sh", which operations/remote/scripts.py replaces by this file when it sends the script.
+# them with the line ". ./sections.sh", which operations/scripts.py replaces by this file when it sends the script.
 
 section() { printf '\036%s\n' "$1"; }
 part() { printf '\037%s\n' "$1"; }

@@ -233,13 +233,9 @@ class Handler(BaseHTTPRequestHandler):
             objects.append(entry)
         self.answer_json({"transfer": "basic", "objects": objects, "hash_algo": "sha256"}, kind=LFS_TYPE)
 
-    def git_backend(self, root: Path, path_info: str, body: bytes) -> None:
-        """
-        Let git http-backend answer, as a CGI program: https://git-scm.com/docs/git-http-backend.
-
-        + root: the folder of the repositories; + path_info: a repository below it, and the request to it
-        """
-        environment = {
+    def _cgi(self, root: Path, path_info: str, body: bytes) -> dict[str, str]:
+        """The variables of a CGI program, and git's own."""
+        return {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "HOME": "/nonexistent",
             "GIT_PROJECT_ROOT": str(root),
@@ -257,12 +253,19 @@ class Handler(BaseHTTPRequestHandler):
             "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
             "REMOTE_ADDR": self.client_address[0],
         }
+
+    def git_backend(self, root: Path, path_info: str, body: bytes) -> None:
+        """
+        Let git http-backend answer, as a CGI program: https://git-scm.com/docs/git-http-backend.
+
+        + root: the folder of the repositories; + path_info: a repository below it, and the request to it
+        """
         with subprocess.Popen(
             ["git", "http-backend"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env=self._cgi(root, path_info, body),
         ) as backend:
             assert backend.stdin is not None and backend.stdout is not None
             output = backend.stdout

@@ -19,8 +19,9 @@ from operations.plan.inventory.hosts import checked_hosts, settings_of
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine.openpgp import armored, fingerprints
 from operations.plan.machine.packages import BY_HAND, for_os, toolkit_url, wanted_packages
+from operations.plan.planning import plan_release
 from operations.plan.profile.profiles import PlanProfile, load_profile
-from operations.plan.release import Release, plan_release
+from operations.plan.release import Release
 
 # Oracle Linux's own packages: https://yum.oracle.com/ . git-lfs is in both versions' AppStream.
 SYSTEM_REPOSITORIES = {

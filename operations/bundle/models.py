@@ -12,8 +12,9 @@ from typing import Any
 from operations.bundle.fetch import BundleError
 from operations.intake.secrets import hub_token
 from operations.plan.artifacts.artifact import Artifact
+from operations.plan.paths import TREE
 
-_PROGRAM = Path(__file__).resolve().parents[2] / "files" / "image" / "download_weights.py"
+_PROGRAM = TREE / "files" / "image" / "download_weights.py"
 
 
 def model_path(bundle: Path, kind: str, repository: str, revision: str) -> Path:

@@ -26,7 +26,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from operations.bundle.fetch import BundleError, download, is_page, read
-from operations.plan.machine.packages import UNTOUCHED, same_version
+from operations.plan.catalog.package_names import UNTOUCHED
+from operations.plan.machine.packages import same_version
 
 _REPO = "{http://linux.duke.edu/metadata/repo}"
 _COMMON = "{http://linux.duke.edu/metadata/common}"

@@ -13,7 +13,7 @@ from typing import Any
 from pyinfra.api.facts import FactBase
 
 from operations.facts.host_state import file_problem, read_manifest, sizes_and_times
-from operations.plan.profile.described import CONFIG, QUANTIZATION, SIZES, Description
+from operations.plan.capacity.described import CONFIG, QUANTIZATION, SIZES, Description
 
 
 @dataclass(frozen=True)

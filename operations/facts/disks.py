@@ -10,7 +10,7 @@ from pyinfra.api.facts import FactBase
 from operations.plan.machine.disks import root_file_system
 from operations.plan.machine.local_disks import data_root, local_disks, mount_unit
 from operations.plan.observed.observed import DataRoot, LocalDisks, RootFileSystem
-from operations.remote.scripts import host_functions
+from operations.scripts import host_functions
 
 
 class RootDisk(FactBase[RootFileSystem]):

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from pyinfra.api.facts import FactBase
 
 from operations.plan.exposure import network
-from operations.plan.exposure.firewall import SCOPES, Firewall
+from operations.plan.exposure.firewall import SCOPES
+from operations.plan.observed.firewall import Firewall
 from operations.plan.observed.observed import GuardRules
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 
 _PART = "\x1f"
 # A zone's name alone, or what --list-all-zones puts behind it: "public (default, active)"; "FirewallD is not running" is none
@@ -66,7 +67,7 @@ def firewall(lines: list[str]) -> Firewall:
 
 class FirewallState(FactBase[Firewall]):
     """
-    firewalld's own state, as `operations.plan.exposure.firewall.Firewall`.
+    firewalld's own state, as `operations.plan.observed.firewall.Firewall`.
 
     + mark: what our rules bear
     + ask: False where none is wanted

@@ -14,7 +14,7 @@ from pyinfra.api.facts import FactBase
 from operations.facts.parse import assignments, sections, tabbed, unit_properties
 from operations.plan.capacity.gpu import FAULT
 from operations.plan.observed.health import Answer, GpuHealth, Health, Holder, Space
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 
 # https://docs.oracle.com/en-us/iaas/Content/Compute/Tasks/gettingmetadata.htm: version 2 wants the header that the script sends
 METADATA = "http://169.254.169.254/opc/v2/instance/"

@@ -35,7 +35,7 @@ from operations.plan.machine.disks import root_file_system
 from operations.plan.machine.local_disks import data_root, local_disks, mount_unit
 from operations.plan.machine.selinux import BOOLEANS
 from operations.plan.observed.observed import Container, Measurements, Observed, StoredArtifact
-from operations.remote.scripts import host_functions, host_script
+from operations.scripts import host_functions, host_script
 
 # A source tree's files are not listed in its manifest; a release's are compared by their content.
 UNMEASURED = ("source", "release")

@@ -9,7 +9,7 @@ from pyinfra.api.facts import FactBase
 from operations.facts.parse import permissions
 from operations.plan import ownership
 from operations.plan.permissions import Permissions
-from operations.remote.scripts import host_functions
+from operations.scripts import host_functions
 
 
 class Exposed(FactBase[dict[str, Permissions]]):

@@ -10,7 +10,7 @@ from pyinfra.api.facts import FactBase
 from operations.facts.host_state import read_manifest
 from operations.facts.parse import sections
 from operations.plan.audit.provenance import Found, Image, Package
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 
 _PART = "\x1f"
 _NO_VALUE = "(none)"  # rpm's word for a tag that a header lacks

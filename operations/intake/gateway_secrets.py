@@ -8,7 +8,8 @@ from pathlib import Path
 
 from operations.plan.errors import PlanError
 from operations.plan.exposure import gateway
-from operations.plan.exposure.gateway import GatewaySettings, Secrets
+from operations.plan.exposure.gateway import Secrets
+from operations.plan.inventory.gateway_settings import GatewaySettings
 from operations.plan.paths import PROJECT
 
 

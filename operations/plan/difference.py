@@ -10,12 +10,13 @@ from typing import Literal
 from operations.plan import ownership
 from operations.plan.artifacts.artifact import Artifact
 from operations.plan.artifacts.keys import differing
+from operations.plan.catalog.package_names import CONFLICTING_PACKAGES
 from operations.plan.errors import PlanError
 from operations.plan.exposure import firewall, gateway, network
 from operations.plan.machine import daemon_json, selinux
 from operations.plan.machine.disks import root_growth
 from operations.plan.machine.local_disks import local_plan
-from operations.plan.machine.packages import CONFLICTING_PACKAGES, PACKAGE_KEYS, same_version, wanted_packages
+from operations.plan.machine.packages import PACKAGE_KEYS, same_version, wanted_packages
 from operations.plan.machine.version_locks import LOCK_LIST, all_locks, rules, with_locks
 from operations.plan.observed.observed import LoadedGateway, Observed, StoredArtifact
 from operations.plan.release import Release

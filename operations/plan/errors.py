@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel, ValidationError
+from typing import NamedTuple
 
 # A token of the Hugging Face hub, wherever it stands
 TOKEN = re.compile(r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{8,}")
@@ -189,60 +186,3 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     folded = {name.casefold(): name for name in allowed}
     near = get_close_matches(word.casefold(), sorted(folded), n=1, cutoff=_NEAR)
     return folded[near[0]] if near else ""
-
-
-def complaint(
-    key: str,
-    found: object,
-    expected: str,
-    within: tuple[str, ...] = (),
-    then: str = "",
-    reference: str = "",
-) -> ValidationError:
-    """For a validator of a whole table: what is wrong with the value of one of its keys, or `within` inner tables."""
-    # imported here: what a run of a converged host needs of this module needs no pydantic
-    from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
-
-    context = {"expected": expected, "then": then, "reference": reference}
-    kind = PydanticCustomError("value_error", "{expected}", context)
-    return ValidationError.from_exception_data(
-        "", [InitErrorDetails(type=kind, loc=(*within, key), input=found)]
-    )
-
-
-def from_validation(
-    error: ValidationError,
-    model: type[BaseModel],
-    origin: Origin | Callable[[tuple[str | int, ...]], Origin],
-    host: str = "",
-) -> PlanError:
-    """
-    The first complaint of a pydantic model as a PlanError, in words of our own.
-
-    + origin: where the table was written, or a function that says it of a key's path
-    + host: the host, where it is about one
-    """
-    # imported here, as above
-    from operations.plan.wording import place_of
-
-    errors = error.errors(include_url=False)
-    # a misspelt key is the reason of the one that is missing
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    place = place_of(model, first["loc"])
-    path = ".".join(str(part) for part in place.path)
-    at = origin if isinstance(origin, Origin) else origin(place.path)
-    if first["type"] == "extra_forbidden":
-        last = str(place.path[-1])
-        then = suggestion(last, {*place.keys, *(at.also if len(place.path) == 1 else ())})
-        refused = PlanError(path, f"unknown key {last}", "a known key", then, reference="unknown-key")
-    elif first["type"] == "missing":
-        table = at.table or at.where or host
-        refused = PlanError(path, "nothing", "a value", f"add {path} to {table}", reference="missing-key")
-    else:
-        # of a ValueError of a validator, or of a complaint; pydantic's own say which type the value has not
-        context = first.get("ctx", {}) if first["type"] == "value_error" else {}
-        wanted = str(context["error"]) if "error" in context else context.get("expected", place.words)
-        then = context.get("then", "") or place.advice(first["input"])
-        reference = context.get("reference", "") or "wrong-value"
-        refused = PlanError(path, typed(first["input"]), wanted, then, reference=reference)
-    return refused.placed(at, host)

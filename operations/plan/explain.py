@@ -19,12 +19,13 @@ from operations.plan.catalog.support_matrix import PLAIN_RELEASES, RELEASES, Sta
 from operations.plan.catalog.template_parameters import parameters_of
 from operations.plan.catalog.version_floors import FLOORS
 from operations.plan.errors import PlanError
-from operations.plan.exposure.gateway import IMAGE
+from operations.plan.inventory.gateway_settings import IMAGE
 from operations.plan.inventory.settings import from_host_data
+from operations.plan.planning import FIRST_LLMAPI_VERSION, LAST_ENGINE_VERSION, plan_release
 from operations.plan.profile.model_repository import DEFAULTS, text_of
 from operations.plan.profile.profiles import EngineProfile, PlanProfile, Profile, load_profile, plain_image
 from operations.plan.profile.tables import Golden, SearchGolden
-from operations.plan.release import FIRST_LLMAPI_VERSION, LAST_ENGINE_VERSION, Release, plan_release
+from operations.plan.release import Release
 from operations.plan.serving import serve
 
 NOT_KNOWN, UNKNOWN = "not known", "?"

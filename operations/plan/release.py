@@ -2,79 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from operations.plan.artifacts import commands, recipes
+from operations.plan.artifacts import commands, images, recipes
 from operations.plan.artifacts.artifact import Artifact, ServingImage, Step, artifact_path, partial_path
 from operations.plan.artifacts.keys import Inputs, key_of
-from operations.plan.capacity.driver import driver_warnings
-from operations.plan.capacity.fit import check_capacity
 from operations.plan.capacity.gpu import Gpu
-from operations.plan.catalog.llm_arguments import check_names
 from operations.plan.catalog.support_matrix import StackRelease, template_root
-from operations.plan.errors import PlanError
+from operations.plan.catalog.values import Value
 from operations.plan.exposure import network, server_flags
 from operations.plan.exposure.gateway import Gateway
-from operations.plan.exposure.gateway import directory as gateway_directory
-from operations.plan.exposure.gateway import service as gateway_service
 from operations.plan.inventory.settings import Settings
-from operations.plan.machine import docker_settings, packages
-from operations.plan.machine.selinux import level
-from operations.plan.profile import own_models
-from operations.plan.profile.described import check_rope, named_otherwise
-from operations.plan.profile.documents import check_seed
-from operations.plan.profile.model_repository import DEFAULTS, check_parameters
+from operations.plan.machine import packages
+from operations.plan.profile.model_repository import DEFAULTS
 from operations.plan.profile.profiles import (
-    EngineProfile,
     LlmApiProfile,
-    PlanProfile,
     Profile,
-    load_profile,
-    stack_of,
 )
-from operations.plan.profile.relations import check_relations
-from operations.plan.profile.tables import Value
 from operations.plan.serving import serve
+from operations.plan.serving.servers import (
+    LOOPBACK,
+    Server,
+    _ready_url,
+    local_address,
+    ready_urls,
+    servers,
+)
 
-# TensorRT-LLM removed trtllm-build and the engine backend after 1.2.x; by its release notes v1.3.0rc20 is the last with
-# them: https://github.com/NVIDIA/TensorRT-LLM/releases/tag/v1.3.0rc20
-LAST_ENGINE_VERSION = (1, 2)
-# Triton's LLM-API model came with 0.19; the LLM API and its PyTorch backend are stable from 1.0 (release notes).
-FIRST_LLMAPI_VERSION = (1, 0)
-
-
-LOOPBACK = "127.0.0.1"
-# With a proxy, clients use the proxy's ports; the servers' ports are higher by this number, or by twice this number.
-BEHIND_FRONT = 10000
 # Each GPU needs thousands: the server's and the engine's threads, and one Python process per model, whose libraries start
 # one thread per core (up to 224 on the largest shapes). A runaway process starts tens of thousands in a second.
 PIDS_PER_GPU = 8192
 # In memory, of which only the used part counts. Python environments and compiled kernels run from it, so it cannot be
 # noexec.
 TMP = "/tmp:rw,exec,nosuid,nodev,size=4g,mode=1777"
-
-
-@dataclass(frozen=True)
-class Server:
-    """One server that can run a release. `service`: its unit and container; `link`: the link to its release."""
-
-    service: str
-    link: str
-    address: str
-    ports: tuple[int, int, int]  # HTTP, gRPC, metrics
-
-    @property
-    def serve(self) -> str:
-        """The release's file that runs it."""
-        return "serve" if self.link == "current" else f"serve-{self.link}"
-
-    @property
-    def wait_ready(self) -> str:
-        """The release's file that waits for it."""
-        return "wait-ready" if self.link == "current" else f"wait-ready-{self.link}"
 
 
 @dataclass(frozen=True)
@@ -294,7 +256,7 @@ class Release:
                     arguments=[*self.profile.server.arguments, *self.settings.tritonserver_arguments],
                 ),
                 name=server.service,
-                gpus=recipes.gpu_selection(self.settings),
+                gpus=images.gpu_selection(self.settings),
                 network=network.network(self.settings.service_name),
                 mounts={"$release": commands.RELEASE, **self.mounts},
                 options=self._container_options(server),
@@ -402,268 +364,3 @@ class Release:
             "--workdir",
             "/tmp",
         ]
-
-
-def local_address(settings: Settings) -> str:
-    """The address at which a host reaches its own server."""
-    return LOOPBACK if settings.server_bind_address == "0.0.0.0" else settings.server_bind_address
-
-
-def servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[Server, ...]:
-    """The servers of a host that may run a release: the main server first. `ports`: those for clients."""
-    if settings.front == "none":
-        return (Server(settings.service_name, "current", local_address(settings), ports),)
-    current, beside = (
-        (ports[0] + by, ports[1] + by, ports[2] + by) for by in (BEHIND_FRONT, 2 * BEHIND_FRONT)
-    )
-    return (
-        Server(settings.service_name, "current", LOOPBACK, current),
-        Server(f"{settings.service_name}-next", "next", LOOPBACK, beside),
-    )
-
-
-def _ready_url(address: str, port: int, model: str) -> str:
-    return f"http://{address}:{port}/v2/models/{model}/ready"
-
-
-def ready_urls(settings: Settings, profile: Profile) -> dict[str, str]:
-    """
-    For each model that takes clients' requests, the URL at which the host checks whether it is ready.
-
-    The models are checked, not the server, whose own readiness stays 200 when an unload takes the ensemble down.
-    With a proxy, the check goes through it: what counts is what clients reach.
-    """
-    port = settings.http_port or profile.server.http_port
-    return {model: _ready_url(local_address(settings), port, model) for model in profile.asked_models}
-
-
-def plan_release(
-    settings: Settings,
-    gpus: Sequence[Gpu],
-    os_major: str = "9",
-    profile: Profile | None = None,
-    selinux: bool = False,
-) -> Release:
-    """
-    Resolve everything that a host should be.
-
-    + settings: the host's inventory data
-    + gpus: the GPUs that nvidia-smi reports on it
-    + os_major: its Oracle Linux major version
-    + profile: the model's profile; None loads the one that the settings name
-    + selinux: whether its kernel has SELinux, enforcing or permissive
-
-    Pure: the same inputs give the same release. Raises PlanError, before anything is changed, if something cannot be
-    deployed; it names the key, the value, what is allowed and what to do.
-    """
-    profile = profile or load_profile(settings.model, settings.profile_overrides)
-    stack = stack_of(profile)
-    chosen = _chosen_gpus(settings, tuple(gpus))
-    _check_kind(profile, stack)
-    _check_parallelism(profile, chosen)
-    parameters: dict[str, Value] = {}
-    if isinstance(profile, EngineProfile):
-        # Paths inside the serving container are the same on every host, so that no host path enters a release.
-        paths = {"engine_dir": commands.ENGINE, "tokenizer_dir": commands.WEIGHTS}
-        parameters = {**paths, **profile.repository.parameters}
-        repository = profile.repository
-        check_parameters(
-            profile.models, parameters, profile.model_parameters, stack.version, repository.unlisted
-        )
-
-    if isinstance(profile, LlmApiProfile):
-        check_names(profile.llm, stack.version, stack.release, profile.llm_unlisted)
-    ports = _ports(settings, profile)
-    warnings = (
-        *driver_warnings(chosen[0], stack.cuda),
-        *docker_settings.unknown(settings.docker_daemon_settings),
-        *check_relations(profile, stack.version),
-        *_of_the_model(profile, stack, chosen),
-    )
-    return Release(
-        settings=settings,
-        profile=profile,
-        stack=stack,
-        os_major=os_major,
-        gpus=chosen,
-        recipe=recipes.recipe(settings, profile, stack, chosen),
-        database=_database(settings, profile, selinux and settings.selinux == "auto"),
-        ports=ports,
-        parameters=parameters,
-        warnings=warnings,
-        selinux=selinux and settings.selinux == "auto",
-        gateway=_gateway(settings, profile, ports),
-    )
-
-
-def check_before_gpus(settings: Settings, profile: Profile) -> None:
-    """
-    What `plan_release` refuses of the inventory and the profile alone, before any host is asked for its GPUs.
-
-    Raises PlanError.
-    """
-    stack = stack_of(profile)
-    _check_kind(profile, stack)
-    _gateway(settings, profile, _ports(settings, profile))
-    recipes.check_images(settings, profile, stack)
-
-
-def _of_the_model(profile: Profile, stack: StackRelease, gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
-    """Whether the model runs on these GPUs, as far as the profile alone can tell. Returns warnings."""
-    warnings = check_capacity(profile, stack, gpus)
-    if isinstance(profile, PlanProfile):
-        return warnings
-    if isinstance(profile, EngineProfile):
-        warnings = (*warnings, *named_otherwise(profile))
-    if profile.architecture is None:
-        return (
-            *warnings,
-            "not forecast: the profile has no [architecture]; the hub's config.json is read before the weights are downloaded",
-        )
-    if isinstance(profile, EngineProfile):
-        check_rope(profile.architecture.rope_type, stack, "architecture.rope_type")
-    return warnings
-
-
-def _gateway(settings: Settings, profile: Profile, ports: tuple[int, int, int]) -> Gateway | None:
-    if settings.gateway is None:
-        return None
-    taken = {port for server in servers(settings, ports) for port in server.ports} | set(ports)
-    if settings.gateway.port in taken:
-        raise PlanError(
-            "gateway.port",
-            settings.gateway.port,
-            "a port that no server has",
-            "move it, or http_port and its like",
-            reference="gateway-port-taken",
-        )
-    image = recipes.gateway_image(settings, settings.gateway.image)
-    return Gateway(
-        service=gateway_service(settings.service_name),
-        image=image,
-        image_record=image.record(settings.data_root),
-        directory=gateway_directory(settings.data_root),
-        address=settings.bind_address,
-        port=settings.gateway.port,
-        behind=ports,
-        max_request_mib=profile.server.max_request_mib,
-        drain_s=settings.drain_s,
-    )
-
-
-def _database(settings: Settings, profile: Profile, selinux: bool) -> Database | None:
-    if not isinstance(profile, PlanProfile):
-        return None
-    seed = own_models.documents(profile.documents.seed)
-    check_seed(profile.documents.seed, seed, profile.golden)
-    return Database(
-        service=f"{settings.service_name}-database",
-        image=recipes.database_image(settings, profile),
-        directory=f"{settings.data_root}/database",
-        shm_size=profile.documents.shm_size,
-        migrations=own_models.migrations(),
-        seed=seed,
-        encoders={
-            "image_embedding": profile.encoders["vision"].name,
-            "text_embedding": profile.encoders["text"].name,
-        },
-        level=level(settings.service_name) if selinux else "",
-    )
-
-
-def _chosen_gpus(settings: Settings, gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
-    if not gpus:
-        raise PlanError(
-            "GPUs",
-            "none",
-            "at least one GPU that nvidia-smi reports",
-            "check the shape and the driver",
-            reference="no-gpus",
-        )
-    if settings.gpu_ids == "all":
-        chosen = gpus
-    else:
-        by_index = {gpu.index: gpu for gpu in gpus}
-        missing = [index for index in settings.gpu_ids if index not in by_index]
-        if missing:
-            raise PlanError(
-                "gpu_ids",
-                missing,
-                f"indices from 0 to {len(gpus) - 1} of this host's {len(gpus)} GPUs",
-                reference="no-such-gpu",
-            )
-        chosen = tuple(by_index[index] for index in settings.gpu_ids)
-    if partitioned := [gpu.index for gpu in chosen if gpu.mig]:
-        raise PlanError(
-            f"GPU {', '.join(map(str, partitioned))}",
-            "MIG enabled",
-            "GPUs that are not partitioned",
-            "choose others with gpu_ids, or disable it: nvidia-smi -mig 0, and reboot",
-            reference="gpu-mig-enabled",
-        )
-    kinds = {(gpu.name, gpu.compute_capability) for gpu in chosen}
-    if len(kinds) > 1:
-        names = ", ".join(sorted(name for name, _ in kinds))
-        raise PlanError(
-            "GPUs",
-            names,
-            "GPUs of one model",
-            "choose them with gpu_ids: an engine fits one model only",
-            reference="gpus-of-several-models",
-        )
-    return chosen
-
-
-def _check_kind(profile: Profile, stack: StackRelease) -> None:
-    if isinstance(profile, EngineProfile) and stack.version[:2] > LAST_ENGINE_VERSION:
-        raise PlanError(
-            "image.release",
-            f"{stack.release} (TensorRT-LLM {stack.tensorrt_llm})",
-            "a release with TensorRT-LLM 1.2.x or older for a profile of kind engine",
-            "TensorRT-LLM removed engines after 1.2: `python -m operations.plan migrate` writes the llmapi profile",
-            reference="engines-removed",
-        )
-    if isinstance(profile, LlmApiProfile) and stack.version < FIRST_LLMAPI_VERSION:
-        raise PlanError(
-            "image.release",
-            f"{stack.release} (TensorRT-LLM {stack.tensorrt_llm})",
-            "25.09 (TensorRT-LLM 1.0) or later for a profile of kind llmapi",
-            "use a profile of kind engine",
-            reference="release-before-llmapi",
-        )
-
-
-def _check_parallelism(profile: Profile, gpus: tuple[Gpu, ...]) -> None:
-    if profile.gpus_needed > len(gpus):
-        raise PlanError(
-            "tensor parallel x pipeline parallel",
-            profile.gpus_needed,
-            f"at most {len(gpus)}, the number of this host's GPUs in use ({gpus[0].name})",
-            "use a larger shape or a smaller tensor_parallel",
-            reference="too-few-gpus",
-        )
-
-
-def _ports(settings: Settings, profile: Profile) -> tuple[int, int, int]:
-    server = profile.server
-    ports = (
-        settings.http_port or server.http_port,
-        settings.grpc_port or server.grpc_port,
-        settings.metrics_port or server.metrics_port,
-    )
-    if len(set(ports)) != 3:
-        raise PlanError(
-            "http_port, grpc_port, metrics_port",
-            ", ".join(map(str, ports)),
-            "three different ports",
-            reference="ports-not-different",
-        )
-    highest = 65535 - 2 * BEHIND_FRONT
-    if settings.front != "none" and max(ports) > highest:
-        raise PlanError(
-            "http_port, grpc_port, metrics_port",
-            ", ".join(map(str, ports)),
-            f"ports up to {highest} with a front, whose servers use those {BEHIND_FRONT} and {2 * BEHIND_FRONT} higher",
-            reference="ports-too-high-for-front",
-        )
-    return ports

@@ -1,18 +1,19 @@
-"""What a key of a pydantic model takes, in words: no pattern, no type's name and no text of pydantic's reaches a message."""
+"""The complaints of pydantic models in words of our own: no pattern, no type's name and no text of pydantic's reaches a message."""
 
 from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from operations.plan.errors import nearest
+from operations.plan.errors import Origin, PlanError, nearest, suggestion, typed
 
 _UNKNOWN = "another value"
 
@@ -197,3 +198,54 @@ def _words(annotation: Any) -> Iterable[Any]:
 
 def _is_number(text: str) -> bool:
     return bool(re.fullmatch(r"[+-]?[0-9]{1,20}([.][0-9]{1,20})?", text.strip()))
+
+
+def complaint(
+    key: str,
+    found: object,
+    expected: str,
+    within: tuple[str, ...] = (),
+    then: str = "",
+    reference: str = "",
+) -> ValidationError:
+    """For a validator of a whole table: what is wrong with the value of one of its keys, or `within` inner tables."""
+    context = {"expected": expected, "then": then, "reference": reference}
+    kind = PydanticCustomError("value_error", "{expected}", context)
+    return ValidationError.from_exception_data(
+        "", [InitErrorDetails(type=kind, loc=(*within, key), input=found)]
+    )
+
+
+def from_validation(
+    error: ValidationError,
+    model: type[BaseModel],
+    origin: Origin | Callable[[tuple[str | int, ...]], Origin],
+    host: str = "",
+) -> PlanError:
+    """
+    The first complaint of a pydantic model as a PlanError, in words of our own.
+
+    + origin: where the table was written, or a function that says it of a key's path
+    + host: the host, where it is about one
+    """
+    errors = error.errors(include_url=False)
+    # a misspelt key is the reason of the one that is missing
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    place = place_of(model, first["loc"])
+    path = ".".join(str(part) for part in place.path)
+    at = origin if isinstance(origin, Origin) else origin(place.path)
+    if first["type"] == "extra_forbidden":
+        last = str(place.path[-1])
+        then = suggestion(last, {*place.keys, *(at.also if len(place.path) == 1 else ())})
+        refused = PlanError(path, f"unknown key {last}", "a known key", then, reference="unknown-key")
+    elif first["type"] == "missing":
+        table = at.table or at.where or host
+        refused = PlanError(path, "nothing", "a value", f"add {path} to {table}", reference="missing-key")
+    else:
+        # of a ValueError of a validator, or of a complaint; pydantic's own say which type the value has not
+        context = first.get("ctx", {}) if first["type"] == "value_error" else {}
+        wanted = str(context["error"]) if "error" in context else context.get("expected", place.words)
+        then = context.get("then", "") or place.advice(first["input"])
+        reference = context.get("reference", "") or "wrong-value"
+        refused = PlanError(path, typed(first["input"]), wanted, then, reference=reference)
+    return refused.placed(at, host)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from paramiko import SSHException
 from pyinfra import host, logger
@@ -23,9 +22,9 @@ from operations.intake.secrets import SecretMissing, hub_token
 from operations.plan.artifacts.artifact import Artifact, ServingImage, Work
 from operations.plan.causes import advice
 from operations.plan.errors import one_line
-from operations.remote.scripts import archive, host_script
+from operations.plan.paths import TREE
+from operations.scripts import archive, host_script
 
-PROJECT = Path(__file__).resolve().parents[2]
 ENDED = ("dead", "failed", "exited")  # the SubStates of a unit whose work is over
 # What a dead transport raises: sockets, paramiko, gevent's timeout
 LOST = (OSError, EOFError, SSHException, TimeoutError)
@@ -180,7 +179,7 @@ def shell(host: Host, script: str, stdin: str | None = None, timeout: int = 60) 
 
 def _files_of(work: Work) -> dict[str, str]:
     files = {
-        name: (PROJECT / content[1:]).read_text(encoding="utf-8") if content.startswith("@") else content
+        name: (TREE / content[1:]).read_text(encoding="utf-8") if content.startswith("@") else content
         for name, content in work.files.items()
     }
     if work.needs_token:

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -27,11 +26,13 @@ from operations.plan.machine.packages import (
     toolkit_url,
 )
 from operations.plan.observed.observed import LoadedGateway
-from operations.plan.release import Release, Server
+from operations.plan.paths import TREE
+from operations.plan.release import Release
 from operations.plan.serving import serve
-from operations.remote.scripts import host_script
+from operations.plan.serving.servers import Server
+from operations.scripts import host_script
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+TEMPLATES = TREE / "templates"
 
 DOCKER_REPOSITORY = "/etc/yum.repos.d/docker-ce.repo"
 TOOLKIT_REPOSITORY = "/etc/yum.repos.d/nvidia-container-toolkit.repo"
@@ -146,9 +147,9 @@ def rendered(release: Release) -> dict[str, HostFile]:
     return {file.path: file for file in _rendered(release)}
 
 
-def _rendered(release: Release) -> Iterator[HostFile]:
-    settings, os_major, database = release.settings, release.os_major, release.database
-    place = paths(settings)
+def _repositories(release: Release) -> Iterator[HostFile]:
+    """dnf's repositories: docker's, NVIDIA's, and those of the site."""
+    settings, os_major = release.settings, release.os_major
     repository = _environment().get_template("dnf.repo.j2")
     docker = repository.render(
         id="docker-ce-stable",
@@ -177,6 +178,12 @@ def _rendered(release: Release) -> Iterator[HostFile]:
         }
         text = _environment().get_template("system.repo.j2").render(repositories=repositories)
         yield HostFile("packages", SYSTEM_REPOSITORIES, text)
+
+
+def _rendered(release: Release) -> Iterator[HostFile]:
+    settings, database = release.settings, release.database
+    place = paths(settings)
+    yield from _repositories(release)
     if database:
         unit = _unit(
             "database",

@@ -11,10 +11,10 @@ from pyinfra.api.host import Host
 from operations.plan.errors import one_line
 from operations.plan.inventory.settings import Settings
 from operations.plan.profile.tables import Golden, SearchGolden
-from operations.plan.release import Server
+from operations.plan.serving.servers import Server
 from operations.remote.detached import follow, printed, shell
-from operations.remote.scripts import host_script
 from operations.remote.tunnel import forwarded
+from operations.scripts import host_script
 from operations.server.golden import proven, seconds_of
 
 # A start is over when it has succeeded, or failed once. systemd would try three times more, 15 s apart: right at boot,
@@ -29,7 +29,7 @@ def start(
     """
     Restart a server's unit and wait for it. Returns the problem, or an empty string.
 
-    + service, link: which server, as in `operations.plan.release.Server`; the main server by default
+    + service, link: which server, as in `operations.plan.serving.servers.Server`; the main server by default
     + join: only wait for a start that is already in progress: a restart of docker also starts what requires it
     """
     service = service or settings.service_name

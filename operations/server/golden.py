@@ -14,15 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
+from operations.plan.paths import TREE
 from operations.plan.profile.documents import batches
 from operations.plan.profile.tables import Golden, SearchGolden
 
 # A release's speed is measured with this many golden requests, or as many as fit into this time
 TIMED, TIMED_SECONDS = 5, 3.0
-PROJECT = Path(__file__).resolve().parents[2]
 
 
 def ask(address: str, golden: Golden, timeout_s: float = 120) -> str:
@@ -151,7 +150,7 @@ def in_a_process(
             capture_output=True,
             text=True,
             timeout=timeout_s,
-            cwd=PROJECT,
+            cwd=TREE,
         )
     except subprocess.TimeoutExpired as late:
         # bytes, even with text=True; the last line may be cut off

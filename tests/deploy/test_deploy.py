@@ -20,7 +20,7 @@ import pytest
 
 from operations.plan.machine.packages import install, keys, tool_packages, trust
 from operations.plan.observed.observed import GuardRules
-from operations.plan.release import plan_release
+from operations.plan.planning import plan_release
 from operations.remote import host_files
 from tests.command_line import PROJECT, PYINFRA, run
 from tests.unit import preflight_output, probe_output

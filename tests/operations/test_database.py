@@ -13,7 +13,7 @@ from operations.facts.database import Majors, RunningKey, state_command
 from operations.plan.artifacts import commands
 from operations.plan.difference import difference
 from operations.plan.observed.observed import DatabaseContents
-from operations.plan.release import plan_release
+from operations.plan.planning import plan_release
 from operations.remote import host_files
 from tests.operations.harness import Host, commands_of, refusal_of, text_of
 from tests.unit.builders import DIGEST, converged, gpu, settings

@@ -13,7 +13,7 @@ from pyinfra.context import ctx_host
 from operations import host_health
 from operations.facts.host_health import HostHealth
 from operations.plan.observed.health import Health, HubAnswer
-from operations.plan.preflight import checks as preflight
+from operations.plan.preflight import sources
 from tests.operations.harness import Host
 from tests.unit.builders import profile, settings
 
@@ -120,12 +120,12 @@ def test_health_query_has_a_timeout_and_ignores_errors() -> None:
     with ctx_host.use(host):
         assert host_health.asked(settings(), profile(), "8") == Health()
     [(name, given)] = host.asked
-    urls = list(preflight.sources(settings(), profile(), "8").values())
+    urls = list(sources.sources(settings(), profile(), "8").values())
     assert name == "HostHealth"
     assert given == {
         "data_root": "/var/lib/tritonhost",
         "docker_root": "/var/lib/docker",
-        "names": preflight.names(urls),
+        "names": sources.names(urls),
         "urls": urls,
         "_timeout": host_health.ASK_SECONDS,
         "_ignore_errors": True,

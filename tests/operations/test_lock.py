@@ -14,7 +14,7 @@ from paramiko import SSHException
 from pyinfra.api.command import StringCommand
 
 from operations import lock
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 
 
 class Channel:

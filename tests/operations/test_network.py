@@ -19,7 +19,7 @@ from operations.facts.gateway import Gateway, GatewayState
 from operations.facts.selinux import Booleans, LocalRule
 from operations.network import closed, loaded, opened, own
 from operations.plan.exposure import firewall
-from operations.plan.exposure.firewall import Firewall
+from operations.plan.observed.firewall import Firewall
 from operations.plan.observed.observed import GuardRules
 from operations.plan.release import Release
 from operations.remote import host_files

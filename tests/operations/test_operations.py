@@ -34,7 +34,8 @@ from operations.facts.releases import ReleaseDocuments, ReleaseFiles, ReleaseLin
 from operations.model_repository import laid_out
 from operations.packages import absent, pinned, trusted_key
 from operations.plan.audit.provenance import Found, Image
-from operations.plan.machine.packages import CONFLICTING_PACKAGES, GO_ALONG, INSTALL, OTHER_ENGINES, install
+from operations.plan.catalog.package_names import CONFLICTING_PACKAGES, OTHER_ENGINES
+from operations.plan.machine.packages import GO_ALONG, INSTALL, install
 from operations.plan.machine.version_locks import with_locks
 from operations.plan.observed.observed import BlockDevice, DataRoot, LocalDisks, RootFileSystem, Signature
 from operations.release import bill_of_materials, switch_script

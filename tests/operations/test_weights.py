@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from operations.facts.artifacts import Artifact, ArtifactState, Described
-from operations.plan.profile.described import Description
+from operations.plan.capacity.described import Description
 from operations.plan.release import Release
 from operations.weights import fitting
 from tests.operations.harness import Host, commands_of, refusal_of

@@ -23,8 +23,9 @@ from operations.plan.observed.observed import (
     RootFileSystem,
     StoredArtifact,
 )
+from operations.plan.planning import plan_release
 from operations.plan.profile.profiles import EngineProfile
-from operations.plan.release import Release, plan_release
+from operations.plan.release import Release
 
 COMMIT = "a" * 40
 DIGEST = f"sha256:{'b' * 64}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from operations.plan.preflight import checks as preflight
+from operations.plan.preflight import sources
 from tests.unit.builders import profile, settings
 
 SECTION = "\x1e"
@@ -49,8 +49,8 @@ def nvidia_smi(
     return text.splitlines()
 
 
-URLS = preflight.sources(settings(), profile(), "9")
-NAMES = preflight.names(list(URLS.values()))
+URLS = sources.sources(settings(), profile(), "9")
+NAMES = sources.names(list(URLS.values()))
 
 HEALTHY: Mapping[str, Sequence[str]] = {
     "os-release": ['NAME="Oracle Linux Server"', 'ID="ol"', 'VERSION_ID="9.6"', ""],

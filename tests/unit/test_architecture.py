@@ -54,7 +54,7 @@ def test_plan_loads_no_pyinfra_and_no_grpc() -> None:
 
 @pytest.mark.parametrize("path", FACTS, ids=lambda path: path.name)
 def test_facts_import_no_stage(path: Path) -> None:
-    allowed = ("operations.plan", "operations.facts", "operations.remote.scripts")
+    allowed = ("operations.plan", "operations.facts", "operations.scripts")
     ours = [name for name in imported(path) if name.split(".")[0] == "operations"]
     assert [name for name in ours if not name.startswith(allowed)] == []
 
@@ -219,3 +219,20 @@ def test_pyinfra_internals_are_found() -> None:
     assert len(list(internals(ast.parse(text)))) == 3
     text = "pyinfra_patches.failed_hosts(state)\nhost.run_shell_command('true')\nfrom pyinfra import host\n"
     assert list(internals(ast.parse(text))) == []
+
+
+LONGEST_FILE, LONGEST_FUNCTION = 460, 60  # lines
+EVERY = sorted(OPERATIONS.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: str(path.relative_to(OPERATIONS)))
+def test_no_file_and_no_function_is_too_long(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= LONGEST_FILE
+    long = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.end_lineno
+        and node.end_lineno - node.lineno >= LONGEST_FUNCTION
+    }
+    assert long == {}

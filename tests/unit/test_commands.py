@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from operations.plan.artifacts import commands
-from operations.plan.profile.tables import Checkpoint, Value
+from operations.plan.catalog.values import Value
+from operations.plan.profile.tables import Checkpoint
 from tests.unit.builders import CALIBRATION
 
 

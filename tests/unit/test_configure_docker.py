@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 from tests.unit.stubs import Stubs
 
 OLD, WANTED = '{"debug": true}\n', '{"debug": false}\n'

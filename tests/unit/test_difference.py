@@ -7,7 +7,8 @@ import pytest
 from operations.plan.difference import Difference, difference
 from operations.plan.machine.version_locks import LOCK_LIST
 from operations.plan.observed.observed import Observed, RootFileSystem, StoredArtifact
-from operations.plan.release import Release, plan_release
+from operations.plan.planning import plan_release
+from operations.plan.release import Release
 from operations.remote import host_files
 from tests.unit.builders import DIGEST, FILES, IMAGE_ID, UNIT, converged, gpu, release, settings
 

@@ -17,7 +17,7 @@ from operations.plan.machine.disks import (
     root_growth,
 )
 from operations.plan.observed.observed import RootFileSystem
-from operations.remote.scripts import host_functions
+from operations.scripts import host_functions
 from tests.unit.stubs import Stubs
 
 GIB = 2**30

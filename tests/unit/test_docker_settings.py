@@ -10,11 +10,13 @@ import pytest
 
 from operations import convergence
 from operations.plan import PlanError
+from operations.plan.catalog import docker_daemon
+from operations.plan.inventory import docker_settings
 from operations.plan.inventory.settings import from_host_data
-from operations.plan.machine import docker_settings
+from operations.plan.machine import docker_host
 from operations.plan.observed.health import Health
 from operations.plan.preflight import checks as preflight
-from operations.plan.preflight.checks import Check, Subject
+from operations.plan.preflight.check import Check, Subject
 from tests.unit.builders import DATA, converged, gpu, profile, release, settings
 
 WANTED = release()
@@ -109,11 +111,11 @@ def test_unknown_setting_is_a_warning_with_a_suggestion() -> None:
 
 
 def test_every_setting_has_a_kind_and_every_kind_is_used() -> None:
-    kinds = {known.kind for known in docker_settings.SETTINGS.values()}
-    assert kinds == set(docker_settings.KINDS)
-    assert [key for key, known in docker_settings.SETTINGS.items() if not known.fine] == []
-    assert set(docker_settings.FLAGS.values()) <= set(docker_settings.SETTINGS)
-    assert not set(docker_settings.FLAGS) & set(docker_settings.SETTINGS)
+    kinds = {known.kind for known in docker_daemon.SETTINGS.values()}
+    assert kinds == set(docker_daemon.KINDS)
+    assert [key for key, known in docker_daemon.SETTINGS.items() if not known.fine] == []
+    assert set(docker_settings.FLAGS.values()) <= set(docker_daemon.SETTINGS)
+    assert not set(docker_settings.FLAGS) & set(docker_daemon.SETTINGS)
 
 
 # a host's own file
@@ -121,7 +123,7 @@ def test_every_setting_has_a_kind_and_every_kind_is_used() -> None:
 
 def found(own: Any, inventory: dict[str, Any] | None = None) -> list[tuple[str, str]]:
     text = own if isinstance(own, str) else json.dumps(own)
-    return [(each.verdict, each.key) for each in docker_settings.of_host(text, inventory or {})]
+    return [(each.verdict, each.key) for each in docker_host.of_host(text, inventory or {})]
 
 
 FILE = "/etc/docker/daemon.json: "
@@ -297,10 +299,10 @@ def test_preflight_reports_docker_settings() -> None:
     ],
 )
 def test_docker_data_root_is_read_as_docker_does(text: str, inventory: dict[str, Any], root: str) -> None:
-    assert docker_settings.root_of(text, inventory) == root
+    assert docker_host.root_of(text, inventory) == root
 
 
 def test_page_lists_every_setting_with_a_rule() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "docker.md").read_text("utf-8")
     named = set(re.findall(r"^\| `([a-z-]+)` \|", page, flags=re.MULTILINE))
-    assert named == {key for key, known in docker_settings.SETTINGS.items() if known.rules}
+    assert named == {key for key, known in docker_daemon.SETTINGS.items() if known.rules}

@@ -5,15 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from operations.plan.errors import (
-    Origin,
-    PlanError,
-    derived_reference,
-    from_validation,
-    shown,
-    suggestion,
-    typed,
-)
+from operations.plan.errors import Origin, PlanError, derived_reference, shown, suggestion, typed
+from operations.plan.wording import from_validation
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 import pytest
 
 from operations.plan.catalog.flags import build_flags, convert_flags, quantize_flags
+from operations.plan.catalog.values import Value
 from operations.plan.errors import PlanError
-from operations.plan.profile.tables import Value
 
 Flags = dict[str, Value]
 

@@ -4,24 +4,14 @@ from typing import Any
 
 import pytest
 
-from operations.plan.capacity.forecast import (
-    ESTIMATES,
-    FORMATS,
-    GIB,
-    IMAGE_GIB,
-    MIB,
-    Deployment,
-    as_dict,
-    check,
-    check_memory_free,
-    check_precision,
-    forecast,
-    gib,
-    lines,
-)
+from operations.plan.capacity.deployment import Deployment
+from operations.plan.capacity.forecast import ESTIMATES, IMAGE_GIB, as_dict, forecast, lines
+from operations.plan.capacity.limits import check, check_memory_free
+from operations.plan.capacity.precision import FORMATS, check_precision
 from operations.plan.catalog.support_matrix import RELEASES
 from operations.plan.errors import PlanError
 from operations.plan.profile.architecture import Architecture
+from operations.plan.units import GIB, MIB, gib
 from tests.unit import builders
 
 

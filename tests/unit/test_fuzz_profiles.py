@@ -22,9 +22,9 @@ from operations.plan.catalog.sources import DOCKERFILES
 from operations.plan.catalog.support_matrix import RELEASES
 from operations.plan.errors import PlanError
 from operations.plan.inventory.settings import Settings, from_host_data
+from operations.plan.planning import plan_release
 from operations.plan.profile import profiles
 from operations.plan.profile.profiles import load_profile
-from operations.plan.release import plan_release
 from tests.unit.builders import DATA, DIGEST, gpu, settings
 
 TEXTS = {path.stem: path.read_text("utf-8") for path in sorted(profiles.MODELS_DIRECTORY.glob("*.toml"))}

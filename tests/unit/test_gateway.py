@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 
 from operations.intake import gateway_secrets
-from operations.plan.catalog.version_floors import check_floors, components
+from operations.plan.catalog.version_floors import check_floors
 from operations.plan.difference import ExpectedFile, difference
 from operations.plan.errors import PlanError
 from operations.plan.explain import explain
 from operations.plan.exposure import firewall, gateway, network
 from operations.plan.inventory.settings import from_host_data
+from operations.plan.inventory.versions import components
 from operations.plan.observed.observed import LoadedGateway, Observed
 from operations.plan.permissions import Permissions
-from operations.plan.release import Release, plan_release
+from operations.plan.planning import plan_release
+from operations.plan.release import Release
 from operations.remote import host_files
 from tests.unit.builders import DATA, DIGEST, converged, gpu, profile, settings
 from tests.unit.builders import release as plain_release

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from operations.plan.exposure import gateway
-from operations.remote.scripts import archive, host_script
+from operations.scripts import archive, host_script
 from tests.unit.certificates import API_KEY
 from tests.unit.stubs import Stubs
 

@@ -19,8 +19,8 @@ from operations.plan.catalog.support_matrix import PLAIN_RELEASES, RELEASES
 from operations.plan.catalog.version_floors import FLOORS
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine.packages import SUPPORTED_OS_MAJORS
+from operations.plan.planning import FIRST_LLMAPI_VERSION, LAST_ENGINE_VERSION
 from operations.plan.profile import profiles
-from operations.plan.release import FIRST_LLMAPI_VERSION, LAST_ENGINE_VERSION
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = [

@@ -11,7 +11,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from operations.facts.host_health import METADATA, HostHealth, gpus_of, health, listening, nvlinks
 from operations.plan.observed.health import Answer, Health, Holder, Space
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 from tests.unit.preflight_output import HEALTHY, NOW, URLS, lines, nvidia_smi
 from tests.unit.stubs import Stubs
 

@@ -19,7 +19,7 @@ import pytest
 from operations.plan.artifacts import commands
 from operations.plan.artifacts.artifact import Artifact, ServingImage
 from operations.release import switch_script
-from operations.remote.scripts import HOST_SCRIPTS, archive, host_functions, host_script
+from operations.scripts import HOST_SCRIPTS, archive, host_functions, host_script
 from tests.unit.stubs import Stubs
 
 SCRIPTS = sorted(HOST_SCRIPTS.glob("*.sh"))

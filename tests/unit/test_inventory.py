@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from operations.intake.refusing import refusing
+from operations.plan.deployable import check_deployable
 from operations.plan.errors import PlanError
 from operations.plan.inventory.hosts import (
-    check_deployable,
     checked_hosts,
     hosts_from_text,
     read_group_data,

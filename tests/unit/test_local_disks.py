@@ -21,7 +21,7 @@ from operations.plan.machine.local_disks import (
 from operations.plan.machine.packages import tool_packages
 from operations.plan.observed.observed import DataRoot, LocalDisks
 from operations.remote import host_files
-from operations.remote.scripts import host_functions
+from operations.scripts import host_functions
 from tests.unit.builders import FILES, converged, release, settings
 from tests.unit.stubs import Stubs
 

@@ -17,17 +17,17 @@ from typing import Any
 
 import pytest
 
-from operations.plan.capacity.forecast import _BOUNDS, KEYS
+from operations.plan.capacity.deployment import _BOUNDS, KEYS
 from operations.plan.catalog.known_values import ENGINE, PARAMETERS, Whole
 from operations.plan.catalog.server_options import DOCKER_OPTIONS, PLANNED_OPTIONS
 from operations.plan.catalog.sources import DOCKERFILES
 from operations.plan.catalog.template_parameters import PARAMETERS as TEMPLATES
 from operations.plan.errors import PlanError
 from operations.plan.inventory.settings import from_host_data
+from operations.plan.planning import plan_release
 from operations.plan.profile import profiles
 from operations.plan.profile.model_repository import fill
 from operations.plan.profile.profiles import EngineProfile, load_profile
-from operations.plan.release import plan_release
 from operations.plan.toml_file import DEEPEST, LARGEST_FILE
 from operations.remote import host_files
 from tests.unit.builders import CALIBRATION, DATA, DIGEST, gpu, profile, release, settings

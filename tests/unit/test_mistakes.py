@@ -18,14 +18,15 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from operations import inputs
 from operations.bundle.__main__ import main as bundle
-from operations.intake import inputs
+from operations.intake import ssh_keys
 from operations.intake.refusing import refusing
 from operations.plan.__main__ import main
+from operations.plan.deployable import check_deployable
 from operations.plan.errors import PlanError
 from operations.plan.inventory.hosts import (
     VARIABLE,
-    check_deployable,
     checked_hosts,
     hosts_from_text,
     origins_of,
@@ -699,7 +700,7 @@ def test_a_private_key_that_others_can_read(tmp_path: Path, capsys: pytest.Captu
     key = tmp_path / "key"
     key.write_text("x", encoding="utf-8")
     key.chmod(0o644)
-    line = line_of(lambda: inputs.is_encrypted(key, "ssh_key key", "gpu-1"), capsys)
+    line = line_of(lambda: ssh_keys.is_encrypted(key, "ssh_key key", "gpu-1"), capsys)
     expected = "expected a private key that only you can read, mode 0600"
     assert line == f"gpu-1: ssh_key key: found mode 0644, {expected}; chmod 600 {key}"
 

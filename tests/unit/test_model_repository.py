@@ -1,8 +1,8 @@
 import pytest
 
+from operations.plan.catalog.values import Value
 from operations.plan.errors import PlanError
 from operations.plan.profile.model_repository import DEFAULTS, check_parameters, fill, parsed, render, text_of
-from operations.plan.profile.tables import Value
 
 QUOTED = 'parameters { key: "k" value { string_value: "${tokenizer_dir}" } }'
 

@@ -21,15 +21,11 @@ from pydantic_core import PydanticUndefined
 from operations.documents import batches
 from operations.plan.__main__ import GROUP_DATA, main
 from operations.plan.catalog.flags import TRTLLM_BUILD
+from operations.plan.deployable import check_deployable
 from operations.plan.explain import KNOWN_GPUS, UNKNOWN_DIGEST, gpus_from
-from operations.plan.inventory.hosts import (
-    check_deployable,
-    read_group_data,
-    settings_of,
-    static_hosts,
-    tables_from_toml,
-)
+from operations.plan.inventory.hosts import read_group_data, settings_of, static_hosts, tables_from_toml
 from operations.plan.inventory.settings import from_host_data
+from operations.plan.planning import plan_release
 from operations.plan.profile import profiles
 from operations.plan.profile.architecture import Architecture
 from operations.plan.profile.model_repository import DEFAULTS, text_of
@@ -44,7 +40,6 @@ from operations.plan.profile.profiles import (
     profile_names,
 )
 from operations.plan.profile.tables import Weights
-from operations.plan.release import plan_release
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCS = PROJECT / "docs"

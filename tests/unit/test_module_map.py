@@ -16,8 +16,8 @@ def test_picture_is_current() -> None:
 
 def test_picture_names_every_module() -> None:
     text = picture()
-    for name in modules():
-        assert name in module_map.PACKAGES or name.rpartition(".")[2] in text
+    for name, path in modules().items():
+        assert path.stem == "__init__" or name.rpartition(".")[2] in text
 
 
 def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
@@ -42,6 +42,22 @@ def test_an_import_upwards_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module_map, "imports_of", with_one_more)
     with pytest.raises(ValueError, match=r"operations\.remote\.tunnel imports operations\.swap"):
         edges()
+
+
+def test_an_import_of_a_higher_wing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_one_more(path: Path, known: object) -> set[str]:
+        return {"plan.machine.disks"} if path.name == "shapes.py" else set()
+
+    monkeypatch.setattr(module_map, "imports_of", with_one_more)
+    with pytest.raises(
+        ValueError, match=r"plan\.catalog\.shapes imports a module of 'machine': up from 'catalog'"
+    ):
+        edges()
+
+
+def test_a_module_of_no_wing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"operations/plan/unknown\.py: found in 0 wings"):
+        module_map.wing_of("plan.unknown")
 
 
 def test_nearest_leaves_out_what_another_way_shows() -> None:

@@ -16,11 +16,11 @@ from operations.facts.firewall import firewall as read_firewall
 from operations.facts.firewall import guard_command
 from operations.plan.difference import difference
 from operations.plan.exposure import firewall, network
-from operations.plan.exposure.firewall import Firewall
+from operations.plan.observed.firewall import Firewall
 from operations.plan.observed.observed import GuardRules, Observed
 from operations.plan.release import Release
 from operations.remote import host_files
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 from tests.unit.builders import DATA, DIGEST, FILES, UNIT, converged, release
 from tests.unit.stubs import Stubs
 

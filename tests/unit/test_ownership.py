@@ -19,7 +19,7 @@ from operations.plan.errors import PlanError
 from operations.plan.machine.local_disks import check_data_root, data_root
 from operations.plan.observed.observed import DataRoot
 from operations.plan.permissions import Permissions
-from operations.remote.scripts import host_functions, host_script
+from operations.scripts import host_functions, host_script
 from tests.unit.builders import FILES, converged, release
 from tests.unit.stubs import Stubs, make_artifact
 

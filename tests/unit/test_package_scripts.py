@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.remote.scripts import HOST_SCRIPTS
+from operations.scripts import HOST_SCRIPTS
 from tests.unit.stubs import Stubs
 
 RUN = HOST_SCRIPTS / "run_unlocked.sh"

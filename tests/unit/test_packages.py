@@ -5,10 +5,10 @@ import pytest
 from pydantic import ValidationError
 
 from operations.plan.artifacts.artifact import HostCommand
+from operations.plan.catalog.package_names import UNTOUCHED
 from operations.plan.errors import PlanError
 from operations.plan.machine.packages import (
     INSTALL,
-    UNTOUCHED,
     check_os,
     for_os,
     growth_packages,

@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 
 from operations.facts.host_health import health
+from operations.plan.catalog.host_checks import CHECKS, WAIVABLE
 from operations.plan.errors import PlanError
 from operations.plan.inventory.settings import from_host_data
-from operations.plan.observed.health import CHECKS, WAIVABLE, Health, HubAnswer
+from operations.plan.observed.health import Health, HubAnswer
 from operations.plan.observed.observed import BlockDevice, DataRoot, LocalDisks, Observed
+from operations.plan.planning import plan_release
 from operations.plan.preflight import checks as preflight
-from operations.plan.preflight.checks import Check, Subject
+from operations.plan.preflight import sources
+from operations.plan.preflight.check import Check, Subject
 from operations.plan.profile.profiles import load_profile
-from operations.plan.release import Release, plan_release
+from operations.plan.release import Release
 from tests.unit.builders import DATA, DIGEST, converged, gpu, profile, release, settings
 from tests.unit.preflight_output import NOW, URLS, lines, nvidia_smi
 
@@ -59,7 +62,7 @@ def units(fabric: str = "active", firewalld: str = "active") -> list[str]:
 
 def network(shape: str = '{"shape": "VM.GPU.A10.1"}', **answers: str) -> list[str]:
     """The answers of a host that reaches everything, with these sources' instead: docker="6\\tcurl: (6) …"."""
-    found = [f"name\t{name}\t192.0.2.7" for name in preflight.names(list(URLS.values()))]
+    found = [f"name\t{name}\t192.0.2.7" for name in sources.names(list(URLS.values()))]
     for name, url in URLS.items():
         found.append(f"source\t{url}\t{answers.get(name.split()[-1], chr(48) + chr(9) + 'HTTP 200')}")
     return [*found, f"metadata\t0\t{shape}"]
@@ -537,24 +540,24 @@ def test_preflight_checks_the_configured_mirrors() -> None:
         hub_endpoint="https://hub.example",
         docker_repository_url="https://mirror.example/docker/el{os_major}/$basearch/",
     )
-    found = preflight.sources(given, profile(), "8")
+    found = sources.sources(given, profile(), "8")
     assert found["source docker"] == "https://mirror.example/docker/el8/x86_64/repodata/repomd.xml"
     assert found["source git"].startswith("https://git.example/mirror/triton-inference-server/")
     assert found["source registry"] == "http://registry.example:5000/v2/"
-    assert preflight.names(list(found.values())) == [
+    assert sources.names(list(found.values())) == [
         *("git.example", "hub.example", "mirror.example", "mirror.invalid", "registry.example"),
     ]
-    assert preflight.names(["http://10.0.0.1:8000/x", "http://[::1]/x"]) == []
+    assert sources.names(["http://10.0.0.1:8000/x", "http://[::1]/x"]) == []
 
 
 def test_search_model_needs_other_sources() -> None:
-    found = preflight.sources(settings(), load_profile("clip-search"), "9")
+    found = sources.sources(settings(), load_profile("clip-search"), "9")
     assert "source git" not in found
     assert found["source docker hub"] == "https://registry-1.docker.io/v2/"
     assert "source Python index" not in found
     named = settings(python_index_url="https://mirror.invalid/simple/")
     assert (
-        preflight.sources(named, load_profile("clip-search"), "9")["source Python index"]
+        sources.sources(named, load_profile("clip-search"), "9")["source Python index"]
         == named.python_index_url
     )
 
@@ -738,7 +741,7 @@ def test_toolkit_source_url_contains_the_channel() -> None:
     chosen = settings(
         nvidia_container_toolkit_repository_url=url, nvidia_container_toolkit_channel="experimental"
     )
-    asked = preflight.sources(chosen, profile(), "9")["source toolkit"]
+    asked = sources.sources(chosen, profile(), "9")["source toolkit"]
     assert asked == "https://mirror.invalid/experimental/rpm/x86_64/repodata/repomd.xml"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from operations.facts.provenance import found
 from operations.plan.audit.provenance import Found, Image, Package, packages, provenance
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 from tests.unit.builders import release
 from tests.unit.stubs import Stubs
 

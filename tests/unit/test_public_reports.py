@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 
 from operations.plan import PlanError
-from operations.plan.capacity.fit import check_capacity
-from operations.plan.capacity.gpu import Gpu
-from operations.plan.catalog.llm_arguments import ARGUMENTS, KV_CACHE, MEANT, REMOVED
-from operations.plan.catalog.support_matrix import FAMILIES, RELEASES, converter_folder
-from operations.plan.explain import explain, gpus_from, planned
-from operations.plan.profile.architecture import Architecture
-from operations.plan.profile.described import (
+from operations.plan.capacity.described import (
     CONVERTED,
     NOT_REGISTERED,
     REGISTERED,
     Description,
     check_described,
 )
+from operations.plan.capacity.fit import check_capacity
+from operations.plan.capacity.gpu import Gpu
+from operations.plan.catalog.llm_arguments import ARGUMENTS, KV_CACHE, MEANT, REMOVED
+from operations.plan.catalog.support_matrix import FAMILIES, RELEASES, converter_folder
+from operations.plan.explain import explain, gpus_from, planned
+from operations.plan.profile.architecture import Architecture
 from operations.plan.profile.profiles import (
     EngineProfile,
     LlmApiProfile,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from operations.remote.scripts import host_script
+from operations.scripts import host_script
 from tests.unit.stubs import Stubs
 
 UNIT = "triton-database.service"

@@ -10,7 +10,7 @@ from operations.facts.selinux import selinux as read
 from operations.plan.difference import difference
 from operations.plan.machine import selinux
 from operations.plan.observed.observed import SELinux
-from operations.plan.release import plan_release
+from operations.plan.planning import plan_release
 from tests.unit.builders import FILES, converged, gpu, profile, settings
 
 CONTEXT = "system_u:object_r:container_file_t:s0"

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from operations.plan.observed.observed import BlockDevice, DataRoot, LocalDisks, Signature
+from operations.plan.planning import plan_release
 from operations.plan.preflight.shortages import shortages
 from operations.plan.profile.profiles import load_profile
-from operations.plan.release import Release, plan_release
+from operations.plan.release import Release
 from tests.unit.builders import DIGEST, converged, gpu, release, settings
 
 GIB = 2**30

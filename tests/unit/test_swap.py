@@ -10,8 +10,9 @@ import pytest
 
 from operations.plan import PlanError
 from operations.plan.observed.observed import Measurements, Observed, StoredArtifact
+from operations.plan.planning import plan_release
 from operations.plan.profile.profiles import load_profile
-from operations.plan.release import Release, plan_release
+from operations.plan.release import Release
 from operations.plan.serving.gates import slower
 from operations.plan.swap import comparable, needed_mib, swap
 from tests.unit.builders import DIGEST, converged, gpu, settings

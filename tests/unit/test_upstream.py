@@ -16,12 +16,13 @@ from operations.plan.catalog.flags import CONVERT, QUANTIZE, TRTLLM_BUILD, Flag,
 from operations.plan.catalog.sources import DOCKERFILES
 from operations.plan.catalog.support_matrix import FAMILIES, RELEASES, converter_folder, version_tuple
 from operations.plan.catalog.template_parameters import parameters_of
-from operations.plan.catalog.version_floors import components
 from operations.plan.errors import PlanError
 from operations.plan.explain import planned as explain_planned
+from operations.plan.inventory.versions import components
+from operations.plan.planning import plan_release
 from operations.plan.profile.model_repository import render
 from operations.plan.profile.profiles import LlmApiProfile, load_profile
-from operations.plan.release import Release, plan_release
+from operations.plan.release import Release
 from tests.lab.mirror import templates
 from tests.lab.mirror.versions import TAGS as LAB_TAGS
 from tests.lab.mirror.versions import number

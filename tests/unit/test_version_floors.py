@@ -20,10 +20,11 @@ from operations.plan.catalog.version_floors import (
     below,
     check_docker,
     check_floors,
-    components,
     package_components,
 )
-from operations.plan.inventory.hosts import check_deployable, settings_of
+from operations.plan.deployable import check_deployable
+from operations.plan.inventory.hosts import settings_of
+from operations.plan.inventory.versions import components
 from operations.plan.profile.profiles import load_profile
 from tests.unit.builders import DATA, settings
 

@@ -23,11 +23,12 @@ from typing import Any
 
 import pytest
 
-from operations.plan.artifacts import commands, recipes
+from operations.plan.artifacts import commands, images
 from operations.plan.artifacts.artifact import Artifact
 from operations.plan.capacity.driver import MINIMUM_DRIVER, check_driver
 from operations.plan.capacity.fit import deployment
-from operations.plan.capacity.forecast import check_memory_free, forecast
+from operations.plan.capacity.forecast import forecast
+from operations.plan.capacity.limits import check_memory_free
 from operations.plan.catalog.sources import DOCKERFILES
 from operations.plan.catalog.support_matrix import RELEASES
 from operations.plan.catalog.template_parameters import PARAMETERS, parameters_of
@@ -176,7 +177,7 @@ def test_row_4_a_release_without_a_dockerfile_is_not_built(name: str, why: str) 
 
 def test_row_4_tag_without_a_pinned_commit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tag can be moved; what it was when it was tested is its commit."""
-    monkeypatch.setattr(recipes, "BACKEND_COMMITS", {})
+    monkeypatch.setattr(images, "BACKEND_COMMITS", {})
     text = refusal({"image": {"release": "25.04", "source": "build"}}, backend_commits={})
     assert text.startswith("backend_commits.v0.18.2") and "git ls-remote" in text
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from operations.plan import Release, Settings
+from operations.plan.catalog.package_names import CONFLICTING_PACKAGES
 from operations.plan.machine import daemon_json
 from operations.plan.machine.disks import root_file_system, root_growth
 from operations.plan.machine.local_disks import (
@@ -18,16 +19,10 @@ from operations.plan.machine.local_disks import (
     mount_unit,
 )
 from operations.plan.machine.openpgp import fingerprints
-from operations.plan.machine.packages import (
-    CONFLICTING_PACKAGES,
-    DOCKER_KEY,
-    TOOLKIT_KEY,
-    same_version,
-    wanted_packages,
-)
+from operations.plan.machine.packages import DOCKER_KEY, TOOLKIT_KEY, same_version, wanted_packages
 from operations.plan.machine.version_locks import all_locks, is_of
 from operations.remote.host_files import HostFile
-from operations.remote.scripts import host_functions
+from operations.scripts import host_functions
 
 
 def test_root_file_system_covers_its_disk(host: Any, settings: Settings) -> None:

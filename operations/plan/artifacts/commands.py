@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from operations.plan.catalog import flags
 from operations.plan.catalog.support_matrix import version_tuple
-from operations.plan.profile.tables import Checkpoint, Dataset, Encoder, FlagValue, Value
+from operations.plan.catalog.values import FlagValue, Value
+from operations.plan.profile.tables import Checkpoint, Dataset, Encoder
 
 Argv = list[str]
 

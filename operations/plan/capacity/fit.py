@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from operations.plan.capacity.forecast import Deployment, check, check_precision
+from operations.plan.capacity.deployment import Deployment
 from operations.plan.capacity.gpu import Gpu
+from operations.plan.capacity.limits import check
 from operations.plan.capacity.number_formats import check_formats
+from operations.plan.capacity.precision import check_precision
 from operations.plan.catalog.support_matrix import StackRelease
 from operations.plan.profile.architecture import DTYPE_BYTES, Architecture
 from operations.plan.profile.profiles import EngineProfile, LlmApiProfile, PlanProfile, Profile

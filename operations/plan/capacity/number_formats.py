@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from operations.plan.capacity.forecast import capability, dotted
 from operations.plan.capacity.gpu import Gpu
+from operations.plan.capacity.precision import capability
 from operations.plan.catalog.support_matrix import StackRelease, version_tuple
 from operations.plan.errors import PlanError, one_line
 from operations.plan.profile.profiles import EngineProfile, LlmApiProfile, PlanProfile, Profile
 from operations.plan.profile.stored_format import StoredFormat
+from operations.plan.units import dotted
 
 AMPERE, ADA, HOPPER, BLACKWELL = (8, 0), (8, 9), (9, 0), (10, 0)
 

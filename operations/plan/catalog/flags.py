@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from operations.plan.catalog.support_matrix import converter_folder, version_tuple
+from operations.plan.catalog.values import FlagValue
 from operations.plan.errors import PlanError, suggestion
-from operations.plan.profile.tables import FlagValue
 
 Version = tuple[int, ...]
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from operations.plan.errors import complaint, suggestion
+from operations.plan.errors import suggestion
+from operations.plan.wording import complaint
 
 
 class Allowed(Protocol):

@@ -8,31 +8,12 @@ those ports.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from operations.plan.exposure import network
 from operations.plan.inventory.settings import Settings
+from operations.plan.observed.firewall import Firewall, Rule
 
 SCOPES = ("runtime", "permanent")
-Rule = tuple[str, str, str]
-
-
-@dataclass(frozen=True)
-class Firewall:
-    """
-    The state of firewalld.
-
-    + running: whether it answers
-    + zones: address of the host -> its zone
-    + default: the zone of an interface that is in none by name
-    + rules: all rich rules of every zone, as (runtime or permanent, zone, rule)
-    """
-
-    running: bool = False
-    default: str = ""
-    zones: Mapping[str, str] = field(default_factory=dict)
-    rules: frozenset[Rule] = frozenset()
 
 
 def mark(service: str) -> str:

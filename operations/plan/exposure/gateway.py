@@ -12,19 +12,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from operations.plan.artifacts import commands
 from operations.plan.artifacts.artifact import ServingImage
 from operations.plan.artifacts.keys import key_of
-from operations.plan.catalog.known_values import Whole
 from operations.plan.errors import TOKEN, PlanError
+from operations.plan.inventory.gateway_settings import (
+    KEY_FORM,
+    LEAST_CHARACTERS,
+    LONGEST_KEY,
+    SHORTEST_KEY,
+    version,
+)
 from operations.plan.permissions import Permissions
 from operations.plan.serving import serve
 
@@ -33,7 +38,6 @@ USER = 60601
 # where the container finds its files
 MOUNT = "/etc/tritonhost"
 CONFIGURATION, TLS, KEYS = "nginx.conf", "tls.pem", "keys.map"
-IMAGE = "library/nginx:1.30.7"
 FILES = (CONFIGURATION, TLS, KEYS)
 SCRIPT = "gateway.sh"  # what its unit runs
 FRESH = ".new"  # where files are put before they are in place
@@ -48,73 +52,9 @@ GRPC_METHODS = (
 TMP = "/tmp:rw,noexec,nosuid,nodev,size=2g,mode=1777"
 # it would look for its log and its lock where the image has them, before it has read where they are
 _WITHOUT_FILES_OF_ITS_OWN = ("-e", "stderr", "-p", "/tmp")
-SHORTEST_KEY, LONGEST_KEY, LEAST_CHARACTERS = 32, 256, 10
 LARGEST_FILE = 65536  # bytes
 NOTICE = timedelta(days=30)  # a certificate that ends within it is mentioned at each run
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_KEY = re.compile(rf"[A-Za-z0-9_-]{{{SHORTEST_KEY},{LONGEST_KEY}}}")
-_SECRETS = ("certificate", "private_key", "api_keys")
-
-
-def _port(value: object) -> object:
-    if expected := Whole(1024, 65535).complaint(value):
-        raise ValueError(f"{expected}, and not one that root alone may listen on")
-    return value
-
-
-def _stable(value: object) -> object:
-    """An image of nginx's stable branch: what its floor is known for."""
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9/._-]*nginx[a-z-]*:[A-Za-z0-9._-]+", value):
-        raise ValueError("an image of nginx as name:version without registry, such as library/nginx:1.30.7")
-    branch = version(value).split(".")
-    if len(branch) != 3 or int(branch[1]) % 2:
-        raise ValueError("a version of nginx's stable branch, whose second number is even, such as 1.30.7")
-    return value
-
-
-class GatewaySettings(BaseModel):
-    """
-    What the inventory says of the gateway.
-
-    + certificate: file of the controller, PEM: the host's own first, then those that lead to the root
-    + private_key: its key, PEM without a passphrase: the gateway has to start after a boot, when nobody is there
-    + api_keys: file of the controller, one key a line: the name of who has it, a space, the key
-    + port: where people reach it, HTTP and gRPC alike
-    + image: nginx, name:version; its digest is in image_digests
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    certificate: Annotated[str, Field(min_length=1, max_length=4096)]
-    private_key: Annotated[str, Field(min_length=1, max_length=4096)]
-    api_keys: Annotated[str, Field(min_length=1, max_length=4096)]
-    port: Annotated[int, BeforeValidator(_port)] = 8443
-    image: Annotated[str, BeforeValidator(_stable)] = IMAGE
-
-
-def check_paths(value: object, where: str) -> None:
-    """
-    Refuse a table that holds a key or a certificate itself, and not the path of its file, without showing it.
-
-    + value: what the inventory says of the gateway, of whatever type
-    + where: host and key, for the error
-    """
-    table: Mapping[Any, Any] = value if isinstance(value, Mapping) else {}
-    for name in _SECRETS:
-        content = table.get(name, "a")
-        if not isinstance(content, str) or "\n" in content or "-----" in content or _KEY.fullmatch(content):
-            raise PlanError(
-                f"{where}.{name}",
-                "something else (not shown)",
-                "the path of a file of this machine",
-                reference="secret-in-inventory",
-            )
-
-
-def version(image: str) -> str:
-    """1.30.7 of library/nginx:1.30.7-alpine."""
-    found = re.match(r"[0-9]+\.[0-9]+\.[0-9]+", image.rpartition(":")[2])
-    return found[0] if found else ""
 
 
 @dataclass(frozen=True)
@@ -302,7 +242,7 @@ def _problem(words: Sequence[str], known: Sequence[str]) -> tuple[str, str] | No
         return "a Hugging Face token (not shown)", "a key of the gateway's own"
     if len(key) < SHORTEST_KEY:
         return f"a key of {len(key)} characters", f"{SHORTEST_KEY} or more"
-    if not _KEY.fullmatch(key):
+    if not KEY_FORM.fullmatch(key):
         found = f"a key of {len(key)} characters, some of which no key has (not shown)"
         return found, f"at most {LONGEST_KEY} letters, digits, _ and -"
     if len(set(key)) < LEAST_CHARACTERS:

@@ -6,16 +6,13 @@ import ast
 import re
 import runpy
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
 
-from operations.plan.catalog.version_floors import check_docker, check_floors, components
 from operations.plan.errors import NOWHERE, Origin, PlanError, nearest, suggestion, typed
 from operations.plan.inventory.oci import refuse_secrets
 from operations.plan.inventory.settings import Settings, from_host_data
-from operations.plan.profile.profiles import load_profile
 from operations.plan.toml_file import read_toml
 
 LARGEST_SOURCE = 10**6  # bytes: thousands of hosts
@@ -251,29 +248,6 @@ def unread_group_files(directory: Path, groups: Iterable[str], inventories: Iter
             )
             lines.append(str(error))
     return lines
-
-
-def check_deployable(name: str, settings: Settings, today: date) -> None:
-    """
-    Refuse what a deploy would refuse of a host before it has seen it: the profile, versions below their floors, images
-    without a digest, and ports that are taken twice.
-
-    + name: the host's, for the error
-    + today: the day that waivers are compared with
-
-    Asked of deploys alone: a person who goes back to the previous release is not held up by a waiver that has ended.
-    Raises PlanError.
-    """
-    # imported here: an inventory that is only listed does without
-    from operations.plan.release import check_before_gpus
-
-    try:
-        profile = load_profile(settings.model, settings.profile_overrides)
-        check_docker(settings.docker_packages, name)
-        check_floors(name, components(settings, profile), settings.waivers, today)
-        check_before_gpus(settings, profile)
-    except PlanError as error:
-        raise error.placed(host=name) from None
 
 
 def read_group_data(path: Path) -> dict[str, Any]:

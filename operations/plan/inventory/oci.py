@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from operations.plan.catalog.known_values import Whole
 from operations.plan.catalog.shapes import SHAPES, expected
-from operations.plan.errors import TOKEN, Origin, PlanError, from_validation, typed
-from operations.plan.wording import Form
+from operations.plan.errors import TOKEN, Origin, PlanError, typed
+from operations.plan.wording import Form, from_validation
 
 # https://docs.oracle.com/en-us/iaas/Content/General/Concepts/identifiers.htm; a tenancy is its own root compartment
 CompartmentOcid = Annotated[

@@ -179,6 +179,56 @@ def check_data_root(path: str, place: DataRoot, ours: bool = False) -> None:
         )
 
 
+def _of_the_host(local: LocalDisks) -> tuple[list[BlockDevice], str]:
+    """
+    The NVMe devices of the host itself by name, and a note of those that are reached over a network.
+
+    Raises PlanError if there is none.
+    """
+    found = [d for d in local.devices if _LOCAL.fullmatch(d.name) and d.type == "disk" and not _of_system(d)]
+    disks = [disk for disk in found if disk.transport in ("", _OF_THIS_HOST)]
+    elsewhere = ", ".join(f"{d.name}, which is reached over {d.transport}" for d in found if d not in disks)
+    if not disks:
+        raise PlanError(
+            "local_disks",
+            f"no local NVMe device{' but ' if elsewhere else ''}{elsewhere}",
+            "at least one",
+            'take a shape with some, or set it to "none"',
+        )
+    # lsblk lists them in the kernel's order, which changes from boot to boot
+    return sorted(disks, key=lambda disk: (len(disk.name), disk.name)), elsewhere
+
+
+def _check_held(disks: Sequence[BlockDevice], ours: Sequence[str], local: LocalDisks, erase: bool) -> None:
+    """
+    Refuse disks that hold something that is not this tool's.
+
+    + ours: the names of those that are its own
+    + erase: whether something without a signature may go
+
+    Raises PlanError.
+    """
+    for disk in disks:
+        if disk.name not in local.signatures:
+            raise PlanError(f"local_disks: /dev/{disk.name}", _UNREAD, "its signatures", _ASK_WIPEFS)
+        if disk.name in ours:
+            continue
+        if found := _held(disk, local):
+            raise PlanError(
+                f"local_disks: /dev/{disk.name}",
+                found,
+                "a disk that carries nothing, or what this tool made",
+                f"save its data and run `{_emptied(disk.name)}` on the host, {_HIDDEN}",
+            )
+        if disk.name in local.written and not erase:
+            raise PlanError(
+                f"local_disks: /dev/{disk.name}",
+                "something other than zeros, without a signature",
+                "an empty disk: this may be a database's, or encrypted",
+                f"look whose it is; then run `blkdiscard /dev/{disk.name}` on the host, or set local_disks_erase = True, {_HIDDEN}",
+            )
+
+
 def local_plan(settings: Settings, place: DataRoot, local: LocalDisks) -> LocalPlan | None:
     """
     What to do so that the host's local disks hold the data root; None if the inventory does not want it.
@@ -192,22 +242,7 @@ def local_plan(settings: Settings, place: DataRoot, local: LocalDisks) -> LocalP
     """
     if settings.local_disks == "none":
         return None
-    found_here = [
-        d for d in local.devices if _LOCAL.fullmatch(d.name) and d.type == "disk" and not _of_system(d)
-    ]
-    disks = [disk for disk in found_here if disk.transport in ("", _OF_THIS_HOST)]
-    elsewhere = ", ".join(
-        f"{d.name}, which is reached over {d.transport}" for d in found_here if d not in disks
-    )
-    # lsblk lists them in the kernel's order, which changes from boot to boot
-    disks.sort(key=lambda disk: (len(disk.name), disk.name))
-    if not disks:
-        raise PlanError(
-            "local_disks",
-            f"no local NVMe device{' but ' if elsewhere else ''}{elsewhere}",
-            "at least one",
-            'take a shape with some, or set it to "none"',
-        )
+    disks, elsewhere = _of_the_host(local)
     if settings.local_disks == "raid10" and len(disks) < 2:
         raise PlanError("local_disks", f"raid10 and {disks[0].name} alone", "two disks or more", "set raid0")
     names = tuple(disk.name for disk in disks)
@@ -220,23 +255,7 @@ def local_plan(settings: Settings, place: DataRoot, local: LocalDisks) -> LocalP
         found = f"begun on {', '.join(disk.name for disk in begun)} by a run that was interrupted"
         return LocalPlan(level, names, "", steps, found, f"{made}; everything is made again")
     ours = [disk.name for disk in disks if _holds_ours(disk, local, level)]
-    for disk in disks:
-        if disk.name not in local.signatures:
-            raise PlanError(f"local_disks: /dev/{disk.name}", _UNREAD, "its signatures", _ASK_WIPEFS)
-        if disk.name not in ours and (found := _held(disk, local)):
-            raise PlanError(
-                f"local_disks: /dev/{disk.name}",
-                found,
-                "a disk that carries nothing, or what this tool made",
-                f"save its data and run `{_emptied(disk.name)}` on the host, {_HIDDEN}",
-            )
-        if disk.name not in ours and disk.name in local.written and not settings.local_disks_erase:
-            raise PlanError(
-                f"local_disks: /dev/{disk.name}",
-                "something other than zeros, without a signature",
-                "an empty disk: this may be a database's, or encrypted",
-                f"look whose it is; then run `blkdiscard /dev/{disk.name}` on the host, or set local_disks_erase = True, {_HIDDEN}",
-            )
+    _check_held(disks, ours, local, settings.local_disks_erase)
     if ours and len(ours) < len(disks):
         raise PlanError(
             "local_disks",

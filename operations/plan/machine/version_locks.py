@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+from operations.plan.catalog.package_names import CONFLICTING_PACKAGES
 from operations.plan.inventory.settings import Settings
-from operations.plan.machine.packages import CONFLICTING_PACKAGES, runtime_packages, tool_packages
+from operations.plan.machine.packages import runtime_packages, tool_packages
 
 # read by the plugin packages.LOCK_PLUGIN: https://dnf-plugins-core.readthedocs.io/en/latest/versionlock.html
 LOCK_LIST = "/etc/dnf/plugins/versionlock.list"

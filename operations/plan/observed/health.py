@@ -1,6 +1,6 @@
 """What the preflight reads in addition to the host's state: GPU health, disks, clock, sources, locks and settings.
 
-operations/facts/host_health.py fills it, and preflight.py checks it. What could not be read is empty, None or absent
+operations/facts/host_health.py fills it, and plan/preflight checks it. What could not be read is empty, None or absent
 here: its check is then reported as not made, never as passed.
 """
 
@@ -9,20 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-
-# The checks, in the order in which they are made and shown
-CHECKS = (
-    *("sudo", "login shell", "operating system", "processor", "version floors", "release"),
-    *("shape", "GPU driver", "ECC errors", "memory repairs", "MIG", "persistence mode", "GPU recovery"),
-    *("Xid errors", "NVLink", "fabric manager"),
-    *("disk space", "inodes", "host memory", "clock", "name resolution"),
-    *("source docker", "source toolkit", "source git", "source hub", "source registry"),
-    *("source docker hub", "source Python index", "hub token"),
-    *("ports", "package locks", "cloud-init", "firewalld", "SELinux", "temporary directories", "umask"),
-    *("docker settings", "IP forwarding", "kernel", "kernel fixes"),
-)
-# What the plan itself refuses cannot be waived
-WAIVABLE = tuple(name for name in CHECKS if name not in CHECKS[: CHECKS.index("release") + 1])
 
 Verdict = Literal["ok", "warning", "failed", "not checked"]
 

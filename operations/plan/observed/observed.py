@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from operations.plan.capacity.gpu import Gpu
-from operations.plan.exposure.firewall import Firewall
+from operations.plan.observed.firewall import Firewall
 from operations.plan.permissions import Permissions
 
 

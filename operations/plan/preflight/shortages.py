@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from operations.plan.capacity.fit import deployment
-from operations.plan.capacity.forecast import check_memory_free, forecast
+from operations.plan.capacity.forecast import forecast
+from operations.plan.capacity.limits import check_memory_free
 from operations.plan.catalog.shapes import SHAPES, Shape
 from operations.plan.machine.local_disks import space_to_come
 from operations.plan.observed.observed import Observed

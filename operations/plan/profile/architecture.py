@@ -12,8 +12,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from operations.plan.errors import NOWHERE, PlanError, from_validation
-from operations.plan.wording import Form
+from operations.plan.errors import NOWHERE, PlanError
+from operations.plan.wording import Form, from_validation
 
 # Bytes of one value; int8 and fp8 are types of the KV cache only.
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "fp8": 1}

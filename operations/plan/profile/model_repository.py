@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection, Mapping
 
 from operations.plan.catalog.template_parameters import PARAMETERS, Version, parameters_of
+from operations.plan.catalog.values import Value
 from operations.plan.errors import PlanError, suggestion
-from operations.plan.profile.tables import Value
 
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z0-9_]+)\}")
 # Quoted placeholders that the server can parse unfilled, but then the model does not load.

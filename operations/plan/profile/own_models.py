@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
+from operations.plan.catalog.values import Value
 from operations.plan.errors import PlanError
 from operations.plan.paths import PROJECT, TREE
 from operations.plan.profile.model_repository import fill
-from operations.plan.profile.tables import Value
 
 FILES = TREE / "files"
 

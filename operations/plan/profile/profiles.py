@@ -22,30 +22,28 @@ from operations.plan.catalog.support_matrix import (
     upon,
     version_tuple,
 )
-from operations.plan.errors import Origin, PlanError, complaint, from_validation, suggestion, typed
+from operations.plan.catalog.values import Value
+from operations.plan.errors import Origin, PlanError, suggestion, typed
 from operations.plan.paths import PROJECT, TREE
 from operations.plan.profile import own_models
 from operations.plan.profile.architecture import Architecture
+from operations.plan.profile.field_types import EngineFlags, Line, LlmArguments
 from operations.plan.profile.tables import (
     Checkpoint,
     Documents,
     Encoder,
-    EngineFlags,
     Golden,
     Hardware,
     Image,
-    Line,
     LlmApiGolden,
-    LlmArguments,
     Repository,
     SearchGolden,
     Server,
     Table,
-    Value,
     Weights,
 )
 from operations.plan.toml_file import check_plain, read_toml
-from operations.plan.wording import Form
+from operations.plan.wording import Form, complaint, from_validation
 
 MODELS_DIRECTORY = PROJECT / "inventories" / "models"
 

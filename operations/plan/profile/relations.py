@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from operations.plan.capacity.forecast import dotted
 from operations.plan.errors import PlanError
 from operations.plan.profile.model_repository import DEFAULTS
 from operations.plan.profile.profiles import EngineProfile, LlmApiProfile, Profile
+from operations.plan.units import dotted
 
 Version = tuple[int, ...]
 

@@ -69,6 +69,21 @@ refuse() {
 """
 
 
+def _own_network(network: str, bridge: str) -> str:
+    """The lines that make the network where it is missing, and refuse one of another owner."""
+    return f"""made=$(docker network inspect \\
+    --format '{{{{index .Options "com.docker.network.bridge.name"}}}} {{{{index .Labels "tritonhost.network"}}}}' \\
+    {network} 2>/dev/null || :)
+if [ -z "$made" ]; then
+    docker network create --driver bridge --opt com.docker.network.bridge.name={bridge} \\
+        --label tritonhost.network={network} {network} >/dev/null
+elif [ "$made" != "{bridge} {network}" ]; then
+    echo "tritonhost: docker network {network}: found one that is not ours, expected ours or none; remove it, or" \\
+        "change service_name" >&2
+    exit 64
+fi"""
+
+
 def serve_script(
     service: str,
     container: Sequence[str],
@@ -117,17 +132,7 @@ if docker inspect {service} >/dev/null 2>&1; then
     fi
     docker rm --force {service} >/dev/null
 fi
-made=$(docker network inspect \\
-    --format '{{{{index .Options "com.docker.network.bridge.name"}}}} {{{{index .Labels "tritonhost.network"}}}}' \\
-    {network} 2>/dev/null || :)
-if [ -z "$made" ]; then
-    docker network create --driver bridge --opt com.docker.network.bridge.name={bridge} \\
-        --label tritonhost.network={network} {network} >/dev/null
-elif [ "$made" != "{bridge} {network}" ]; then
-    echo "tritonhost: docker network {network}: found one that is not ours, expected ours or none; remove it, or" \\
-        "change service_name" >&2
-    exit 64
-fi
+{_own_network(network, bridge)}
 # docker would make a directory that is gone, and serve it empty: stat fails first.
 mounts=$(stat -c %i "$release" {directories})
 # The key of the closed APIs: a new one at each start, which is written to no file. A user who may list the host's

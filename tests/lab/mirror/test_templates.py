@@ -10,6 +10,7 @@ import pytest
 from google.protobuf import text_format  # type: ignore[import-untyped,unused-ignore]
 from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped,unused-ignore]
 
+from operations.plan.catalog.values import Value
 from operations.plan.errors import PlanError
 from operations.plan.profile.model_repository import (
     check_parameters,
@@ -17,7 +18,6 @@ from operations.plan.profile.model_repository import (
     render,
     unknown_placeholders,
 )
-from operations.plan.profile.tables import Value
 from tests.lab.mirror import templates
 from tests.lab.mirror.versions import IMAGE_TAGS, TAGS, number
 

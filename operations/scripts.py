@@ -9,9 +9,10 @@ import shlex
 import tarfile
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 
-HOST_SCRIPTS = Path(__file__).resolve().parents[2] / "files" / "host"
+from operations.plan.paths import TREE
+
+HOST_SCRIPTS = TREE / "files" / "host"
 # the line with which a script takes the functions of another file of files/host
 _INCLUDE = re.compile(r"\. \./([a-z_]+\.sh)")
 

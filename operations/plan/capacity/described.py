@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from operations.plan.capacity.fit import check_capacity
-from operations.plan.capacity.forecast import dotted
 from operations.plan.capacity.gpu import Gpu
 from operations.plan.capacity.number_formats import check_stored
 from operations.plan.catalog.support_matrix import RELEASES, StackRelease, converter_folder
@@ -21,7 +20,7 @@ from operations.plan.profile.architecture import Architecture, printable, rope_t
 from operations.plan.profile.profiles import EngineProfile, LlmApiProfile, PlanProfile, Profile
 from operations.plan.profile.stored_format import StoredFormat, stored_format
 from operations.plan.profile.tables import Encoder
-from operations.plan.units import MIB, gib
+from operations.plan.units import MIB, dotted, gib
 
 # Files of a repository that describe it, and the sizes that the hub states for its weights
 CONFIG, QUANTIZATION, SIZES = "config.json", "hf_quant_config.json", "hub-sizes.json"

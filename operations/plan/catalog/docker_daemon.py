@@ -1,25 +1,15 @@
-"""
-What docker's settings mean for a deploy: a table of them, with the type of each and how it is treated here.
+"""docker's settings: the type of each, and which values are refused or cause a warning on a host of ours.
 
-The inventory's `docker_daemon_settings` and a host's own /etc/docker/daemon.json are checked alike. Types and names:
-daemon/config/config.go, config_linux.go and daemon/command/config.go of moby/moby at 29. A name that is not in the table
-may belong to a newer docker: docker itself validates it before its file is replaced (files/host/configure_docker.sh).
+Types and names: daemon/config/config.go, config_linux.go and daemon/command/config.go of moby/moby at 29. A name that is not in
+the table may belong to a newer docker: docker itself validates it before its file is replaced (files/host/configure_docker.sh).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 from urllib.parse import urlsplit
-
-from operations.plan.errors import PlanError, shown
-from operations.plan.machine import daemon_json
-
-INVENTORY = "docker_daemon_settings"
-DEFAULT_ROOT = "/var/lib/docker"
 
 Settings = Mapping[str, Any]
 Verdict = Literal["refused", "warning"]
@@ -55,27 +45,6 @@ class Setting:
     kind: str
     fine: str
     rules: tuple[Rule, ...] = ()
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A setting that is refused or causes a warning; `key` with the file or key that has it."""
-
-    key: str
-    found: object
-    verdict: Verdict
-    expected: str
-    why: str
-
-    @property
-    def error(self) -> PlanError:
-        """The same as the line a plan ends in."""
-        return PlanError(self.key, self.found, self.expected, self.why)
-
-    @property
-    def line(self) -> str:
-        """The same as a warning."""
-        return str(self.error)
 
 
 def _texts(value: Any) -> bool:
@@ -163,7 +132,6 @@ _LOCAL = ("fd://", "unix:///var/run/docker.sock", "unix:///run/docker.sock")
 _OWN_BRIDGE = "it is about docker's own bridge, which no container of ours is on"
 _CONTAINERS_NAME_IT = "our containers name their own"
 _LOG_DRIVERS = ("json-file", "local", "journald", "none", "syslog", "")
-
 SETTINGS: Mapping[str, Setting] = {
     # what is refused
     "userns-remap": Setting(
@@ -472,180 +440,3 @@ SETTINGS: Mapping[str, Setting] = {
     "swarm-raft-election-tick": Setting("number", "of swarm"),
     "runtimes": Setting("tables by name", "nvidia-ctk adds its own, and others stay"),
 }
-
-# Options of dockerd's command line that have another name in the file. docker does not report such a name as unknown: it
-# starts without the setting (findConfigurationConflicts of moby's daemon/config/config.go; seen with 20.10.24).
-FLAGS: Mapping[str, str] = {
-    "registry-mirror": "registry-mirrors",
-    "insecure-registry": "insecure-registries",
-    "host": "hosts",
-    "label": "labels",
-    "log-opt": "log-opts",
-    "exec-opt": "exec-opts",
-    "storage-opt": "storage-opts",
-    "dns-opt": "dns-opts",
-    "default-ulimit": "default-ulimits",
-    "default-address-pool": "default-address-pools",
-    "default-network-opt": "default-network-opts",
-    "authorization-plugin": "authorization-plugins",
-    "node-generic-resource": "node-generic-resources",
-    "cdi-spec-dir": "cdi-spec-dirs",
-    "feature": "features",
-    "add-runtime": "runtimes",
-    "http-proxy": "proxies",
-    "https-proxy": "proxies",
-    "no-proxy": "proxies",
-}
-_IGNORED = "docker takes that for an option of its command line and ignores it in its file"
-
-
-def check(settings: Any, where: str) -> None:
-    """
-    Refuse the inventory's settings that are certainly wrong, before any host is contacted.
-
-    + where: its key, for the error
-
-    Raises PlanError. `runtimes` is left to operations/plan/inventory/settings.py.
-    """
-    if not isinstance(settings, Mapping):
-        return  # the settings' own validation refuses it
-    for key, value in settings.items():
-        at = f"{where}: {key}"
-        if key in FLAGS:
-            raise PlanError(at, shown(value), f"the name {FLAGS[key]}", _IGNORED)
-        if not re.fullmatch(r"[a-z][a-z0-9-]*", str(key)):
-            then = f"no name of docker's is written so; {_nearest(str(key).lower().replace('_', '-'))}"
-            raise PlanError(where, key, "names of small letters, digits and hyphens", then.removesuffix("; "))
-        if key == "hosts":
-            then = "docker's own unit says -H, and docker does not start with both; add a drop-in to docker.service"
-            raise PlanError(at, value, "no sockets here", then)
-    own = {key: value for key, value in settings.items() if key != "runtimes"}
-    for found in judged(own, where, alone=True):
-        if found.verdict == "refused":
-            raise found.error
-
-
-def _nearest(key: str) -> str:
-    near = get_close_matches(key, SETTINGS, n=1, cutoff=0.8) if len(key) < 80 else []
-    return f"the nearest that is known is {near[0]}" if near else ""
-
-
-def unknown(settings: Settings) -> tuple[str, ...]:
-    """A warning for each of the inventory's settings that the table lacks: docker validates it on the host."""
-    lines = []
-    for key, value in settings.items():
-        if key not in SETTINGS:
-            then = "; ".join(filter(None, (_nearest(key), "docker is asked before its file is replaced")))
-            lines.append(str(PlanError(f"{INVENTORY}: {key}", value, "a setting that is known here", then)))
-    return tuple(lines)
-
-
-def judged(settings: Settings, where: str, alone: bool = False) -> Iterator[Finding]:
-    """
-    The settings that are refused or cause a warning, in the table's order.
-
-    + settings: all of them, as docker reads them
-    + where: the file or the key that holds them
-    + alone: a host's own file may have others
-    """
-    for key, known in SETTINGS.items():
-        value = settings.get(key)
-        if value is None:
-            continue
-        wanted, fits = KINDS[known.kind]
-        if not fits(value):
-            yield Finding(f"{where}: {key}", value, "refused", wanted, "docker does not start with it")
-            continue
-        # the first rule that holds
-        rules = (rule for rule in known.rules if rule.alone or not alone)
-        broken = next((rule for rule in rules if rule.when(value, settings)), None)
-        if broken:
-            yield Finding(f"{where}: {key}", value, broken.verdict, broken.expected, broken.why)
-    for key, name in FLAGS.items():
-        if key in settings:
-            yield Finding(f"{where}: {key}", settings[key], "warning", f"the name {name}", _IGNORED)
-
-
-def of_host(text: str, wanted: Settings) -> list[Finding]:
-    """
-    What docker would read on a host that is refused or causes a warning, each with the file or key that has it.
-
-    + text: the host's own daemon.json; if it is not JSON, the merge refuses it
-    + wanted: what the inventory adds to it
-    """
-    try:
-        own = daemon_json.parse(text)
-    except PlanError:
-        return []
-    found = list(judged({**own, **wanted}, ""))
-    return [
-        Finding(f"{_place(each.key, wanted)}{each.key}", each.found, each.verdict, each.expected, each.why)
-        for each in found
-    ]
-
-
-def _place(key: str, wanted: Settings) -> str:
-    return INVENTORY if key.removeprefix(": ") in wanted else daemon_json.PATH
-
-
-def check_host(text: str, wanted: Settings, data_root: str, serves: bool) -> None:
-    """
-    Refuse a host if a release cannot run in its docker, or if docker would lose what runs there.
-
-    + text: the host's own daemon.json
-    + wanted: what the inventory adds to it
-    + data_root: where the artifacts are
-    + serves: whether a server of ours runs on it
-
-    Raises PlanError.
-    """
-    for found in of_host(text, wanted):
-        if found.verdict == "refused":
-            raise found.error
-    try:
-        own = daemon_json.parse(text)
-    except PlanError:
-        return
-    root = root_of(text, wanted)
-    if root.rstrip("/") == data_root.rstrip("/"):
-        at = f"{_place('data-root', wanted)}: data-root"
-        raise PlanError(
-            at, root, f"another directory than data_root, {data_root}", "docker closes its own to others"
-        )
-    if serves and (kept := _moved(own, {**own, **wanted})):
-        key, before, after = kept
-        raise PlanError(
-            f"{INVENTORY}: {key}",
-            after,
-            f"{shown(before)} while the host serves",
-            "docker has none of its images with another, and the server would not start again; stop it first "
-            "(systemctl stop of its unit), and run again, which makes the images again",
-        )
-
-
-def _moved(own: Settings, merged: Settings) -> tuple[str, object, object] | None:
-    """The setting that moves docker's images, with its old and its new value."""
-    before, after = (str(each.get("data-root") or DEFAULT_ROOT).rstrip("/") for each in (own, merged))
-    if before != after:
-        return "data-root", before, after
-    # only if the file says it: what docker has chosen by itself is not known
-    if own.get("storage-driver") and own["storage-driver"] != merged.get("storage-driver"):
-        return "storage-driver", own["storage-driver"], merged.get("storage-driver")
-    stores = [
-        features.get("containerd-snapshotter")
-        for features in (own.get("features"), merged.get("features"))
-        if isinstance(features, dict)
-    ]
-    if len(stores) == 2 and None not in stores and stores[0] != stores[1]:
-        return "features", own["features"], merged["features"]
-    return None
-
-
-def root_of(text: str, wanted: Settings) -> str:
-    """docker's data directory, from its file and the inventory; its default otherwise."""
-    try:
-        merged = {**daemon_json.parse(text), **wanted}
-    except PlanError:
-        merged = dict(wanted)
-    root = merged.get("data-root")
-    return root if isinstance(root, str) and root.startswith("/") else DEFAULT_ROOT
