@@ -384,9 +384,6 @@ def _matching(inventory: Inventory, pattern: str) -> list[str]:
         return [host.name for host in inventory if fnmatch(host.name, pattern)]
 
 
-# SSH keys
-
-
 # Ctrl-C
 
 

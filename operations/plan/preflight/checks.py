@@ -74,10 +74,6 @@ def table(found: Sequence[Check], verdicts: Sequence[Verdict] = ()) -> list[str]
     ]
 
 
-# --- what is asked of the network
-
-
-# --- the judges: each yields the checks it is named after
 
 
 _JUDGES: tuple[Callable[[Subject], Checks], ...] = (
