@@ -193,4 +193,5 @@ def _since(observed: Observed) -> str:
 
 
 def _cut(text: str, width: int) -> str:
+    text = one_line(text)
     return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -26,7 +26,7 @@ from operations.plan.difference import running_problems
 from operations.plan.profile.documents import batches
 from operations.plan.release import Database, Release
 from operations.plan.serving.migrations import store
-from operations.remote.detached import LOST, log_lost, shell
+from operations.remote.detached import LOST, log_lost, said, shell
 from operations.remote.refusal import refuse
 from operations.remote.tunnel import forwarded
 from operations.server.golden import in_a_process
@@ -91,7 +91,7 @@ def stored(host: Host, release: Release, endpoint: str, text: str) -> str:
         sizes = {name: len(answers[0][output]) for output, name in database.encoders.items()}
         ok, output = shell(host, psql(database), stdin=store(rows, sizes), timeout=300)
         if not ok:
-            return f"{' '.join(output[-3:])}; {done} were stored"
+            return f"{said(output, 3)}; {done} were stored"
         done += len(batch)
     logger.info(f"{host.print_prefix}{done} documents stored")
     return ""

@@ -17,9 +17,11 @@ from operations.facts.units import FrontState
 from operations.plan.release import Release
 from operations.plan.serving.servers import Server
 from operations.remote import host_files
-from operations.remote.detached import printed, shell
+from operations.remote.detached import printed, said, shell
 from operations.scripts import host_script
 from operations.systemd_units import reloaded
+
+_SILENT = "front: the host did not answer"
 
 
 @deploy("Front")
@@ -78,7 +80,7 @@ def point_to(host: Host, release: Release, server: Server) -> str:
         "BASE64": base64.b64encode(text.encode()).decode(),
     }
     ok, output = shell(host, host_script("point_front.sh", variables))
-    return "" if ok else " ".join(output[-2:]) or "front: the host did not answer"
+    return "" if ok else said(output, 2, _SILENT)
 
 
 def drained(host: Host, release: Release, server: Server) -> int:
@@ -98,4 +100,4 @@ def stop(host: Host, release: Release) -> str:
     """Stop the proxy, now and at boot. Returns the problem, or an empty string."""
     unit = f"{release.settings.service_name}-front.service"
     ok, output = shell(host, f"systemctl disable --quiet --now {unit}")
-    return "" if ok else " ".join(output[-2:])
+    return "" if ok else said(output, 2, _SILENT)

@@ -19,6 +19,7 @@ from operations import etc_files, rollout, serving_image
 from operations.facts.gateway import Gateway as Found
 from operations.facts.gateway import GatewayState
 from operations.intake import gateway_secrets
+from operations.plan.errors import one_line
 from operations.plan.exposure import gateway as plan
 from operations.plan.exposure.gateway import Gateway, Secrets
 from operations.plan.release import Release
@@ -185,6 +186,7 @@ def _put(state: State, host: Host, gateway: Gateway, secrets: Secrets, only_test
         ok, output = False, [f"gateway: connection lost ({error}); run the same command again"]
     if not ok:
         said = next((line for line in reversed(output) if line.startswith("gateway: ")), "gateway: no answer")
+        said = one_line(said)
         logger.error(f"{host.print_prefix}{said}")
         rollout.failed(host, said)
     return ok
@@ -199,6 +201,7 @@ def _asked(state: State, host: Host, gateway: Gateway, secrets: Secrets) -> bool
         problem = f"no answer: {error}"
     if problem:
         said = f"gateway: {gateway.local_url}: {problem}; see: journalctl --unit {gateway.service}"
+        said = one_line(said)
         logger.error(f"{host.print_prefix}{said}")
         rollout.failed(host, said)
     return not problem

@@ -24,7 +24,7 @@ from pyinfra.api.state import State
 
 from operations import pyinfra_patches
 from operations.plan.release import Release
-from operations.remote.detached import LOST, shell
+from operations.remote.detached import LOST, said, shell
 from operations.scripts import host_script
 
 ANSWER_SECONDS = 30
@@ -125,7 +125,7 @@ def lost(host: Host) -> str:
         ok, output = shell(host, ":")
     except LOST as error:
         return str(error) or "the host did not answer"
-    return "" if ok else " ".join(output) or "the host did not answer"
+    return "" if ok else said(output, len(output))
 
 
 def _beat(host: Host, transport: Any, channel: Any) -> None:

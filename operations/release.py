@@ -28,7 +28,6 @@ from operations.plan.artifacts.artifact import DIRECTORIES
 from operations.plan.artifacts.images import gateway_image
 from operations.plan.audit import bill_of_materials as plan_bill_of_materials
 from operations.plan.audit.provenance import images, packages
-from operations.plan.errors import one_line
 from operations.plan.exposure.network import LED, guard, unit
 from operations.plan.inventory.settings import Settings, from_host_data
 from operations.plan.paths import PROJECT
@@ -38,7 +37,7 @@ from operations.plan.serving.garbage import garbage, unread
 from operations.plan.serving.servers import Server
 from operations.pyinfra_patches import data_of
 from operations.remote import host_files
-from operations.remote.detached import LOST, log_lost, shell
+from operations.remote.detached import LOST, log_lost, said, shell
 from operations.remote.refusal import refuse
 from operations.scripts import host_script
 from operations.server.control import answered, judged, start
@@ -61,7 +60,7 @@ def link_script(data_root: str, link: str, release_id: str) -> str:
 def switched(host: Host, data_root: str, release_id: str) -> str:
     """Switch; what went wrong, or nothing: then `current` points where it did."""
     ok, output = shell(host, switch_script(data_root, release_id))
-    return "" if ok else " ".join(output[-3:]) or "the host did not answer"
+    return "" if ok else said(output, 3)
 
 
 def put_back(host: Host, settings: Settings, release_id: str) -> str:
@@ -272,7 +271,7 @@ def _led_past(host: Host, settings: Settings, release_id: str) -> str:
     }
     load = host_script("load_guard.sh", variables)
     ok, output = shell(host, f"grep -qxF {shlex.quote(LED)} {path} 2>/dev/null || exit 0\n{load}", stdin=text)
-    return "" if ok else one_line(output[-1] if output else "guard: no answer")
+    return "" if ok else said(output, silent="guard: no answer")
 
 
 def _with_settings(commands: Callable[[Settings], Iterator[FunctionCommand]]) -> Iterator[FunctionCommand]:

@@ -21,7 +21,7 @@ from operations.plan.release import Release
 from operations.plan.serving import gates
 from operations.plan.serving.servers import Server
 from operations.release import _past_the_gateway, link_script, put_back, switched
-from operations.remote.detached import LOST, log_lost, shell
+from operations.remote.detached import LOST, log_lost, said, shell
 from operations.remote.tunnel import forwarded
 from operations.server.control import answer_seconds, answered, judged, measured, soaked, start
 
@@ -154,7 +154,7 @@ def _side_by_side(host: Host, swap: _Swap) -> str:
     release, beside = swap.release, swap.release.servers[1]
     ok, output = shell(host, link_script(release.data_root, beside.link, release.id))
     if not ok:
-        return " ".join(output[-3:])
+        return said(output, 3)
     began = time.monotonic()
     problem = start(host, release.settings, beside.service, beside.link)
     swap.figures["load_s"] = time.monotonic() - began

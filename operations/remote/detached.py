@@ -177,6 +177,16 @@ def shell(host: Host, script: str, stdin: str | None = None, timeout: int = 60) 
     return ok, [line.line for line in output]
 
 
+def said(output: Sequence[str], lines: int = 1, silent: str = "the host did not answer") -> str:
+    """
+    The end of what a failed script printed, as one line for a person: a host's own text may hold what a terminal obeys.
+
+    + lines: how many
+    + silent: what to say where it printed nothing; never empty, because an empty problem is a success
+    """
+    return one_line(" ".join(output[-lines:])) or silent
+
+
 def _files_of(work: Work) -> dict[str, str]:
     files = {
         name: (TREE / content[1:]).read_text(encoding="utf-8") if content.startswith("@") else content

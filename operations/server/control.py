@@ -12,7 +12,7 @@ from operations.plan.errors import one_line
 from operations.plan.inventory.settings import Settings
 from operations.plan.profile.tables import Golden, SearchGolden
 from operations.plan.serving.servers import Server
-from operations.remote.detached import follow, printed, shell
+from operations.remote.detached import follow, printed, said, shell
 from operations.remote.tunnel import forwarded
 from operations.scripts import host_script
 from operations.server.golden import proven, seconds_of
@@ -43,7 +43,7 @@ def start(
     }
     ok, output = shell(host, host_script("start_server.sh", variables))
     if not ok:
-        return f"{unit} did not start: {' '.join(output[-3:])}"
+        return f"{unit} did not start: {said(output, 3)}"
     started = printed(output, "started")
     ended = follow(host, unit, service, printed(output, "cursor"), STARTED, began)
     if ended.properties.get("SubState") == "running":
@@ -71,7 +71,7 @@ def answered(host: Host, server: Server, requests: Sequence[Golden | SearchGolde
         for model, answer, problem in proven(endpoint, requests, seed):
             if problem:
                 return problem
-            shown = " ".join(answer.split())[:90]
+            shown = one_line(answer)[:90]
             logger.info(f"{host.print_prefix}{model} gives the golden answer: {shown}")
     return ""
 
@@ -91,7 +91,7 @@ def judged(host: Host, data_root: str, release_id: str, verdict: str, reason: st
         "DATA_ROOT": data_root,
         "RELEASE": release_id,
         "VERDICT": verdict,
-        "REASON": " ".join(reason.split())[:300],
+        "REASON": one_line(reason)[:300],
     }
     shell(host, host_script("judge.sh", variables))
 
@@ -124,6 +124,6 @@ def soaked(host: Host, service: str, seconds: int) -> str:
         variables = {"SERVICE": service, "SOAK": str(part)}
         ok, output = shell(host, host_script("soak.sh", variables), timeout=part + 30)
         if not ok:
-            return " ".join(output[-1:]) or "the host did not answer while the server was watched"
+            return said(output, silent="the host did not answer while the server was watched")
         began += part
     return ""

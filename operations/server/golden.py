@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from operations.plan.errors import one_line
 from operations.plan.paths import TREE
 from operations.plan.profile.documents import batches
 from operations.plan.profile.tables import Golden, SearchGolden
@@ -158,7 +159,7 @@ def in_a_process(
         return [json.loads(line) for line in complete], f"no answer within {timeout_s:.0f} s"
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     if done.returncode != 0:
-        return answers, (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return answers, one_line((done.stderr.strip().splitlines() or ["no message"])[-1])
     return answers, ""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from operations.plan.errors import PlanError
+from operations.plan.errors import PlanError, one_line
 from operations.plan.observed.health import Verdict
 from operations.plan.preflight.check import Check, Checks, Subject
 from operations.plan.preflight.gpus import of_driver, of_gpus, of_links, of_shape, of_xids
@@ -65,15 +65,14 @@ def table(found: Sequence[Check], verdicts: Sequence[Verdict] = ()) -> list[str]
     for check in found:
         if not verdicts or check.verdict in verdicts:
             advice = "; ".join(filter(None, (check.expected, check.then)))
-            rows.append((check.verdict, check.name, check.found, advice))
+            # what a host says of itself may hold what a terminal obeys
+            rows.append((check.verdict, check.name, one_line(check.found), one_line(advice)))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     widths.append(min(max(len(row[2]) for row in rows), 60))
     return [
         "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3])).rstrip()
         for row in rows
     ]
-
-
 
 
 _JUDGES: tuple[Callable[[Subject], Checks], ...] = (
