@@ -27,7 +27,7 @@ from operations.plan.profile.documents import batches
 from operations.plan.release import Database, Release
 from operations.plan.serving.migrations import store
 from operations.remote.detached import LOST, log_lost, said, shell
-from operations.remote.refusal import refuse
+from operations.remote.refusal import Failed, refuse
 from operations.remote.tunnel import forwarded
 from operations.server.golden import in_a_process
 
@@ -68,33 +68,34 @@ def put(file: str) -> Generator[FunctionCommand, None, None]:
 def _put(state: State, host: Host, release: Release, text: str) -> bool:
     try:
         with forwarded(host, release.address, release.ports[1]) as endpoint:
-            problem = stored(host, release, endpoint, text)
+            stored(host, release, endpoint, text)
     except LOST as error:
         log_lost(host, "documents", release.settings.service_name, error)
         return False
-    if problem:
-        logger.error(f"{host.print_prefix}documents: {problem}")
-    return not problem
+    except Failed as problem:
+        logger.error(f"{host.print_prefix}{problem}")
+        return False
+    return True
 
 
-def stored(host: Host, release: Release, endpoint: str, text: str) -> str:
-    """Embed and store every document. Returns the problem, or an empty string."""
+def stored(host: Host, release: Release, endpoint: str, text: str) -> None:
+    """Embed and store every document. Raises Failed with how many were stored."""
     database = release.database
     assert database is not None
-    done = 0
+    count = 0
     for batch in batches(text):
         requests = [{"text": d.get("text"), "image": d.get("image")} for d in batch]
         answers, problem = in_a_process("search", endpoint, "\n".join(map(json.dumps, requests)))
         if problem:
-            return f"{batch[min(len(answers), len(batch) - 1)]['id']}: {problem}; {done} were stored"
+            document = batch[min(len(answers), len(batch) - 1)]["id"]
+            raise Failed(f"documents: {document}: {problem}; {count} were stored")
         rows = [_row(database, d, a) for d, a in zip(batch, answers, strict=True)]
         sizes = {name: len(answers[0][output]) for output, name in database.encoders.items()}
         ok, output = shell(host, psql(database), stdin=store(rows, sizes), timeout=300)
         if not ok:
-            return f"{said(output, 3)}; {done} were stored"
-        done += len(batch)
-    logger.info(f"{host.print_prefix}{done} documents stored")
-    return ""
+            raise Failed(f"documents: {said(output, 3)}; {count} were stored")
+        count += len(batch)
+    logger.info(f"{host.print_prefix}{count} documents stored")
 
 
 def _row(database: Database, document: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:

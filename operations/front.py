@@ -17,7 +17,8 @@ from operations.facts.units import FrontState
 from operations.plan.release import Release
 from operations.plan.serving.servers import Server
 from operations.remote import host_files
-from operations.remote.detached import printed, said, shell
+from operations.remote.detached import done, printed, shell
+from operations.remote.refusal import Failed
 from operations.scripts import host_script
 from operations.systemd_units import reloaded
 
@@ -61,17 +62,21 @@ def leading(release: Release) -> Generator[FunctionCommand, None, None]:
 
 
 def _settle(state: State, host: Host, release: Release) -> bool:
-    problem = point_to(host, release, release.servers[0]) if release.fronted else stop(host, release)
-    if not problem and release.fronted:
-        drained(host, release, release.servers[1])
-        stop_server(host, release.servers[1].service)
-    if problem:
+    try:
+        if not release.fronted:
+            stop(host, release)
+            return True
+        point_to(host, release, release.servers[0])
+    except Failed as problem:
         logger.error(f"{host.print_prefix}{problem}")
-    return not problem
+        return False
+    drained(host, release, release.servers[1])
+    stop_server(host, release.servers[1].service)
+    return True
 
 
-def point_to(host: Host, release: Release, server: Server) -> str:
-    """Point the proxy to `server`, for all connections after the return. Returns the problem, or an empty string."""
+def point_to(host: Host, release: Release, server: Server) -> None:
+    """Point the proxy to `server`, for all connections after the return. Raises Failed."""
     text = host_files.front_config(release, server)
     variables = {
         "FRONT": f"{release.settings.service_name}-front",
@@ -79,8 +84,7 @@ def point_to(host: Host, release: Release, server: Server) -> str:
         "PORT": str(release.ports[0]),
         "BASE64": base64.b64encode(text.encode()).decode(),
     }
-    ok, output = shell(host, host_script("point_front.sh", variables))
-    return "" if ok else said(output, 2, _SILENT)
+    done(host, host_script("point_front.sh", variables), lines=2, silent=_SILENT)
 
 
 def drained(host: Host, release: Release, server: Server) -> int:
@@ -96,8 +100,7 @@ def stop_server(host: Host, service: str) -> None:
     shell(host, f"systemctl stop {service}.service 2>/dev/null || :", timeout=700)
 
 
-def stop(host: Host, release: Release) -> str:
-    """Stop the proxy, now and at boot. Returns the problem, or an empty string."""
+def stop(host: Host, release: Release) -> None:
+    """Stop the proxy, now and at boot. Raises Failed."""
     unit = f"{release.settings.service_name}-front.service"
-    ok, output = shell(host, f"systemctl disable --quiet --now {unit}")
-    return "" if ok else said(output, 2, _SILENT)
+    done(host, f"systemctl disable --quiet --now {unit}", lines=2, silent=_SILENT)

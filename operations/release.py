@@ -37,8 +37,8 @@ from operations.plan.serving.garbage import garbage, unread
 from operations.plan.serving.servers import Server
 from operations.pyinfra_patches import data_of
 from operations.remote import host_files
-from operations.remote.detached import LOST, log_lost, said, shell
-from operations.remote.refusal import refuse
+from operations.remote.detached import LOST, done, log_lost, shell
+from operations.remote.refusal import Failed, refuse
 from operations.scripts import host_script
 from operations.server.control import answered, judged, start
 
@@ -57,23 +57,18 @@ def link_script(data_root: str, link: str, release_id: str) -> str:
     return f"cd {place} && ln -sfn releases/{release_id} .{link}.new && mv -T .{link}.new {link}"
 
 
-def switched(host: Host, data_root: str, release_id: str) -> str:
-    """Switch; what went wrong, or nothing: then `current` points where it did."""
-    ok, output = shell(host, switch_script(data_root, release_id))
-    return "" if ok else said(output, 3)
+def switched(host: Host, data_root: str, release_id: str) -> None:
+    """`current` points to a release. Raises Failed, and then it points where it did."""
+    done(host, switch_script(data_root, release_id), lines=3)
 
 
-def put_back(host: Host, settings: Settings, release_id: str) -> str:
-    """A release that is on the host is current again and serves; what went wrong, or nothing."""
-    problem = switched(host, settings.data_root, release_id) or start(host, settings)
-    if not problem:
-        # with the front that it was started with; start_server.sh has stopped it for one that had none
-        front = f"{settings.service_name}-front.service"
-        shell(
-            host,
-            f"! [ -e {settings.data_root}/current/serve-next ] || systemctl enable --quiet --now {front}",
-        )
-    return problem
+def put_back(host: Host, settings: Settings, release_id: str) -> None:
+    """A release that is on the host is current again and serves. Raises Failed."""
+    switched(host, settings.data_root, release_id)
+    start(host, settings)
+    # with the front that it was started with; start_server.sh has stopped it for one that had none
+    front = f"{settings.service_name}-front.service"
+    shell(host, f"! [ -e {settings.data_root}/current/serve-next ] || systemctl enable --quiet --now {front}")
 
 
 @deploy("Release")
@@ -207,26 +202,26 @@ def _rollback_commands(settings: Settings) -> Iterator[FunctionCommand]:
 
 def _roll_back(state: State, host: Host, settings: Settings, current: str, previous: Stored) -> bool:
     try:
-        if open_to := _past_the_gateway(host, settings, previous.id):
+        if open_to := open_past_the_gateway(host, settings, previous.id):
             logger.error(
                 f"{host.print_prefix}rollback: found release {previous.id} on {open_to}, without TLS and keys, expected one "
                 "behind the gateway; where that is meant, take gateway out of the inventory; nothing was stopped"
             )
             return False
-        # before: the guard would keep people from it
-        problem = _led_past(host, settings, previous.id)
-        if problem:
+        try:
+            # before: the guard would keep people from it
+            _led_past(host, settings, previous.id)
+        except Failed as problem:
             logger.error(f"{host.print_prefix}rollback: {problem}; nothing was stopped")
             return False
-        problem = put_back(host, settings, previous.id)
-        if not problem:
-            requests = [Golden.model_validate(request) for request in previous.golden]
-            server = Server(settings.service_name, "current", previous.address, (0, previous.grpc_port, 0))
-            problem = answered(host, server, requests)
+        put_back(host, settings, previous.id)
+        requests = [Golden.model_validate(request) for request in previous.golden]
+        server = Server(settings.service_name, "current", previous.address, (0, previous.grpc_port, 0))
+        answered(host, server, requests)
     except LOST as error:
         log_lost(host, f"rollback to {previous.id}", settings.service_name, error)
         return False
-    if problem:
+    except Failed as problem:
         logger.error(
             f"{host.print_prefix}release {previous.id}: {problem}; current points to it all the same"
         )
@@ -236,7 +231,7 @@ def _roll_back(state: State, host: Host, settings: Settings, current: str, previ
     return True
 
 
-def _past_the_gateway(host: Host, settings: Settings, release_id: str) -> str:
+def open_past_the_gateway(host: Host, settings: Settings, release_id: str) -> str:
     """
     The address that a release publishes its ports on, where the inventory has a gateway and people would get past it.
 
@@ -254,15 +249,15 @@ def _open(host: Host, settings: Settings, release_id: str) -> tuple[str, tuple[i
     return (found[0][0] if found else "", tuple(port for _, port in found))
 
 
-def _led_past(host: Host, settings: Settings, release_id: str) -> str:
+def _led_past(host: Host, settings: Settings, release_id: str) -> None:
     """
-    The guard of a host whose gateway led lets people reach a release from before it again; what went wrong, or nothing.
+    The guard of a host whose gateway led lets people reach a release from before it again.
 
-    The inventory has no gateway any more, and no run has said so to the host yet.
+    The inventory has no gateway any more, and no run has said so to the host yet. Raises Failed.
     """
     _, ports = _open(host, settings, release_id)
     if settings.gateway or len(ports) != 3:
-        return ""
+        return
     path, text = host_files.paths(settings).guard_rules, host_files.guard_rules(guard(settings, ports))
     variables = {
         "FILE": path,
@@ -270,8 +265,8 @@ def _led_past(host: Host, settings: Settings, release_id: str) -> str:
         "SHA256": host_files.digest(text),
     }
     load = host_script("load_guard.sh", variables)
-    ok, output = shell(host, f"grep -qxF {shlex.quote(LED)} {path} 2>/dev/null || exit 0\n{load}", stdin=text)
-    return "" if ok else said(output, silent="guard: no answer")
+    led = f"grep -qxF {shlex.quote(LED)} {path} 2>/dev/null || exit 0"
+    done(host, f"{led}\n{load}", stdin=text, silent="guard: no answer")
 
 
 def _with_settings(commands: Callable[[Settings], Iterator[FunctionCommand]]) -> Iterator[FunctionCommand]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pyinfra import host, logger
@@ -20,8 +21,9 @@ from operations.plan.difference import empty_encoders, running_problems
 from operations.plan.release import Release
 from operations.plan.serving import gates
 from operations.plan.serving.servers import Server
-from operations.release import _past_the_gateway, link_script, put_back, switched
-from operations.remote.detached import LOST, log_lost, said, shell
+from operations.release import link_script, open_past_the_gateway, put_back, switched
+from operations.remote.detached import LOST, done, log_lost, shell
+from operations.remote.refusal import Failed
 from operations.remote.tunnel import forwarded
 from operations.server.control import answer_seconds, answered, judged, measured, soaked, start
 
@@ -89,91 +91,97 @@ class _Swap:
 def _serve(state: State, host: Host, swap: _Swap) -> bool:
     release = swap.release
     try:
-        problem = _swap(host, swap)
-        if not problem:
-            judged(host, release.data_root, release.id, "proven")
-            measured(host, release.settings, release.id, swap.figures)
-            what = f"serves, {swap.way.way}, {swap.cost}" if swap.way else "serves, verified again"
-            rollout.note(host, what, release.id)
-            return True
-        logger.error(f"{host.print_prefix}release {release.id}: {problem}")
-        if swap.way and swap.way.way == "side by side":
-            _leave(host, swap, problem)
-        elif swap.switched or not swap.way:
-            _put_previous_back(host, swap, problem)
-        else:
-            rollout.failed(host, f"left as it was: {problem}")
+        try:
+            _swap(host, swap)
+        except Failed as problem:
+            logger.error(f"{host.print_prefix}release {release.id}: {problem}")
+            _go_back(host, swap, str(problem))
+            return False
+        judged(host, release.data_root, release.id, "proven")
+        measured(host, release.settings, release.id, swap.figures)
     except LOST as error:
         log_lost(host, f"release {release.id}", release.settings.service_name, error)
         rollout.failed(host, "connection lost during the swap")
-    return False
+        return False
+    what = f"serves, {swap.way.way}, {swap.cost}" if swap.way else "serves, verified again"
+    rollout.note(host, what, release.id)
+    return True
 
 
-def _swap(host: Host, swap: _Swap) -> str:
-    """Swap the releases. Returns the problem, or an empty string."""
+def _go_back(host: Host, swap: _Swap, reason: str) -> None:
+    """After a failed swap, what served before serves again, as far as that is possible; the host's status says it."""
+    if swap.way and swap.way.way == "side by side":
+        _leave(host, swap, reason)
+    elif swap.switched or not swap.way:
+        with suppress(Failed):  # which it has reported
+            _put_previous_back(host, swap, reason)
+    else:
+        rollout.failed(host, f"left as it was: {reason}")
+
+
+def _swap(host: Host, swap: _Swap) -> None:
+    """Swap the releases. Raises Failed."""
     release, way = swap.release, swap.way
     if way is None:
         # it already runs; even so, `current` may be missing, or point elsewhere at the next start
-        return switched(host, release.data_root, release.id) or _gates(host, swap, swap.stays)
+        switched(host, release.data_root, release.id)
+        _gates(host, swap, swap.stays)
+        return
     logger.info(f"{host.print_prefix}release {release.id}: {way} ({'; '.join(swap.problems)})")
     if swap.comparable:
         swap.before_s = answer_seconds(host, swap.stays, release.profile.golden)
     if way.way == "side by side":
-        return _side_by_side(host, swap)
-    return _in_place(host, swap)
+        _side_by_side(host, swap)
+    else:
+        _in_place(host, swap)
 
 
-def _in_place(host: Host, swap: _Swap) -> str:
+def _in_place(host: Host, swap: _Swap) -> None:
     began = time.monotonic()
-    if problem := _start_current(host, swap):
-        return problem
+    _start_current(host, swap)
     seconds = time.monotonic() - began
     swap.cost = f"{seconds:.1f} s without service" if swap.running else f"ready after {seconds:.1f} s"
     swap.figures["load_s"] = seconds
     # a release that nobody can reach does not serve
-    problem = front.point_to(host, swap.release, swap.stays) if swap.release.fronted else ""
-    return problem or _gates(host, swap, swap.stays)
+    if swap.release.fronted:
+        front.point_to(host, swap.release, swap.stays)
+    _gates(host, swap, swap.stays)
 
 
-def _start_current(host: Host, swap: _Swap) -> str:
+def _start_current(host: Host, swap: _Swap) -> None:
     release = swap.release
-    if problem := switched(host, release.data_root, release.id):
-        return problem
+    switched(host, release.data_root, release.id)
     swap.switched = True
-    if swap.starting and not start(host, release.settings, join=True):
-        return ""
-    return start(host, release.settings)
+    if swap.starting:
+        # what this start failed on may exist by now
+        with suppress(Failed):
+            start(host, release.settings, join=True)
+            return
+    start(host, release.settings)
 
 
-def _side_by_side(host: Host, swap: _Swap) -> str:
+def _side_by_side(host: Host, swap: _Swap) -> None:
     """
     Gate the new server beside the old one, switch clients to it, and meanwhile start the release on the main server.
 
-    The release is loaded twice, so that in the end the unit that starts at boot is the one that serves.
+    The release is loaded twice, so that in the end the unit that starts at boot is the one that serves. Raises Failed.
     """
     release, beside = swap.release, swap.release.servers[1]
-    ok, output = shell(host, link_script(release.data_root, beside.link, release.id))
-    if not ok:
-        return said(output, 3)
+    done(host, link_script(release.data_root, beside.link, release.id), lines=3)
     began = time.monotonic()
-    problem = start(host, release.settings, beside.service, beside.link)
+    start(host, release.settings, beside.service, beside.link)
     swap.figures["load_s"] = time.monotonic() - began
-    problem = problem or _gates(host, swap, beside) or front.point_to(host, release, beside)
-    if problem:
-        return problem
+    _gates(host, swap, beside)
+    front.point_to(host, release, beside)
     _drain(host, release, swap.stays)
     # From here on the new release serves clients, whatever happens to the main server.
-    problem = _start_current(host, swap) or answered(
-        host, swap.stays, release.profile.golden_requests, release.database.seed if release.database else ""
-    )
-    if problem:
-        return problem
-    if problem := front.point_to(host, release, swap.stays):
-        return problem
+    _start_current(host, swap)
+    seed = release.database.seed if release.database else ""
+    answered(host, swap.stays, release.profile.golden_requests, seed)
+    front.point_to(host, release, swap.stays)
     _drain(host, release, beside)
     front.stop_server(host, beside.service)
     shell(host, f"rm -f {release.data_root}/{beside.link}")
-    return ""
 
 
 def _drain(host: Host, release: Release, server: Server) -> None:
@@ -184,21 +192,19 @@ def _drain(host: Host, release: Release, server: Server) -> None:
         )
 
 
-def _gates(host: Host, swap: _Swap, server: Server) -> str:
-    """Check golden answers (after storing the first documents, if needed), speed, then soak. Returns the problem or ""."""
+def _gates(host: Host, swap: _Swap, server: Server) -> None:
+    """Check golden answers (after storing the first documents, if needed), speed, then soak. Raises Failed."""
     release = swap.release
     seed = release.database.seed if release.database else ""
     if swap.empty:
         with forwarded(host, server.address, server.ports[1]) as endpoint:
-            if problem := documents.stored(host, release, endpoint, seed):
-                return f"documents: {problem}"
-    if problem := answered(host, server, release.profile.golden_requests, seed):
-        return problem
+            documents.stored(host, release, endpoint, seed)
+    answered(host, server, release.profile.golden_requests, seed)
     swap.figures["answer_s"] = answer_seconds(host, server, release.profile.golden)
     factor = release.settings.latency_factor
     if problem := gates.slower(swap.before_s, swap.figures["answer_s"], factor):
-        return problem
-    return soaked(host, server.service, release.settings.soak_s)
+        raise Failed(problem)
+    soaked(host, server.service, release.settings.soak_s)
 
 
 def _leave(host: Host, swap: _Swap, reason: str) -> None:
@@ -206,14 +212,18 @@ def _leave(host: Host, swap: _Swap, reason: str) -> None:
     release, beside = swap.release, swap.release.servers[1]
     links = host.get_fact(ReleaseLinks, data_root=release.data_root)
     if links.get("current") == release.id:
-        if problem := _put_previous_back(host, swap, reason):
+        try:
+            _put_previous_back(host, swap, reason)
+        except Failed as problem:
             _leave_beside(host, swap, f"{reason}; {problem}")
             return
     else:
         logger.error(f"{host.print_prefix}release {swap.running} went on serving")
         judged(host, release.data_root, release.id, "failed", reason)
         rollout.failed(host, f"kept {swap.running}: {reason}", swap.running)
-    if problem := front.point_to(host, release, swap.stays):
+    try:
+        front.point_to(host, release, swap.stays)
+    except Failed as problem:
         logger.error(f"{host.print_prefix}{problem}")
     front.stop_server(host, beside.service)
     shell(host, f"rm -f {release.data_root}/{beside.link}")
@@ -223,7 +233,9 @@ def _leave_beside(host: Host, swap: _Swap, reason: str) -> None:
     """The main server is down: the second server, which is proven and serves clients, continues."""
     release, beside = swap.release, swap.release.servers[1]
     # the attempt to put back a release without a proxy has stopped the proxy
-    if problem := front.point_to(host, release, beside):
+    try:
+        front.point_to(host, release, beside)
+    except Failed as problem:
         logger.error(f"{host.print_prefix}{problem}")
         rollout.failed(host, f"DOWN: {reason}; {problem}", release.id)
         return
@@ -234,16 +246,16 @@ def _leave_beside(host: Host, swap: _Swap, reason: str) -> None:
     rollout.failed(host, f"serves from the second server, not started at boot: {reason}", release.id)
 
 
-def _put_previous_back(host: Host, swap: _Swap, reason: str) -> str:
-    """Run the previous release again on the main server. Returns the problem, or an empty string."""
+def _put_previous_back(host: Host, swap: _Swap, reason: str) -> None:
+    """Run the previous release again on the main server. Raises Failed after the host's status says so."""
     release = swap.release
     previous = host.get_fact(ReleaseLinks, data_root=release.data_root).get("previous")
     if not previous or previous == release.id:
         logger.error(f"{host.print_prefix}no previous release to put back; no proven release serves")
         rollout.failed(host, f"NOT PROVEN: {reason}; no previous release to put back", release.id)
-        return "no previous release to put back"
+        raise Failed("no previous release to put back")
     # the release that ran when this run began is reachable for the same clients as before
-    if previous != swap.running and (open_to := _past_the_gateway(host, release.settings, previous)):
+    if previous != swap.running and (open_to := open_past_the_gateway(host, release.settings, previous)):
         problem = (
             f"{previous} is from before the gateway, on {open_to} without TLS and keys, and was not put back"
         )
@@ -252,13 +264,14 @@ def _put_previous_back(host: Host, swap: _Swap, reason: str) -> str:
         )
         state = "DOWN" if swap.switched else "NOT PROVEN"
         rollout.failed(host, f"{state}: {reason}; {problem}", release.id)
-        return problem
-    if problem := put_back(host, release.settings, previous):
-        logger.error(f"{host.print_prefix}previous release {previous} could not be put back: {problem}")
+        raise Failed(problem)
+    try:
+        put_back(host, release.settings, previous)
+    except Failed as failure:
+        logger.error(f"{host.print_prefix}previous release {previous} could not be put back: {failure}")
         rollout.failed(host, f"DOWN: {reason}; {previous} could not be put back", previous)
-        return f"{previous} could not be put back"
+        raise Failed(f"{previous} could not be put back") from failure
     logger.error(f"{host.print_prefix}previous release {previous} was put back and serves")
     rollout.failed(host, f"put back {previous}: {reason}", previous)
     # only if another release serves now: without one, the same command is the repair
     judged(host, release.data_root, release.id, "failed", reason)
-    return ""

@@ -32,10 +32,7 @@ from operations.plan.profile.profiles import (
 )
 from operations.plan.profile.relations import check_relations
 from operations.plan.release import Database, Release
-from operations.plan.serving.servers import (
-    BEHIND_FRONT,
-    servers,
-)
+from operations.plan.serving.servers import BEHIND_FRONT, servers
 
 # TensorRT-LLM removed trtllm-build and the engine backend after 1.2.x; by its release notes v1.3.0rc20 is the last with
 # them: https://github.com/NVIDIA/TensorRT-LLM/releases/tag/v1.3.0rc20

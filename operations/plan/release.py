@@ -17,19 +17,9 @@ from operations.plan.exposure.gateway import Gateway
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine import packages
 from operations.plan.profile.model_repository import DEFAULTS
-from operations.plan.profile.profiles import (
-    LlmApiProfile,
-    Profile,
-)
+from operations.plan.profile.profiles import LlmApiProfile, Profile
 from operations.plan.serving import serve
-from operations.plan.serving.servers import (
-    LOOPBACK,
-    Server,
-    _ready_url,
-    local_address,
-    ready_urls,
-    servers,
-)
+from operations.plan.serving.servers import LOOPBACK, Server, local_address, ready_url, ready_urls, servers
 
 # Each GPU needs thousands: the server's and the engine's threads, and one Python process per model, whose libraries start
 # one thread per core (up to 224 on the largest shapes). A runaway process starts tens of thousands in a second.
@@ -231,7 +221,7 @@ class Release:
             files[server.serve] = self._serve_script(server)
             files[server.wait_ready] = serve.wait_ready_script(
                 service=server.service,
-                urls=[_ready_url(server.address, server.ports[0], m) for m in self.profile.asked_models],
+                urls=[ready_url(server.address, server.ports[0], m) for m in self.profile.asked_models],
                 timeout_s=self.settings.start_timeout_s,
             )
         return files

@@ -23,6 +23,7 @@ from operations.plan.artifacts.artifact import Artifact, ServingImage, Work
 from operations.plan.causes import advice
 from operations.plan.errors import one_line
 from operations.plan.paths import TREE
+from operations.remote.refusal import Failed
 from operations.scripts import archive, host_script
 
 ENDED = ("dead", "failed", "exited")  # the SubStates of a unit whose work is over
@@ -177,12 +178,35 @@ def shell(host: Host, script: str, stdin: str | None = None, timeout: int = 60) 
     return ok, [line.line for line in output]
 
 
+def done(
+    host: Host,
+    script: str,
+    stdin: str | None = None,
+    timeout: int = 60,
+    lines: int = 1,
+    silent: str = "the host did not answer",
+) -> list[str]:
+    """
+    One script on the host, as root; the lines it printed.
+
+    + stdin: its standard input
+    + timeout: seconds
+    + lines, silent: as those of said()
+
+    Raises Failed with the end of what it printed.
+    """
+    ok, output = shell(host, script, stdin=stdin, timeout=timeout)
+    if not ok:
+        raise Failed(said(output, lines, silent))
+    return output
+
+
 def said(output: Sequence[str], lines: int = 1, silent: str = "the host did not answer") -> str:
     """
     The end of what a failed script printed, as one line for a person: a host's own text may hold what a terminal obeys.
 
     + lines: how many
-    + silent: what to say where it printed nothing; never empty, because an empty problem is a success
+    + silent: what to say where it printed nothing
     """
     return one_line(" ".join(output[-lines:])) or silent
 

@@ -1,4 +1,4 @@
-"""Refuse to go on on one host, with one line."""
+"""What ends the work on one host, with one line: a refusal before it, and a step that failed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from pyinfra import logger
 from pyinfra.api.command import FunctionCommand
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
+
+
+class Failed(Exception):
+    """A step on a host failed; the text says what was found and expected. Never raised past the command of an operation."""
 
 
 def refuse(message: str) -> FunctionCommand:

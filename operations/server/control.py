@@ -12,7 +12,8 @@ from operations.plan.errors import one_line
 from operations.plan.inventory.settings import Settings
 from operations.plan.profile.tables import Golden, SearchGolden
 from operations.plan.serving.servers import Server
-from operations.remote.detached import follow, printed, said, shell
+from operations.remote.detached import done, follow, printed, said, shell
+from operations.remote.refusal import Failed
 from operations.remote.tunnel import forwarded
 from operations.scripts import host_script
 from operations.server.golden import proven, seconds_of
@@ -25,12 +26,14 @@ FOLLOWED = 30  # seconds of a soak that one command watches
 
 def start(
     host: Host, settings: Settings, service: str = "", link: str = "current", join: bool = False
-) -> str:
+) -> None:
     """
-    Restart a server's unit and wait for it. Returns the problem, or an empty string.
+    Restart a server's unit and wait for it.
 
     + service, link: which server, as in `operations.plan.serving.servers.Server`; the main server by default
     + join: only wait for a start that is already in progress: a restart of docker also starts what requires it
+
+    Raises Failed where it does not get ready.
     """
     service = service or settings.service_name
     unit = f"{service}.service"
@@ -43,11 +46,11 @@ def start(
     }
     ok, output = shell(host, host_script("start_server.sh", variables))
     if not ok:
-        return f"{unit} did not start: {said(output, 3)}"
+        raise Failed(f"{unit} did not start: {said(output, 3)}")
     started = printed(output, "started")
     ended = follow(host, unit, service, printed(output, "cursor"), STARTED, began)
     if ended.properties.get("SubState") == "running":
-        return ""
+        return
     shell(host, f"systemctl stop {unit}")
     # The reason is among the first lines: after a rejected option come pages of usage text.
     _, written = shell(
@@ -57,23 +60,24 @@ def start(
     )
     for line in written:
         logger.error(f"{host.print_prefix}    {one_line(line)[:300]}")
-    return f"{unit} did not get ready, expected its models to answer; see: journalctl --unit {unit}"
+    raise Failed(f"{unit} did not get ready, expected its models to answer; see: journalctl --unit {unit}")
 
 
-def answered(host: Host, server: Server, requests: Sequence[Golden | SearchGolden], seed: str = "") -> str:
+def answered(host: Host, server: Server, requests: Sequence[Golden | SearchGolden], seed: str = "") -> None:
     """
-    Send golden requests, one after the other. Returns the problem with the first wrong answer, or an empty string.
+    Send golden requests, one after the other, and compare the answers.
 
     + server: the address and the ports as the host reaches them
     + seed: the documents that a search request takes its picture from
+
+    Raises Failed at the first wrong answer.
     """
     with forwarded(host, server.address, server.ports[1]) as endpoint:
         for model, answer, problem in proven(endpoint, requests, seed):
             if problem:
-                return problem
+                raise Failed(problem)
             shown = one_line(answer)[:90]
             logger.info(f"{host.print_prefix}{model} gives the golden answer: {shown}")
-    return ""
 
 
 def answer_seconds(host: Host, server: Server, requests: Iterable[Golden | SearchGolden]) -> float | None:
@@ -113,8 +117,8 @@ def measured(host: Host, settings: Settings, release_id: str, figures: Mapping[s
     shell(host, host_script("measure.sh", variables))
 
 
-def soaked(host: Host, service: str, seconds: int) -> str:
-    """Watch the server for some seconds. Returns how it ended, or an empty string if it still runs."""
+def soaked(host: Host, service: str, seconds: int) -> None:
+    """Watch the server for some seconds. Raises Failed if it ends meanwhile."""
     if seconds:
         logger.info(f"{host.print_prefix}watching it for {seconds} s")
     began = 0
@@ -122,8 +126,6 @@ def soaked(host: Host, service: str, seconds: int) -> str:
         # in parts, so that a lost connection is noticed
         part = min(FOLLOWED, seconds - began)
         variables = {"SERVICE": service, "SOAK": str(part)}
-        ok, output = shell(host, host_script("soak.sh", variables), timeout=part + 30)
-        if not ok:
-            return said(output, silent="the host did not answer while the server was watched")
+        silent = "the host did not answer while the server was watched"
+        done(host, host_script("soak.sh", variables), timeout=part + 30, silent=silent)
         began += part
-    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from operations.plan.exposure import network
 from operations.plan.observed.observed import LoadedGateway
 from operations.plan.permissions import Permissions
 from operations.plan.release import Release
-from operations.remote import host_files
+from operations.remote import detached, host_files
+from operations.remote.refusal import Failed
 from tests.operations.harness import Host, commands_of, text_of
 from tests.unit.builders import release as plain_release
 from tests.unit.certificates import API_KEY, gateway_files, pair
@@ -168,9 +170,9 @@ def test_release_reachable_past_the_gateway_is_detected(
 
     monkeypatch.setattr(release_operations, "shell", answer)
     host: Any = Host({})
-    assert release_operations._past_the_gateway(host, release.settings, "abc") == open_to
+    assert release_operations.open_past_the_gateway(host, release.settings, "abc") == open_to
     assert "/var/lib/tritonhost/releases/abc/serve" in asked[0]
-    assert release_operations._past_the_gateway(host, plain_release().settings, "abc") == ""
+    assert release_operations.open_past_the_gateway(host, plain_release().settings, "abc") == ""
     assert len(asked) == 1
 
 
@@ -190,19 +192,21 @@ def test_rollback_past_a_removed_gateway_is_allowed(
     stubs.add("nft", ":")
     stubs.add("systemctl", ":")
 
-    def answer(host: object, script: str, stdin: str = "") -> tuple[bool, list[str]]:
+    def answer(host: object, script: str, stdin: str = "", **_: object) -> tuple[bool, list[str]]:
         if script.startswith("grep -o "):
             return True, published
         done = stubs.run(script.replace("/etc/triton-guard.nft", str(rules)), stdin)
         return done.returncode == 0, done.stderr.splitlines()
 
-    monkeypatch.setattr(release_operations, "shell", answer)
+    for module in (release_operations, detached):
+        monkeypatch.setattr(module, "shell", answer)
     open_to = plain_release({"bind_address": "10.0.0.5", "allowed_sources": ["10.0.0.0/24"]}).settings
     host: Any = Host({})
-    assert release_operations._led_past(host, open_to, "abc") == ""
+    release_operations._led_past(host, open_to, "abc")
     assert ("ct status dnat ip saddr { 10.0.0.0/24 } accept" in rules.read_text("utf-8")) is loads
     # where it cannot be, that is said
     stubs.add("nft", "echo bad rules; exit 1")
     rules.write_text(f"{network.LED}\n", "utf-8")
-    said = release_operations._led_past(host, open_to, "abc")
-    assert ("found bad rules" in said) is (published == THREE)
+    fails = pytest.raises(Failed, match="found bad rules") if published == THREE else nullcontext()
+    with fails:
+        release_operations._led_past(host, open_to, "abc")

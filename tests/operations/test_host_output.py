@@ -14,6 +14,7 @@ from operations.plan.preflight.check import Check
 from operations.plan.preflight.checks import table
 from operations.plan.release import Release
 from operations.remote import detached
+from operations.remote.refusal import Failed
 from operations.server import control
 from tests.unit.builders import release as made
 
@@ -22,7 +23,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 TEXT = "\x1b]0;title\x07\x1b[2J found hf_CANARYCANARY, expected\tnone"
 SHOWN = "]0;title [2J found (not shown), expected none"
 HOST: Any = type("Host", (), {"print_prefix": "[h1] "})()
-STEPS: dict[str, tuple[Any, Callable[[Any, Release], str]]] = {
+STEPS: dict[str, tuple[Any, Callable[[Any, Release], None]]] = {
     "point to": (front, lambda host, wanted: front.point_to(host, wanted, wanted.servers[0])),
     "stop": (front, lambda host, wanted: front.stop(host, wanted)),
     "switched": (release, lambda host, wanted: release.switched(host, wanted.data_root, wanted.id)),
@@ -43,20 +44,24 @@ def test_said_is_one_line_of_plain_text() -> None:
 
 @pytest.mark.parametrize(("module", "problem"), STEPS.values(), ids=STEPS)
 def test_failure_shows_no_text_that_a_terminal_obeys(
-    module: Any, problem: Callable[[Any, Release], str], monkeypatch: pytest.MonkeyPatch
+    module: Any, problem: Callable[[Any, Release], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "shell", lambda *_, **__: (False, [TEXT]))
-    found = problem(HOST, made({"front": "haproxy"}))
-    assert SHOWN in found
-    assert "\x1b" not in found
+    for where in (module, detached):
+        monkeypatch.setattr(where, "shell", lambda *_, **__: (False, [TEXT]))
+    with pytest.raises(Failed) as failed:
+        problem(HOST, made({"front": "haproxy"}))
+    assert SHOWN in str(failed.value)
+    assert "\x1b" not in str(failed.value)
 
 
 @pytest.mark.parametrize(("module", "problem"), STEPS.values(), ids=STEPS)
 def test_a_step_that_fails_in_silence_fails(
-    module: Any, problem: Callable[[Any, Release], str], monkeypatch: pytest.MonkeyPatch
+    module: Any, problem: Callable[[Any, Release], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "shell", lambda *_, **__: (False, []))
-    assert "did not answer" in problem(HOST, made({"front": "haproxy"}))
+    for where in (module, detached):
+        monkeypatch.setattr(where, "shell", lambda *_, **__: (False, []))
+    with pytest.raises(Failed, match="did not answer"):
+        problem(HOST, made({"front": "haproxy"}))
 
 
 def test_tables_show_no_text_that_a_terminal_obeys() -> None:

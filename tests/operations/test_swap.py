@@ -13,6 +13,7 @@ from operations import swap as swap_operations
 from operations.facts.releases import ReleaseLinks
 from operations.plan.release import Release
 from operations.plan.swap import Swap
+from operations.remote.refusal import Failed
 from operations.swap import _serve, _Swap
 from tests.operations.harness import Host
 from tests.unit.builders import release as made
@@ -38,32 +39,35 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Any:
     def play(
         release: Release, played: Played, way: Swap | None, running: str = "old", switched: bool = True
     ) -> Played:
-        def switch(*_: object) -> str:
+        def fail(problem: str) -> None:
+            if problem:
+                raise Failed(problem)
+
+        def switch(*_: object) -> None:
             played.links = {**played.links, "current": release.id}
-            return ""
 
-        def start(_: object, __: object, service: str = "", ___: str = "", **____: object) -> str:
+        def start(_: object, __: object, service: str = "", ___: str = "", **____: object) -> None:
             played.done.append(f"start {service or 'triton'}")
-            return played.start.pop(0) if played.start else ""
+            fail(played.start.pop(0) if played.start else "")
 
-        def put_back(_: object, __: object, previous: str) -> str:
+        def put_back(_: object, __: object, previous: str) -> None:
             played.done.append(f"put back {previous}")
-            return played.put_back
+            fail(played.put_back)
 
-        def point_to(_: object, __: object, server: Any) -> str:
+        def point_to(_: object, __: object, server: Any) -> None:
             played.done.append(f"front leads to {server.service}")
-            return ""
 
         monkeypatch.setattr(swap_operations, "switched", switch)
         monkeypatch.setattr(swap_operations, "start", start)
         monkeypatch.setattr(swap_operations, "put_back", put_back)
-        monkeypatch.setattr(swap_operations, "_gates", lambda *_: played.gates)
+        monkeypatch.setattr(swap_operations, "_gates", lambda *_: fail(played.gates))
         monkeypatch.setattr(swap_operations, "_drain", lambda *_: None)
-        monkeypatch.setattr(swap_operations, "answered", lambda *_: "")
+        monkeypatch.setattr(swap_operations, "answered", lambda *_: None)
         monkeypatch.setattr(swap_operations, "measured", lambda *_: None)
         monkeypatch.setattr(swap_operations, "shell", lambda *_, **__: (True, []))
+        monkeypatch.setattr(swap_operations, "done", lambda *_, **__: [])
         monkeypatch.setattr(
-            swap_operations, "_past_the_gateway", raising=False, value=lambda *_: played.open_to
+            swap_operations, "open_past_the_gateway", raising=False, value=lambda *_: played.open_to
         )
         monkeypatch.setattr(swap_operations, "judged", lambda *a: played.done.append(f"judged {a[3]}"))
         monkeypatch.setattr(front, "point_to", point_to)

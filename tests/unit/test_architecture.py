@@ -236,3 +236,13 @@ def test_no_file_and_no_function_is_too_long(path: Path) -> None:
         and node.end_lineno - node.lineno >= LONGEST_FUNCTION
     }
     assert long == {}
+
+
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: str(path.relative_to(OPERATIONS)))
+def test_no_module_imports_a_private_name(path: Path) -> None:
+    private = [
+        name
+        for name in imported(path)
+        if name.startswith("operations.") and name.rpartition(".")[2].startswith("_")
+    ]
+    assert private == []

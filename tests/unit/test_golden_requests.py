@@ -16,6 +16,7 @@ from operations.plan.explain import text
 from operations.plan.profile.model_repository import DEFAULTS
 from operations.plan.profile.profiles import load_profile
 from operations.plan.profile.tables import Golden
+from operations.remote.refusal import Failed
 from operations.server import control as server
 from operations.server import golden
 from tests.unit.builders import profile, release
@@ -116,6 +117,6 @@ def test_release_with_failing_bls_passes_no_gate(monkeypatch: pytest.MonkeyPatch
     asked = answering(monkeypatch, ["That."], "RuntimeError: Model '${tensorrt_llm_model_name}' is not ready")
     monkeypatch.setattr(server, "forwarded", lambda *_: nullcontext("127.0.0.1:1"))
     begun = swap._Swap(wanted, None, [], False, "", False, False)
-    problem = swap._gates(SimpleNamespace(print_prefix=""), begun, wanted.servers[0])  # type: ignore[arg-type]
-    assert problem.startswith("golden request to tensorrt_llm_bls: RuntimeError")
+    with pytest.raises(Failed, match="golden request to tensorrt_llm_bls: RuntimeError"):
+        swap._gates(SimpleNamespace(print_prefix=""), begun, wanted.servers[0])  # type: ignore[arg-type]
     assert len(asked) == 1

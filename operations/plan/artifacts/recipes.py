@@ -17,11 +17,7 @@ from operations.plan.catalog.support_matrix import (
 )
 from operations.plan.inventory.settings import Settings
 from operations.plan.profile import own_models
-from operations.plan.profile.profiles import (
-    EngineProfile,
-    PlanProfile,
-    Profile,
-)
+from operations.plan.profile.profiles import EngineProfile, PlanProfile, Profile
 from operations.plan.profile.tables import Dataset, Encoder, Weights
 
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from operations.plan.capacity.precision import (
-    _LONGEST_WORD,
-    CHECKPOINT_DTYPES,
-    one_of,
-    precision_words,
-)
+from operations.plan.capacity.precision import CHECKPOINT_DTYPES, LONGEST_WORD, one_of, precision_words
 from operations.plan.catalog.support_matrix import RELEASES, stack_release
 from operations.plan.errors import PlanError
 from operations.plan.profile.architecture import Architecture, printable
@@ -114,7 +109,7 @@ class Deployment:
         if not isinstance(self.architecture, Architecture):
             raise PlanError("architecture", type(self.architecture).__name__, "an Architecture")
         # bounded first: looking for the nearest known word takes long where a word is long
-        if not isinstance(self.release, str) or len(self.release) > _LONGEST_WORD:
+        if not isinstance(self.release, str) or len(self.release) > LONGEST_WORD:
             raise PlanError("image.release", printable(self.release), "a release YY.MM of the support matrix")
         if not isinstance(self.gpu_name, str):
             raise PlanError("GPU", printable(self.gpu_name), "the name nvidia-smi prints")

@@ -21,10 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from operations.plan.capacity.deployment import Deployment
-from operations.plan.capacity.precision import (
-    FORMATS,
-    called,
-)
+from operations.plan.capacity.precision import FORMATS, called
 from operations.plan.profile.architecture import DTYPE_BYTES, Parameters
 from operations.plan.units import GIB, gib
 

@@ -12,7 +12,7 @@ from operations.plan.units import dotted
 
 CHECKPOINT_DTYPES = ("float16", "bfloat16", "float32")
 KV_CACHE_DTYPES = ("int8", "fp8")
-_LONGEST_WORD = 80  # characters of a release, a version or a format
+LONGEST_WORD = 80  # characters of a release, a version or a format
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def check_precision(
     has = capability(compute_capability)
     plain = isinstance(tensorrt_llm_version, str) and tensorrt_llm_version.isascii()
     version = (
-        version_tuple(tensorrt_llm_version) if plain and len(tensorrt_llm_version) <= _LONGEST_WORD else ()
+        version_tuple(tensorrt_llm_version) if plain and len(tensorrt_llm_version) <= LONGEST_WORD else ()
     )
     if not version:
         raise PlanError("TensorRT-LLM", printable(tensorrt_llm_version), "a version such as 0.17.0")
@@ -125,7 +125,7 @@ def precision_words(quantization: str | None, kv_cache_dtype: str | None) -> Non
 
 def one_of(key: str, value: object, allowed: Sequence[str] | Mapping[str, object]) -> None:
     if not isinstance(value, str) or value not in allowed:
-        then = suggestion(value, allowed) if isinstance(value, str) and len(value) <= _LONGEST_WORD else ""
+        then = suggestion(value, allowed) if isinstance(value, str) and len(value) <= LONGEST_WORD else ""
         then = then if then.startswith("did") else ""
         raise PlanError(key, printable(value), f"one of {', '.join(allowed)}", then)
 

@@ -6,10 +6,7 @@ import re
 from ipaddress import IPv4Network
 from typing import Annotated, Any
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-)
+from pydantic import BeforeValidator, Field
 
 from operations.plan.catalog.known_values import Whole
 from operations.plan.wording import Form
@@ -77,7 +74,7 @@ SystemdName = Annotated[
 ]
 
 
-def _whole(low: int, high: int, unit: str) -> Any:
+def whole(low: int, high: int, unit: str) -> Any:
     """A whole number within bounds, with its unit in the complaint."""
     allowed = Whole(low, high, unit)
 
@@ -102,7 +99,7 @@ def _network(value: object) -> IPv4Network:
 Network = Annotated[IPv4Network, BeforeValidator(_network), Form("an IPv4 network such as 10.0.0.0/16")]
 
 
-def _image_without_registry(name: str) -> str:
+def without_registry(name: str) -> str:
     first, slash, _ = name.partition("/")
     if "://" in name or "@" in name or (slash and (":" in first or "." in first)):
         raise ValueError(
@@ -111,7 +108,7 @@ def _image_without_registry(name: str) -> str:
     return name
 
 
-def _not_root(value: object) -> object:
+def not_root(value: object) -> object:
     if not isinstance(value, str) or not re.fullmatch(r"[1-9][0-9]{0,8}:[0-9]{1,9}", value):
         raise ValueError("numbers as uid:gid, and not root's uid 0, such as 60600:60600")
     return value

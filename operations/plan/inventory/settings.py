@@ -42,9 +42,9 @@ from operations.plan.inventory.field_types import (
     Switch,
     SystemdName,
     Url,
-    _image_without_registry,
-    _not_root,
-    _whole,
+    not_root,
+    whole,
+    without_registry,
 )
 from operations.plan.inventory.gateway_settings import GatewaySettings, check_paths
 from operations.plan.profile.tables import different_ports
@@ -166,7 +166,7 @@ class Settings(BaseModel):
     # dnf keeps pinned packages at their versions and podman, buildah and runc away, also in an operator's own `dnf update`
     version_lock: Switch = True
     # how long a run waits for another package manager, and for cloud-init's first boot
-    package_lock_wait_s: Annotated[int, _whole(0, 7200, "seconds")] = 600
+    package_lock_wait_s: Annotated[int, whole(0, 7200, "seconds")] = 600
     # Merged into /etc/docker/daemon.json; keys of that file that are not named here stay as they are.
     docker_daemon_settings: dict[str, Any] = {}
 
@@ -185,7 +185,7 @@ class Settings(BaseModel):
     # tag -> 40-hex commit, for a mirror whose history is not upstream's
     backend_commits: dict[str, Commit] = {}
     # image reference without registry -> digest
-    image_digests: dict[Annotated[str, AfterValidator(_image_without_registry)], Digest] = {}
+    image_digests: dict[Annotated[str, AfterValidator(without_registry)], Digest] = {}
 
     # Serving
     http_port: Port | None = None
@@ -208,28 +208,28 @@ class Settings(BaseModel):
     tritonserver_arguments: list[ServerOption] = []
     # The server's user, as uid:gid. Not the 1000 of Triton's images: on Oracle's images that is opc, who may become root.
     # The default is unused: https://systemd.io/UIDS-GIDS/ assigns no user in 60578 to 61183
-    server_user: Annotated[str, BeforeValidator(_not_root)] = "60600:60600"
+    server_user: Annotated[str, BeforeValidator(not_root)] = "60600:60600"
     # processes and threads of the serving container; None: operations.plan.release.PIDS_PER_GPU for each GPU
-    pids_limit: Annotated[int, _whole(256, 4194304, "processes and threads")] | None = None
-    start_timeout_s: Annotated[int, _whole(10, 7200, "seconds")] = 1800
-    stop_timeout_s: Annotated[int, _whole(5, 600, "seconds")] = 60
+    pids_limit: Annotated[int, whole(256, 4194304, "processes and threads")] | None = None
+    start_timeout_s: Annotated[int, whole(10, 7200, "seconds")] = 1800
+    stop_timeout_s: Annotated[int, whole(5, 600, "seconds")] = 60
 
     # Upgrades
     # with haproxy in front, an upgrade that fits beside the running server loses no request; without, it is done in place
     front: Literal["none", "haproxy"] = "none"
     haproxy_packages: dict[PackageName, RpmVersion | None] = {"haproxy": None}
     # how long a server that no new request reaches may take for those it has
-    drain_s: Annotated[int, _whole(1, 3600, "seconds")] = 60
+    drain_s: Annotated[int, whole(1, 3600, "seconds")] = 60
     # how many serving hosts are changed at a time, once the first of the inventory has succeeded alone
-    max_unavailable: Annotated[int, _whole(1, 1000, "hosts")] = 1
+    max_unavailable: Annotated[int, whole(1, 1000, "hosts")] = 1
     # how long a new release is watched after its golden answer, in which a crash counts
-    soak_s: Annotated[int, _whole(0, 3600, "seconds")] = 30
+    soak_s: Annotated[int, whole(0, 3600, "seconds")] = 30
     # how much longer its golden answers may take than those of the release before; operations/plan/serving/gates.py
     latency_factor: Annotated[float, Field(ge=1, le=1000, strict=True)] = 3.0
     # a release that was taken back is not tried again by itself
     retry_failed: Switch = False
     # two at least: the one that serves, and the one to roll back to
-    keep_releases: Annotated[int, _whole(2, 50, "releases, one of them to roll back to,")] = 3
+    keep_releases: Annotated[int, whole(2, 50, "releases, one of them to roll back to,")] = 3
 
     @field_validator("shape")
     @classmethod

@@ -6,13 +6,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from operations.plan.catalog import known_values
 from operations.plan.catalog.server_options import ServerOption, VariableName, VariableValue

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from operations.plan.inventory.settings import Settings
-from operations.plan.profile.profiles import (
-    Profile,
-)
+from operations.plan.profile.profiles import Profile
 
 LOOPBACK = "127.0.0.1"
 # With a proxy, clients use the proxy's ports; the servers' ports are higher by this number, or by twice this number.
@@ -52,7 +50,7 @@ def servers(settings: Settings, ports: tuple[int, int, int]) -> tuple[Server, ..
     )
 
 
-def _ready_url(address: str, port: int, model: str) -> str:
+def ready_url(address: str, port: int, model: str) -> str:
     return f"http://{address}:{port}/v2/models/{model}/ready"
 
 
@@ -64,4 +62,4 @@ def ready_urls(settings: Settings, profile: Profile) -> dict[str, str]:
     With a proxy, the check goes through it: what counts is what clients reach.
     """
     port = settings.http_port or profile.server.http_port
-    return {model: _ready_url(local_address(settings), port, model) for model in profile.asked_models}
+    return {model: ready_url(local_address(settings), port, model) for model in profile.asked_models}
