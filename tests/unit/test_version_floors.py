@@ -189,6 +189,8 @@ def test_waiver_is_valid_for_its_version_until_its_last_day() -> None:
     assert "waived until 2026-12-31: kept until the new engine is built" in said
     (said,) = check_floors("gpu-1", found, [waiver("triton", "24.09", "2026-11-21")], TODAY)
     assert "0 days left" in said
+    (said,) = check_floors("gpu-1", found, [waiver("triton", "24.09", "2099-01-01")], TODAY)
+    assert "waived until 2099-01-01, expected a day within 366 days: kept until" in said
     (said,) = check_floors("gpu-1", found, [waiver("triton", "24.09", "2026-11-22")], TODAY)
     assert "1 day left" in said
     for other in (waiver("triton", "24.08"), waiver("docker-ce", "24.09")):

@@ -7,6 +7,7 @@ deploy's own probe: a probe that overlooks something must not pass its own exami
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -18,10 +19,11 @@ from operations.plan.inventory.settings import from_host_data
 from operations.plan.machine.packages import check_os
 from operations.remote import host_files
 from operations.remote.host_files import HostFile
-from tests.verify.connection import Connection, InventoryError, Target, connected, targets
+from tests.verify.connection import Connection, InventoryError, Target, Unreachable, connected, targets
 
 JOURNAL_LINES = 40
 _targets = pytest.StashKey[list[Target]]()
+_unreachable = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not inventory:
         raise pytest.UsageError("tests/verify: which hosts? --inventory inventories/lab.py, for instance")
     try:
+        config.stash[_unreachable] = {}
         config.stash[_targets] = targets(inventory, config.getoption("--group-data", None))
     except InventoryError as error:
         raise pytest.UsageError(str(error)) from None
@@ -44,6 +47,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
         hosts = metafunc.config.stash[_targets]
         metafunc.parametrize("target", hosts, ids=[host.name for host in hosts], scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The first test of a host that cannot be reached says why; the others would only repeat it."""
+    target = item.callspec.params.get("target") if hasattr(item, "callspec") else None
+    if target and (problem := item.config.stash[_unreachable].get(target.name)):
+        pytest.skip(problem)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -62,9 +73,16 @@ def settings(target: Target) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def connection(target: Target) -> Iterator[Connection]:
-    with connected(target) as opened:
-        yield opened
+def connection(target: Target, pytestconfig: pytest.Config) -> Iterator[Connection]:
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(connected(target))
+        except Unreachable as error:
+            problem = pytestconfig.stash[_unreachable][target.name] = str(error)
+        else:
+            yield opened
+            return
+    pytest.fail(problem, pytrace=False)
 
 
 @pytest.fixture(scope="session")

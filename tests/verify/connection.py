@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from operations.plan.errors import one_line
 from operations.plan.paths import PROJECT
 
 
@@ -76,6 +77,10 @@ def targets(inventory: str, group_data: str | None = None) -> list[Target]:
     if not found:
         raise InventoryError(f"--inventory {inventory}: no hosts, expected at least one")
     return found
+
+
+class Unreachable(Exception):
+    """A host to which no SSH connection can be opened."""
 
 
 class Connection:
@@ -141,13 +146,14 @@ class Connection:
 
 @contextmanager
 def connected(target: Target) -> Iterator[Connection]:
-    """One connection to the host, while the block runs."""
+    """One connection to the host, while the block runs. Raises Unreachable."""
     # Not below pytest's own temporary folder: the path of a socket is at most 104 characters long.
     with tempfile.TemporaryDirectory(prefix="tritonhost-") as folder:
         connection = Connection(target, os.path.join(folder, "ssh"))
         opened = connection.ssh("-o", "ControlMaster=yes", "-o", "ControlPersist=yes", target.address, "true")
         if opened.returncode != 0:
-            raise RuntimeError(f"{target.name}: no SSH connection: {opened.stderr.strip()}")
+            said = opened.stderr.strip().splitlines() or ["ssh said nothing"]
+            raise Unreachable(f"{target.name}: unreachable: {one_line(said[-1])}")
         try:
             yield connection
         finally:

@@ -33,6 +33,7 @@ Component = Literal[
 # From this release on the plain image and the one with TensorRT-LLM differ in TensorRT by more than a minor version.
 PLAIN_MAY_BE_NEWER = "26.06"
 DAYS_OF_NOTICE = 30  # a waiver that ends within as many days is mentioned at each run
+LONGEST_WAIVER = 366  # days; a longer one is a decision that nobody will look at again
 
 
 @dataclass(frozen=True)
@@ -314,6 +315,8 @@ def missed_floors(
             continue
         left = (waiver.until - today).days
         ends = f"; {left} day{'' if left == 1 else 's'} left" if left <= DAYS_OF_NOTICE else ""
+        if left > LONGEST_WAIVER:
+            ends = f", expected a day within {LONGEST_WAIVER} days"
         warnings.append(
             f"{component} {version} is below {floor.minimum} ({_source(floor)}), waived until "
             f"{waiver.until.isoformat()}{ends}: {waiver.reason}"
