@@ -1,4 +1,4 @@
-"""`make check`: format, lint, types and every test that needs no lab, side by side.
+"""`make check`: format, lint, types and every quick test that needs no lab, side by side.
 
     python -m tests.check
 
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 BIN = Path(sys.executable).parent
+# The slow ones wait for real programs and their limits: `make test` runs them
+QUICK = ["pytest", "-q", "-m", "not slow"]
 INTERRUPTED = 130
 
 # Of tests/unit, the files whose tests mostly wait: for shells, servers, locks and their limits.
@@ -38,9 +40,9 @@ def unit_files() -> list[list[str]]:
 
 # The longest first
 COMMANDS = [
-    *(["pytest", "-q", *files] for files in unit_files()),
-    ["pytest", "-q", "tests/deploy"],
-    ["pytest", "-q", "tests/operations", "tests/oci"],
+    *([*QUICK, *files] for files in unit_files()),
+    [*QUICK, "tests/deploy"],
+    [*QUICK, "tests/operations", "tests/oci"],
     ["mypy", "."],
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],

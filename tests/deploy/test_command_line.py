@@ -15,6 +15,8 @@ from tests.command_line import PROJECT, PYINFRA, run, run_apart
 from tests.deploy.test_deploy import PROBE, A, Answers, converged_host, variables
 from tests.unit.builders import DATA
 
+# The harness of these tests, which changes seldom
+pytestmark = pytest.mark.slow
 PREFLIGHT = [sys.executable, "-m", "operations.preflight"]
 
 # What a process could have inherited or missed, printed by an inventory while pyinfra reads it

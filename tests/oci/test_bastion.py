@@ -125,6 +125,7 @@ def keys() -> list[paramiko.RSAKey]:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown jump host"])
+@pytest.mark.slow
 def test_host_is_reached_through_a_bastion_with_a_known_key(
     project: Path, controller: Controller, tenancy: Tenancy, keys: list[paramiko.RSAKey], known: bool
 ) -> None:

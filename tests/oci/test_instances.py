@@ -425,6 +425,7 @@ def test_lasting_failure_ends_after_four_attempts(
     assert sum("/instances" in request for request in tenancy.requests) == 4
 
 
+@pytest.mark.slow
 def test_a_service_that_hangs_is_not_waited_for(
     controller: Controller, tenancy: Tenancy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

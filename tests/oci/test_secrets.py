@@ -153,6 +153,7 @@ def test_unreadable_secret_error_names_the_policy(vault: Tenancy) -> None:
     ],
     ids=["401", "500", "hangs", "empty", "no JSON"],
 )
+@pytest.mark.slow
 def test_a_vault_that_fails_is_one_line(
     vault: Tenancy, monkeypatch: pytest.MonkeyPatch, fault: Fault, expected: str
 ) -> None:

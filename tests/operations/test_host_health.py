@@ -79,6 +79,7 @@ def test_token_with_access_is_sent_to_the_hub_and_accepted() -> None:
         (200, {"ETag": '"1"'}, "not checked", "is not from a hub"),
     ],
 )
+@pytest.mark.slow
 def test_hub_answers_are_distinguished(status: int, headers: dict[str, str], verdict: str, said: str) -> None:
     with hub(status, **headers) as (address, _):
         found = answer(address)

@@ -549,6 +549,7 @@ def test_checkout_with_submodules_and_lfs_can_be_cloned_again(tmp_path: Path) ->
 # --- models
 
 
+@pytest.mark.slow
 def test_weights_are_fetched_by_the_hosts_program_and_served(tmp_path: Path) -> None:
     there = models.model_path(tmp_path / "a", "weights", "owner/name", REVISION)
     files = {"model.safetensors": b"tensors", "config.json": b"{}"}
@@ -579,6 +580,7 @@ def test_wheels_are_listed_under_normalized_project_names(tmp_path: Path) -> Non
         assert ask(address, "/pypi/files/Ruamel.Yaml-1.0-py3-none-any.whl")[2] == b"a wheel"
 
 
+@pytest.mark.slow
 def test_wheels_are_fetched_with_the_hashes_of_the_requirements(tmp_path: Path) -> None:
     wheel = tmp_path / "a" / "pypi" / "files" / "small-1.0-py3-none-any.whl"
     wheel.parent.mkdir(parents=True)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.command_line import PROJECT
 
 OPEN_FILES = 100
@@ -21,6 +23,7 @@ def test_that_runs_gevents_loop(tmp_path):
 """
 
 
+@pytest.mark.slow
 def test_old_directories_are_removed_within_open_file_limit(tmp_path: Path) -> None:
     runs = [tmp_path / f"pytest-of-{getpass.getuser()}" / f"pytest-{n}" for n in range(5)]
     for number in range(2 * OPEN_FILES):

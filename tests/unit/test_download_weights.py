@@ -260,6 +260,7 @@ def test_complete_hub_answers_are_downloaded(tmp_path: Path) -> None:
         ("files", "HTTP 404"),
     ],
 )
+@pytest.mark.slow
 def test_incomplete_mirror_is_queried_once_and_named(tmp_path: Path, leaves_out: str, said: str) -> None:
     with hub(WHOLE, leaves_out) as (endpoint, asked):
         done = downloaded(tmp_path, endpoint)
@@ -316,6 +317,7 @@ def index(*shards: str) -> bytes:
         ({**SHARDS, "model_safetensors_index_json": b"[]"}, [], "found no list of its files"),
     ],
 )
+@pytest.mark.slow
 def test_weights_are_checked_against_index_and_file_names(
     tmp_path: Path, files: dict[str, bytes], exclude: list[str], gone: str
 ) -> None:

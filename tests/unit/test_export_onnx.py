@@ -62,6 +62,7 @@ IN_FLOAT32 = {"LayerNormalization", "Softmax", "ReduceL2", "ReduceSum", "Div"}
 
 
 @pytest.mark.parametrize("architecture", ["clip_vision", "bert"])
+@pytest.mark.slow
 def test_float16_is_in_the_graph_and_close_to_float32(architecture: str, tmp_path: Path) -> None:
     """TensorRT 11 takes types from the graph alone; what adds many numbers up stays in float32, as do the ends."""
     assert export(tmp_path, architecture).returncode == 0
@@ -121,6 +122,7 @@ def calibrated(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("architecture", ["clip_vision", "bert"])
+@pytest.mark.slow
 def test_int8_is_calibrated_and_close_to_float32(architecture: str, calibrated: Path, tmp_path: Path) -> None:
     if architecture == "bert":
         for name in ("model.safetensors", "config.json"):

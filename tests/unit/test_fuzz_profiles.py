@@ -257,6 +257,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
 
 @examples(250)
 @given(tables=mutated(), gpus=st.sampled_from([1, 8]))
+@pytest.mark.slow
 def test_a_changed_profile(models: Path, tables: dict[str, Any], gpus: int) -> None:
     # a key or a text that TOML has no escape for makes the file none: refused too
     (models / "odd.toml").write_text(lines(tables), encoding="utf-8", errors="surrogatepass")

@@ -261,6 +261,7 @@ def ask(stubs: Stubs, urls: str = "", names: str = "") -> Health:
         ("<html>", "/var/lib/docker"),
     ],
 )
+@pytest.mark.slow
 def test_docker_directory_is_read_from_daemon_json(
     stubs: Stubs, tmp_path: Path, text: str, root: str
 ) -> None:
@@ -379,6 +380,7 @@ def test_chrony_reports_whether_the_clock_is_synchronized(stubs: Stubs, leap: st
     assert ask(stubs).synchronized == read
 
 
+@pytest.mark.slow
 def test_hanging_tool_is_limited_and_the_rest_is_read(stubs: Stubs) -> None:
     stubs.add("nvidia-smi", "exec sleep 60")
     stubs.add("curl", "exit 7")

@@ -74,6 +74,7 @@ def test_nearest_directory_is_one_that_exists(stubs: Stubs, tmp_path: Path, exis
     assert done.stdout.splitlines() == [str(path if exists else tmp_path), "[]"]
 
 
+@pytest.mark.slow
 def test_shellcheck_finds_nothing_in_a_host_script() -> None:
     assert shutil.which("shellcheck"), "install shellcheck: tests/lab/lab packages --check --install"
     command = [
@@ -750,6 +751,7 @@ def oracle_growth(directory: Path, how: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("how", ["oci-growfs", "ocid", "python", "growpart"])
+@pytest.mark.slow
 def test_grow_root_waits_for_a_real_growth(stubs: Stubs, tmp_path: Path, how: str) -> None:
     with oracle_growth(tmp_path, how) as process:
         see_processes(stubs, process)

@@ -91,6 +91,7 @@ def test_probe_finds_nothing_exposed_on_a_good_host(root: Path, stubs: Stubs) ->
 @pytest.mark.parametrize(
     ("user", "mode"), [(SOMEBODY, None), (0, 0o666), (0, 0o664), (0, 0o600), (0, 0o4755), (0, 0o1777)]
 )
+@pytest.mark.slow
 def test_probe_finds_files_that_others_own_or_may_write(
     root: Path, stubs: Stubs, user: int, mode: int | None
 ) -> None:

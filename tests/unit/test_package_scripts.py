@@ -103,6 +103,7 @@ def test_released_lock_is_waited_for_and_its_holder_named(stubs: Stubs) -> None:
     assert re.search(r"/dnf-stand-in http://mirror/, since \w+ \w+ +\d+ [\d:]+ \d+\)$", first), first
 
 
+@pytest.mark.slow
 def test_held_lock_is_reported_and_its_holder_lives(stubs: Stubs) -> None:
     with dnf_lock(stubs) as (pid, _):
         os.kill(pid, signal.SIGSTOP)
@@ -127,6 +128,7 @@ def test_reused_pid_is_distinguished_from_a_running_dnf(stubs: Stubs) -> None:
     assert f"remove it: rm {file};" in done.stdout
 
 
+@pytest.mark.slow
 def test_dnf_that_seems_younger_than_its_lock_is_waited_for(stubs: Stubs) -> None:
     # a clock that was set after the boot
     with dnf_lock(stubs, seconds=1.5) as (_, file):
@@ -164,6 +166,7 @@ def test_rpm_lock_is_detected_and_its_holder_named(stubs: Stubs) -> None:
     assert unlocked(stubs, 0).returncode == 0
 
 
+@pytest.mark.slow
 def test_dnf_that_finds_a_lock_held_is_run_again(stubs: Stubs) -> None:
     marker = stubs.directory.parent / "again"
     stubs.add("dnf", f"[ -e {marker} ] && echo installed && exit 0; touch {marker}; exit 200")
@@ -176,6 +179,7 @@ def test_dnf_that_finds_a_lock_held_is_run_again(stubs: Stubs) -> None:
     assert "refused: dnf found one of its locks held" in done.stdout
 
 
+@pytest.mark.slow
 def test_waiting_rpm_of_ours_is_ended_and_no_other_process(stubs: Stubs, tmp_path: Path) -> None:
     taker = tmp_path / "taker.py"
     # takes the lock once the look is over, as an rpm does that begins in that moment
@@ -203,6 +207,7 @@ def test_waiting_rpm_of_ours_is_ended_and_no_other_process(stubs: Stubs, tmp_pat
     assert f"refused: {tmp_path}/rpm.lock is held by pid {other} (" in done.stdout
 
 
+@pytest.mark.slow
 def test_cloud_init_s_first_boot_is_waited_for_with_a_limit(stubs: Stubs) -> None:
     marker = stubs.directory.parent / "booted"
     stubs.add(

@@ -52,6 +52,12 @@ def test_part_without_tests_uses_its_exit_code() -> None:
     assert Result(Part("lint", ["ruff"]), 0, 1.0, []).wrong() == ""
 
 
+def test_slow_tests_are_in_make_test() -> None:
+    chosen = [word for part in run_all.short(datetime.date(2026, 11, 30)) for word in part.command]
+    assert not [word for word in chosen if "slow" in word]
+    assert {"tests/unit", "tests/operations", "tests/deploy", "tests/oci"} <= set(chosen)
+
+
 def test_thirds_rotate_over_three_days() -> None:
     days = [datetime.date(2026, 11, 29) + datetime.timedelta(n) for n in range(3)]
     assert sorted(map(run_all.third, days)) == ["1/3", "2/3", "3/3"]
