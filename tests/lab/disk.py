@@ -56,9 +56,28 @@ def attach(image: Path) -> str:
     return device
 
 
+def loops_on(device: str) -> list[str]:
+    """
+    Loop devices whose backing file is on the file system of `device` itself.
+
+    They outlive the mount namespace that they were made in, and then their file has no path here.
+    """
+    number = Path("/sys/block", Path(device).name, "dev").read_text().strip()
+    listed = json.loads(run("losetup", "--list", "--json", "--output", "NAME,BACK-MAJ:MIN"))
+    return [
+        entry["name"] for entry in listed["loopdevices"] if (entry["back-maj:min"] or "").strip() == number
+    ]
+
+
 def detach(device: str) -> None:
-    """Remove the device and its partitions. A stale partition would break the next use of that device."""
+    """
+    Remove the device and its partitions, and loop devices over files that are on it.
+
+    A stale partition would break the next use of that device.
+    """
     name = Path(device).name
+    for inner in loops_on(device):
+        detach(inner)
     for _ in range(100):
         if not list(Path("/sys/block", name).glob(f"{name}p*")):
             break
