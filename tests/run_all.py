@@ -42,8 +42,7 @@ HEARTBEAT_S = 30
 # A skip that may be: the beginning of a test's name, and why. Any other skip makes its part red.
 ALLOWED_SKIPS = {
     "tests/lab/fresh/test_fresh_machine.py::test_make_test_passes": "part of make test-all",
-    "tests/lab/fresh/test_fresh_machine.py::test_readme_commands": "part of make test-all",
-    "tests/lab/fresh/test_fresh_machine.py::test_tutorial": "part of make test-all",
+    "tests/lab/fresh/test_fresh_machine.py::test_readme_and_tutorial": "part of make test-all",
     "tests/unit/test_nvidia_parser.py": "NVIDIA's parser and builder: the extra trt, which no lock holds",
 }
 

@@ -205,7 +205,7 @@ class Stage:
     def goes_on(self) -> str:
         """The message of a client that lost its connection, as a regular expression; it names the unit if there is one."""
         if not self.unit:
-            return r"goes on (on the host as triton\.service|there|serving)"
+            return r"goes on on the host as triton\.service|units tritonhost-\*\.service continue on the host"
         name = re.escape(self.unit).replace(r"\*", "[0-9a-f]{16}")
         return rf"the work goes on on the host as {name}; follow it with: journalctl --follow --unit "
 
