@@ -185,8 +185,8 @@ def _put(state: State, host: Host, gateway: Gateway, secrets: Secrets, only_test
     except LOST as error:
         ok, output = False, [f"gateway: connection lost ({error}); run the same command again"]
     if not ok:
-        said = next((line for line in reversed(output) if line.startswith("gateway: ")), "gateway: no answer")
-        said = one_line(said)
+        lines = (line for line in reversed(output) if line.startswith("gateway: "))
+        said = one_line(next(lines, "gateway: no answer"))
         logger.error(f"{host.print_prefix}{said}")
         rollout.failed(host, said)
     return ok
@@ -200,8 +200,8 @@ def _asked(state: State, host: Host, gateway: Gateway, secrets: Secrets) -> bool
     except LOST as error:
         problem = f"no answer: {error}"
     if problem:
-        said = f"gateway: {gateway.local_url}: {problem}; see: journalctl --unit {gateway.service}"
-        said = one_line(said)
+        problem = one_line(f"{gateway.local_url}: {problem}")
+        said = f"gateway: {problem}; see: journalctl --unit {gateway.service}"
         logger.error(f"{host.print_prefix}{said}")
         rollout.failed(host, said)
     return not problem

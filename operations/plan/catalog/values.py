@@ -1,11 +1,14 @@
-"""What a flag of a script, and a placeholder of a template, takes as its value."""
+"""Types of values that profiles and inventories share, and what a flag or a placeholder takes."""
 
 from __future__ import annotations
 
 import math
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
+
+Port = Annotated[int, Field(ge=1024, le=65535, strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
 
 
 def _one_value(value: object) -> object:

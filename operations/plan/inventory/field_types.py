@@ -11,8 +11,6 @@ from pydantic import BeforeValidator, Field
 from operations.plan.catalog.known_values import Whole
 from operations.plan.wording import Form
 
-Port = Annotated[int, Field(ge=1024, le=65535, strict=True)]
-Switch = Annotated[bool, Field(strict=True)]
 AbsolutePath = Annotated[
     str,
     Field(pattern=r"^/[A-Za-z0-9._/-]+$"),

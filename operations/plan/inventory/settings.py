@@ -23,8 +23,10 @@ from pydantic import (
 )
 
 from operations.plan.catalog.host_checks import WAIVABLE
+from operations.plan.catalog.package_names import refused_extra
 from operations.plan.catalog.server_options import ServerOption
 from operations.plan.catalog.shapes import SHAPES, expected
+from operations.plan.catalog.values import Port, Switch
 from operations.plan.catalog.version_floors import Waiver
 from operations.plan.errors import NOWHERE, TOKEN, Origin, PlanError, suggestion, text_of, typed
 from operations.plan.inventory import docker_settings
@@ -35,11 +37,9 @@ from operations.plan.inventory.field_types import (
     Fingerprint,
     Network,
     PackageName,
-    Port,
     Registry,
     RepositoryName,
     RpmVersion,
-    Switch,
     SystemdName,
     Url,
     not_root,
@@ -287,9 +287,6 @@ class Settings(BaseModel):
     @field_validator("extra_packages", "git_packages", "haproxy_packages")
     @classmethod
     def _packages_of_its_own(cls, value: dict[str, str | None]) -> dict[str, str | None]:
-        # imported here: that module needs this one
-        from operations.plan.catalog.package_names import refused_extra
-
         for name in value:
             if why := refused_extra(name):
                 raise ValueError(why)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from operations.plan.catalog.version_floors import PLAIN_MAY_BE_NEWER, Component, package_components
 from operations.plan.inventory import gateway_settings
+from operations.plan.inventory.settings import Settings
 from operations.plan.profile.profiles import Profile, stack_of
-
-if TYPE_CHECKING:
-    from operations.plan.inventory.settings import Settings
 
 
 def components(settings: Settings, profile: Profile, driver: str = "") -> list[tuple[Component, str]]:

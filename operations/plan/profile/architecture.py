@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from operations.plan.catalog.values import Switch
 from operations.plan.errors import NOWHERE, PlanError
 from operations.plan.wording import Form, from_validation
 
@@ -22,7 +23,6 @@ DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "fp8": 1}
 _Width = Annotated[int, Field(ge=1, le=2**20, strict=True)]
 _Number = Annotated[int, Field(ge=1, le=1024, strict=True)]
 _Length = Annotated[int, Field(ge=1, le=2**27, strict=True)]
-_Switch = Annotated[bool, Field(strict=True)]
 
 
 class Parameters(NamedTuple):
@@ -54,9 +54,9 @@ class Architecture(BaseModel):
     vocabulary: Annotated[int, Field(ge=1, le=2**24, strict=True)]
     max_positions: _Length  # the longest sequence the model was made for, rope scaling included
     experts: _Number = 1
-    tied_embeddings: _Switch = False
-    gated_mlp: _Switch = True
-    attention_bias: _Switch = False  # of query, key and value
+    tied_embeddings: Switch = False
+    gated_mlp: Switch = True
+    attention_bias: Switch = False  # of query, key and value
     # transformers' name of how positions beyond the first training are reached: llama3, linear, yarn …
     rope_type: (
         Annotated[

@@ -13,8 +13,6 @@ from operations.plan.catalog.values import FlagValue, Value
 from operations.plan.wording import Form, complaint
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
-Port = Annotated[int, Field(ge=1024, le=65535, strict=True)]
-Switch = Annotated[bool, Field(strict=True)]
 Dtype = Literal["float16", "bfloat16", "float32"]
 
 

@@ -13,6 +13,7 @@ from operations.plan.catalog.server_options import ServerOption, VariableName, V
 from operations.plan.catalog.shapes import SHAPES, expected
 from operations.plan.catalog.support_matrix import FAMILIES, PLAIN_RELEASES, RELEASES
 from operations.plan.catalog.template_parameters import PARAMETERS
+from operations.plan.catalog.values import Port, Switch
 from operations.plan.errors import suggestion
 from operations.plan.profile.field_types import (
     CheckpointFlags,
@@ -24,8 +25,6 @@ from operations.plan.profile.field_types import (
     ModelType,
     ParameterName,
     Parameters,
-    Port,
-    Switch,
     shared_memory,
 )
 from operations.plan.wording import complaint
