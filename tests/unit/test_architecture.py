@@ -59,6 +59,14 @@ def test_plan_loads_no_pyinfra_and_no_grpc() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_operations_takes_imports_out_of_collections() -> None:
+    code = "import gc, operations; print(gc.get_freeze_count() > 1000)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT
+    )
+    assert done.stdout == "True\n"
+
+
 @pytest.mark.parametrize("path", FACTS, ids=lambda path: path.name)
 def test_facts_import_no_stage(path: Path) -> None:
     allowed = ("operations.plan", "operations.facts", "operations.scripts")
