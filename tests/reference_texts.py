@@ -177,6 +177,8 @@ PROFILE: dict[str, str] = {
     "Architecture.tied_embeddings": "Embedding and output head are one tensor.",
     "Architecture.gated_mlp": "The MLP has a gate: three matrices, not two. False for GPT-2.",
     "Architecture.attention_bias": "Query, key and value have biases.",
+    "Architecture.head_norms": "Each query and key head has a norm: Qwen3, Gemma 3.",
+    "Architecture.layer_norms": "Norms of the hidden size in a layer: 2, or 4 for Gemma 2 and 3.",
     "Architecture.rope_type": "`llama3`, `linear`, `yarn` and so on. A release that does not know the type is refused.",
     "Checkpoint.family": "Which converter to use: `gpt`, `llama`, `mistral` or `mixtral`.",
     "Checkpoint.model_type": "A further `model_type` of `config.json` that this converter reads.",

@@ -285,6 +285,8 @@ def test_architecture_reads_the_keys_the_page_names(kind: str, column: int) -> N
         **numbers,
         "gated_mlp": json.loads(table["gated_mlp"]),
         "attention_bias": False,
+        "head_norms": False,
+        "layer_norms": 2,
         "rope_type": None,
     }
 

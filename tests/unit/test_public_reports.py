@@ -11,16 +11,11 @@ from typing import Any
 import pytest
 
 from operations.plan import PlanError
-from operations.plan.capacity.described import (
-    CONVERTED,
-    NOT_REGISTERED,
-    REGISTERED,
-    Description,
-    check_described,
-)
+from operations.plan.capacity.described import Description, check_described
 from operations.plan.capacity.fit import check_capacity
 from operations.plan.capacity.gpu import Gpu
 from operations.plan.catalog.llm_arguments import ARGUMENTS, KV_CACHE, MEANT, REMOVED
+from operations.plan.catalog.models import CONVERTED
 from operations.plan.catalog.support_matrix import FAMILIES, RELEASES, converter_folder
 from operations.plan.explain import explain, gpus_from, planned
 from operations.plan.profile.architecture import Architecture
@@ -337,12 +332,23 @@ def test_architecture_of_a_later_release_names_it() -> None:
     assert not judged(llmapi_of(), config)
 
 
+@pytest.mark.parametrize("name", ["BertForSequenceClassification", "Qwen2ForRewardModel"])
+def test_architecture_that_does_not_continue_a_text_is_refused(name: str) -> None:
+    assert "expected a model that continues a text" in judged_wrong(
+        llmapi_of(), LLAMA_8B | {"architectures": [name]}
+    )
+
+
+def test_architecture_that_takes_pictures_is_a_warning() -> None:
+    config = LLAMA_8B | {"architectures": ["Gemma3ForConditionalGeneration"]}
+    assert "only text is served" in str(judged(llmapi_of(), config))
+
+
 def test_unlisted_architecture_is_a_warning() -> None:
     assert "in no list" in str(judged(llmapi_of(), LLAMA_8B | {"architectures": ["NewForCausalLM"]}))
     assert "in no list" in str(
         judged(llmapi_of(), {k: v for k, v in LLAMA_8B.items() if k != "architectures"})
     )
-    assert not NOT_REGISTERED & set(REGISTERED)
 
 
 @pytest.mark.parametrize("profile", [engine_of(), llmapi_of()])

@@ -14,6 +14,7 @@ from typing import Any
 from operations.plan.capacity.fit import check_capacity
 from operations.plan.capacity.gpu import Gpu
 from operations.plan.capacity.number_formats import check_stored
+from operations.plan.catalog.models import CONVERTED, MODELS, ROPE_SINCE, VARIANTS
 from operations.plan.catalog.support_matrix import RELEASES, StackRelease, converter_folder
 from operations.plan.errors import PlanError, one_line
 from operations.plan.profile.architecture import Architecture, printable, rope_type_of
@@ -24,104 +25,6 @@ from operations.plan.units import MIB, dotted, gib
 
 # Files of a repository that describe it, and the sizes that the hub states for its weights
 CONFIG, QUANTIZATION, SIZES = "config.json", "hf_quant_config.json", "hub-sizes.json"
-
-# For gpt's converter: model_type -> the values that flags.gpt_variant may have; this tool's default is gpt2
-VARIANTS = {
-    "gpt2": ("gpt2",),
-    "gpt_bigcode": ("starcoder", "santacoder"),
-    **{name: (name,) for name in ("starcoder2", "persimmon", "jais", "nemotron")},
-}
-# What a converter reads, by its folder and config.json's model_type: LLaMAConfig.from_hugging_face and
-# GPTConfig.from_hugging_face of TensorRT-LLM. A converter does not check it: it reads another model's numbers under the
-# same names, and then keys are missing or the engine's answers are wrong (TensorRT-LLM issues 1116, 1208, 1347 and 1785).
-CONVERTED: dict[str, frozenset[str]] = {
-    "llama": frozenset({"llama", "mistral", "mixtral"}),
-    "gpt": frozenset(VARIANTS),
-}
-
-# rope type -> the first TensorRT-LLM whose converters know it: layers/attention.py asserts linear or dynamic up to 0.11; llama3 and
-# longrope came with 0.12, yarn with 0.15
-ROPE_SINCE: dict[str, tuple[int, ...]] = {"llama3": (0, 12), "longrope": (0, 12), "yarn": (0, 15)}
-
-# Architectures of config.json that the PyTorch backend registers -> the first TensorRT-LLM whose lists have them: "Supported
-# models" of the documentation of 1.0.0 and 1.2, the release notes of 1.1 and 1.2, and the imports of _torch/models at 1.0.
-REGISTERED: dict[str, tuple[int, ...]] = {
-    **dict.fromkeys(
-        [
-            "BertForSequenceClassification",
-            "DeciLMForCausalLM",
-            "DeepseekV3ForCausalLM",
-            "Exaone4ForCausalLM",
-            "Gemma3ForCausalLM",
-            "Gemma3ForConditionalGeneration",
-            "HCXVisionForCausalLM",
-            "LlamaForCausalLM",
-            "Llama4ForConditionalGeneration",
-            "LlavaLlamaModel",
-            "LlavaNextForConditionalGeneration",
-            "MistralForCausalLM",
-            "Mistral3ForConditionalGeneration",
-            "MixtralForCausalLM",
-            "MllamaForConditionalGeneration",
-            "NemotronForCausalLM",
-            "NemotronHForCausalLM",
-            "NemotronNASForCausalLM",
-            "Phi4MMForCausalLM",
-            "Qwen2ForCausalLM",
-            "Qwen2ForProcessRewardModel",
-            "Qwen2ForRewardModel",
-            "Qwen2MoeForCausalLM",
-            "Qwen2VLForConditionalGeneration",
-            "Qwen2_5_VLForConditionalGeneration",
-            "Qwen3ForCausalLM",
-            "Qwen3MoeForCausalLM",
-        ],
-        (1, 0),
-    ),
-    **dict.fromkeys(
-        [
-            "GptOssForCausalLM",
-            "HunYuanDenseV1ForCausalLM",
-            "HunYuanMoEV1ForCausalLM",
-            "Phi3ForCausalLM",
-            "SeedOssForCausalLM",
-        ],
-        (1, 1),
-    ),
-    **dict.fromkeys(
-        [
-            "DeepseekV32ForCausalLM",
-            "ExaoneMoEForCausalLM",
-            "Glm4MoeForCausalLM",
-            "MiniMaxM2ForCausalLM",
-            "Qwen3NextForCausalLM",
-            "Qwen3VLForConditionalGeneration",
-            "Qwen3VLMoeForConditionalGeneration",
-            "Starcoder2ForCausalLM",
-        ],
-        (1, 2),
-    ),
-}
-# Architectures that no version registers, up to the main branch of 2026 (_torch/models/_arch_index.py)
-NOT_REGISTERED = frozenset(
-    [
-        "BloomForCausalLM",
-        "CohereForCausalLM",
-        "FalconForCausalLM",
-        "GPT2LMHeadModel",
-        "GPTBigCodeForCausalLM",
-        "GPTJForCausalLM",
-        "GPTNeoForCausalLM",
-        "GPTNeoXForCausalLM",
-        "Gemma2ForCausalLM",
-        "GemmaForCausalLM",
-        "MptForCausalLM",
-        "OPTForCausalLM",
-        "PhiForCausalLM",
-        "RWForCausalLM",
-    ]
-)
-
 
 # Words in a repository's name -> what its weights usually are
 _NAMED = {
@@ -269,24 +172,7 @@ def _reads_quantized(flags: Mapping[str, object], stored: StoredFormat) -> bool:
 def _check_llm_api(
     profile: LlmApiProfile, stack: StackRelease, gpus: tuple[Gpu, ...], described: Description
 ) -> tuple[str, ...]:
-    warnings: list[str] = []
-    names = described.config.get("architectures")
-    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
-    since = REGISTERED.get(name)
-    if name in NOT_REGISTERED or (since is not None and stack.version < since):
-        newest = max(RELEASES)
-        there = since is not None and RELEASES[newest].version >= since
-        raise PlanError(
-            "config.json: architectures",
-            name,
-            f"an architecture of the PyTorch backend of TensorRT-LLM {stack.tensorrt_llm} (release {stack.release})",
-            f"use image.release {newest}" if there else "no release has it; choose another model",
-        )
-    if since is None:
-        warnings.append(
-            f"config.json: architectures: {one_line(name)[:80] or 'none'} is in no list of the PyTorch backend that was read: "
-            f"whether TensorRT-LLM {stack.tensorrt_llm} has it shows when the server starts"
-        )
+    warnings = _registered(stack, first_architecture(described.config))
     stored = described.stored
     if stored is not None:
         check_stored(stored, stack, gpus[0])
@@ -294,6 +180,41 @@ def _check_llm_api(
     _check_size(profile, gpus[0], described)
     architecture, unread = _numbers(described)
     return (*warnings, *unread, *check_capacity(profile, stack, gpus, architecture, stored))
+
+
+def first_architecture(config: Mapping[str, Any]) -> str:
+    """The class by which TensorRT-LLM and transformers select a model's code; empty if config.json names none."""
+    names = config.get("architectures")
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+
+
+def _registered(stack: StackRelease, name: str) -> list[str]:
+    """Refuse an architecture that the release's PyTorch backend does not have; warnings for what only may go wrong."""
+    row = MODELS.get(name)
+    if row is None:
+        return [
+            f"config.json: architectures: {one_line(name)[:80] or 'none'} is in no list of the PyTorch backend that was read: "
+            f"whether TensorRT-LLM {stack.tensorrt_llm} has it shows when the server starts"
+        ]
+    if row.pytorch is None or stack.version < row.pytorch:
+        newest = max(RELEASES)
+        there = row.pytorch is not None and RELEASES[newest].version >= row.pytorch
+        raise PlanError(
+            "config.json: architectures",
+            name,
+            f"an architecture of the PyTorch backend of TensorRT-LLM {stack.tensorrt_llm} (release {stack.release})",
+            f"use image.release {newest}" if there else "no release has it; choose another model",
+        )
+    if row.purpose:
+        raise PlanError(
+            "config.json: architectures",
+            f"{name}, which {row.purpose}",
+            "a model that continues a text",
+            "choose another model",
+        )
+    return (
+        [f"config.json: architectures: {name} also takes pictures; only text is served"] if row.sees else []
+    )
 
 
 def _numbers(described: Description) -> tuple[Architecture | None, tuple[str, ...]]:

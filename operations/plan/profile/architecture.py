@@ -39,7 +39,7 @@ class Parameters(NamedTuple):
 
 class Architecture(BaseModel):
     """
-    A decoder model of the llama family (gated MLP, RMS norms, no biases) or of GPT-2's (gated_mlp = false: two
+    A decoder model of the llama family (gated MLP, RMS norms, biases at most in attention) or of GPT-2's (gated_mlp = false: two
     matrices an MLP, layer norms, biases, learned positions).
     """
 
@@ -57,6 +57,10 @@ class Architecture(BaseModel):
     tied_embeddings: Switch = False
     gated_mlp: Switch = True
     attention_bias: Switch = False  # of query, key and value
+    head_norms: Switch = False  # a norm of each query and key head (Qwen3, Gemma 3)
+    layer_norms: Annotated[int, Field(ge=1, le=8, strict=True)] = (
+        2  # norms of the hidden size in a layer; Gemma 2 and 3: 4
+    )
     # transformers' name of how positions beyond the first training are reached: llama3, linear, yarn …
     rope_type: (
         Annotated[
@@ -165,7 +169,8 @@ class Architecture(BaseModel):
         # experts are split by number, by width or by both: a rank's part is the same
         inner = _share(self.experts * self.intermediate_size, tensor_parallel)
         if self.gated_mlp:
-            norms_and_biases = 2 * hidden + (query + key_value if self.attention_bias else 0)
+            norms_and_biases = self.layer_norms * hidden + (query + key_value if self.attention_bias else 0)
+            norms_and_biases += 2 * self.head_size if self.head_norms else 0
         else:
             norms_and_biases = 4 * hidden + query + key_value + hidden + inner + self.experts * hidden
         router = self.experts * hidden if self.experts > 1 else 0
@@ -317,10 +322,37 @@ def _qwen2(config: Mapping[str, Any]) -> _Values:
     return {**values, "attention_bias": True}, names
 
 
-def _tied(config: Mapping[str, Any]) -> _Values:
-    """Llama's, but embedding and head are one matrix unless the file says otherwise (Gemma)."""
+def _qwen3(config: Mapping[str, Any]) -> _Values:
+    """Llama's, with norms of each head."""
+    values, names = _llama(config)
+    return {**values, "head_norms": True}, names
+
+
+def _qwen3_moe(config: Mapping[str, Any]) -> _Values:
+    """Qwen3's, with experts in every layer. A file that has others beside them is refused: the count would be wrong."""
+    values, names = _qwen3(config)
+    experts = _needed(config, moe := {"experts": "num_experts", "intermediate_size": "moe_intermediate_size"})
+    if config.get("decoder_sparse_step", 1) != 1 or config.get("mlp_only_layers"):
+        raise PlanError("config.json: mlp_only_layers", "layers without experts", "experts in every layer")
+    return {**values, **experts}, {**names, **moe}
+
+
+def _gemma(config: Mapping[str, Any]) -> _Values:
+    """Llama's, but embedding and head are one matrix unless the file says otherwise."""
     values, names = _llama(config)
     return {**values, "tied_embeddings": config.get("tie_word_embeddings") is not False}, names
+
+
+def _gemma2(config: Mapping[str, Any]) -> _Values:
+    """Gemma's, with norms behind attention and MLP too."""
+    values, names = _gemma(config)
+    return {**values, "layer_norms": 4}, names
+
+
+def _gemma3(config: Mapping[str, Any]) -> _Values:
+    """Gemma 2's, with norms of each head."""
+    values, names = _gemma2(config)
+    return {**values, "head_norms": True}, names
 
 
 def _mistral(config: Mapping[str, Any]) -> _Values:
@@ -359,17 +391,18 @@ def _gpt2(config: Mapping[str, Any]) -> _Values:
     }
 
 
-# The converters of this project's families read the first four. Kind llmapi serves the others as they are. The counts
-# include the matrices that all of them have; norms of single heads (qwen3) and second norms (gemma2) are thousandths.
+# The converters of this project's families read the first four. Kind llmapi serves the others as they are. Every reader counts exactly:
+# tests/unit/test_model_table.py compares with the counts that the hub states.
 _READERS = {
     "llama": _llama,
     "mistral": _mistral,
     "mixtral": _mixtral,
     "gpt2": _gpt2,
     "qwen2": _qwen2,
-    "qwen3": _llama,
+    "qwen3": _qwen3,
+    "qwen3_moe": _qwen3_moe,
     "phi3": _llama,
-    "gemma": _tied,
-    "gemma2": _tied,
-    "gemma3_text": _tied,
+    "gemma": _gemma,
+    "gemma2": _gemma2,
+    "gemma3_text": _gemma3,
 }
