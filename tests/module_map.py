@@ -45,7 +45,7 @@ GROUPS = (
         "convergence inputs rollout run_report lock intake intake.host_key intake.ssh_keys host_health preflight",
     ),
     Group("Artifact stages", 1, "serving_image weights engine"),
-    Group("Bundle and currency", 3, "bundle.* currency"),
+    Group("Bundle, currency, new profiles", 3, "bundle.* currency hub_repository new_profile"),
     Group(
         "Tools of the stages",
         0,
@@ -59,7 +59,8 @@ GROUPS = (
 )
 # The wings of plan/, the highest first: name -> patterns of module names without `plan.`. Each imports only those below it.
 WINGS = {
-    "what a run asks": "deployable difference explain ownership schema swap",
+    "a new profile": "proposal proposal.*",
+    "what a run asks": "deployable difference explain model_table ownership schema swap",
     "preflight": "preflight preflight.*",
     "audit": "audit audit.*",
     "the release": "plan planning release",

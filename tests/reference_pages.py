@@ -29,6 +29,7 @@ from operations.plan.catalog.host_checks import WAIVABLE
 from operations.plan.catalog.known_values import Whole
 from operations.plan.inventory import field_types as of_settings
 from operations.plan.inventory.settings import CONNECTOR_KEYS, Settings
+from operations.plan.model_table import model_rows
 from operations.plan.profile import field_types as of_profiles
 from operations.plan.profile.profiles import KINDS
 from operations.plan.profile.tables import Weights
@@ -404,7 +405,30 @@ def commands_page() -> str:
     return _COMMANDS_HEAD + "".join(sections)
 
 
+def architectures_page() -> str:
+    """The model table."""
+    rows = [
+        f"| `{row['architecture']}` | `{row['model_type']}` | {row['models']} | {row['engine'] or ''} | {row['llmapi'] or ''} |"
+        for row in model_rows()
+    ]
+    return "\n".join(
+        [
+            "# Architectures",
+            "",
+            "Which architectures are served, by which kind, from which release on: `python -m operations.plan models`. This page is generated",
+            "from the code (`make reference`). An architecture is the first of `architectures` in the model's `config.json`. Without a release,",
+            "no release serves it. An architecture that is not here may be served by kind `llmapi` all the same: a run warns of it.",
+            "",
+            "| architecture | model_type | models | `engine` | `llmapi` |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "architectures.md": architectures_page,
     "settings.md": settings_page,
     "profile.md": profile_page,
     "commands.md": commands_page,

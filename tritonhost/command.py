@@ -120,6 +120,28 @@ def plan(words: list[str]) -> int:
     return main(words, prog="tritonhost plan")
 
 
+def _of_plan(name: str) -> Passing:
+    """A command of `tritonhost plan` that is one of its own too."""
+    texts = {
+        "new": "Write a profile for a model of a hub, planned for some GPUs.",
+        "models": "Show which architectures are served, by which kind, from which release on.",
+    }
+
+    def candidates(words: list[str], incomplete: str) -> list[CompletionItem]:
+        tritonhost.use(here())
+        return completion.following(_plan_parser(), [name, *words], incomplete)
+
+    def program(words: list[str]) -> int:
+        if name == "new" and not {"-h", "--help"} & {*words}:
+            in_project()
+        tritonhost.use(here())
+        from operations.plan.__main__ import main
+
+        return main([name, *words], prog="tritonhost")
+
+    return Passing(name, program, candidates, add_help_option=False, help=texts[name])
+
+
 def _preflight_parser() -> argparse.ArgumentParser:
     from operations.preflight import parser
 
@@ -312,6 +334,8 @@ def print_completion(shell: str) -> int:
 
 for _each in (
     of_argparse("plan", "Show what a profile would do, without a host.", _plan_parser, plan),
+    _of_plan("new"),
+    _of_plan("models"),
     of_argparse("preflight", "Check the hosts before a deploy; change nothing.", _preflight_parser, preflight),
     of_argparse("bundle", "Make, verify or serve the files of a site without a network.", _bundle_parser, bundle),
     of_argparse("currency", "Show what has moved since the tables were written.", _currency_parser, currency),

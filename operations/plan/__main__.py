@@ -7,6 +7,8 @@ python -m operations.plan explain mixtral-8x7b
 python -m operations.plan explain gpt2-medium --release 25.05 --gpu "NVIDIA H200" --gpus 1 --json
 python -m operations.plan migrate llama-2-7b > inventories/models/llama-2-7b-llmapi.toml
 python -m operations.plan schema profile > files/schema/profile.json
+python -m operations.plan models
+python -m operations.plan new meta-llama/Llama-3.1-8B-Instruct --shape BM.GPU4.8
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from operations.plan.errors import PlanError, nearest
 from operations.plan.explain import as_json, explained, matrix, matrix_rows, planned, text
 from operations.plan.inventory.hosts import read_group_data
+from operations.plan.model_table import model_rows, model_table
 from operations.plan.paths import PROJECT
 from operations.plan.profile.migrate import migrated
 from operations.plan.profile.profiles import load_profile, profile_in, profile_names
@@ -47,7 +50,53 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     moved.add_argument("profile")
     described = commands.add_parser("schema", help="the JSON Schema with which an editor completes TOML")
     described.add_argument("name", choices=("profile", "inventory"))
+    table = commands.add_parser(
+        "models", help="which architectures are served, by which kind, from which release on"
+    )
+    table.add_argument("--json", action="store_true", help="for a program")
+    _new_arguments(
+        commands.add_parser("new", help="write a profile for a model of a hub, planned for some GPUs")
+    )
     return parser
+
+
+def _new_arguments(new: argparse.ArgumentParser) -> None:
+    new.add_argument(
+        "repository",
+        metavar="REPOSITORY",
+        help="OWNER/NAME on the hub; a path that begins with . or / is a directory",
+    )
+    new.add_argument(
+        "--gpus", metavar="NAME:COUNT", help='GPUs as nvidia-smi names them, such as "NVIDIA A10:2"'
+    )
+    new.add_argument(
+        "--shape", help="an OCI shape, such as BM.GPU4.8; default: the smallest that serves the model"
+    )
+    new.add_argument("--host", metavar="NAME", help="a host of inventories/oci.toml whose table has a shape")
+    new.add_argument(
+        "--kind", choices=("engine", "llmapi"), help="default: engine where TensorRT-LLM converts the model"
+    )
+    new.add_argument(
+        "--release", metavar="YY.MM", help="default: the newest that serves the model on the GPUs"
+    )
+    new.add_argument(
+        "--context",
+        type=int,
+        metavar="TOKENS",
+        help="of one sequence, input and output; default: 8192 or what fits",
+    )
+    new.add_argument(
+        "--concurrency",
+        type=int,
+        metavar="N",
+        help="sequences at a time; default: as many as fit, 64 at most",
+    )
+    new.add_argument("--name", help="of the profile; default: the repository's, in lower case")
+    new.add_argument("--revision", help="a commit, branch or tag; default: the newest commit of main")
+    new.add_argument("--hub", metavar="URL", help="a mirror; default: hub_endpoint of group_data/all.py")
+    new.add_argument("--known-as", metavar="OWNER/NAME", help="the repository that a directory is a copy of")
+    new.add_argument("--force", action="store_true", help="replace a profile of that name")
+    new.add_argument("--json", action="store_true", help="for a program")
 
 
 def main(arguments: list[str] | None = None, prog: str = PROGRAM) -> int:
@@ -73,6 +122,13 @@ def main(arguments: list[str] | None = None, prog: str = PROGRAM) -> int:
             print(f"{given.file.name}: valid, kind {profile.kind}: {profile.summary}")
         elif given.command == "migrate":
             print(migrated(given.profile), end="")
+        elif given.command == "models":
+            print(json.dumps(model_rows(), indent=2) + "\n" if given.json else model_table(), end="")
+        elif given.command == "new":
+            # the only command that asks a hub: the plan itself imports nothing that does
+            from operations import new_profile
+
+            return new_profile.run(given)
         elif given.command == "schema":
             # imported here: no other command needs it
             from operations.plan.schema import schema_text

@@ -387,7 +387,12 @@ def completed(text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         ("tritonhost pl", ["plan"]),
         ("tritonhost completion ", list(command.SHELLS)),
         ("tritonhost init --model clip", ["clip-search"]),
-        ("tritonhost plan ", ["profiles", "matrix", "check", "explain", "migrate", "schema"]),
+        (
+            "tritonhost plan ",
+            ["profiles", "matrix", "check", "explain", "migrate", "schema", "models", "new"],
+        ),
+        ("tritonhost new --ki", ["--kind"]),
+        ("tritonhost new --kind ", ["engine", "llmapi"]),
         ("tritonhost plan explain gpt", ["gpt2-medium"]),
         ("tritonhost plan explain gpt2-medium --gp", ["--gpu", "--gpus"]),
         ("tritonhost plan explain --release 25.05 my", ["my-model"]),
