@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from operations.intake.secrets import SOURCES, SecretMissing, hub_token
+from operations.intake.secrets import SOURCES, hub_token
 from operations.plan.errors import PlanError, Said, one_line
 from operations.plan.proposal.repository import DEEPEST, LARGEST_SMALL_FILE, SMALL_FILES, Repository
 
@@ -39,18 +39,11 @@ def read_hub(name: str, endpoint: str, revision: str | None = None) -> Repositor
     + revision: a commit, a branch or a tag; None: the newest commit of main
 
     Raises PlanError in one line for a repository that is absent, private or gated without a token, and for a hub that does not answer
-    as one. The token of HF_TOKEN is used if there is one; only the hub gets it.
+    as one, and SecretMissing for a HF_TOKEN that is none. The token is used if there is one; only the hub gets it.
     """
     if not _NAME.match(name) or ".." in name:
         raise PlanError("REPOSITORY", name, "OWNER/NAME, or the path of a directory", reference="wrong-name")
-    # read when huggingface_hub is imported
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-    # imported here: most commands do not need it, and it takes a quarter of a second
-    from huggingface_hub import HfApi
-
-    api = HfApi(endpoint=endpoint, token=_token() or False)
+    api = _api(endpoint)
     try:
         info = api.model_info(name, revision=revision, files_metadata=True, timeout=SECONDS)
         files = {one.rfilename: one.size or 0 for one in info.siblings or ()}
@@ -66,18 +59,38 @@ def read_hub(name: str, endpoint: str, revision: str | None = None) -> Repositor
         raise _refusal(error, name, endpoint, revision) from None
 
 
+def newest_commit(name: str, endpoint: str, revision: str | None = None) -> str:
+    """
+    The commit that a branch, a tag or a commit of a repository is; None: main.
+
+    Raises PlanError as read_hub does.
+    """
+    try:
+        info = _api(endpoint).model_info(name, revision=revision, timeout=SECONDS)
+    except Exception as error:  # an HTTP library may raise anything
+        raise _refusal(error, name, endpoint, revision) from None
+    if not info.sha or not re.fullmatch(r"[0-9a-f]{40}", info.sha):
+        raise PlanError(endpoint, "an answer without a commit", "a hub's", "check --hub")
+    return info.sha
+
+
+def _api(endpoint: str) -> HfApi:
+    """A client that keeps nothing and reports nothing."""
+    # read when huggingface_hub is imported
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+    # imported here: most commands do not need it, and it takes a quarter of a second
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=endpoint, token=_token() or False)
+
+
 def _token() -> str:
-    """The operator's token; empty without one. Raises PlanError for a variable that holds none."""
+    """The operator's token; empty without one. Raises SecretMissing for a variable that holds none."""
     if not any(os.environ.get(source) for source in SOURCES):
         return ""
-    try:
-        return hub_token()
-    except SecretMissing as error:
-        key, _, problem = str(error).partition(": ")
-        found, _, then = problem.removeprefix("found ").partition("; ")
-        raise PlanError(
-            key, Said(found), "a Hugging Face token, or none", then, reference="secret-missing"
-        ) from None
+    return hub_token()
 
 
 def _downloaded(api: HfApi, found: Repository, path: str, folder: str) -> bytes:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 from operations.hub_repository import read_directory, read_hub
+from operations.intake.secrets import SecretMissing
 from operations.plan.errors import PlanError
 from operations.plan.explain import planned
 from operations.plan.inventory.hosts import read_group_data, static_hosts, tables_from_toml
@@ -30,7 +32,11 @@ HUB = "https://huggingface.co"
 def run(given: argparse.Namespace) -> int:
     """The command `new`. Raises PlanError, and then has written nothing."""
     data = read_group_data(GROUP_DATA)
-    found = _read(given, str(data.get("hub_endpoint", HUB)))
+    try:
+        found = _read(given, str(data.get("hub_endpoint", HUB)))
+    except SecretMissing as error:
+        print(f"tritonhost: {error}", file=sys.stderr)
+        return 2
     name = check_name(given.name or name_for(found.name))
     path = MODELS_DIRECTORY / f"{name}.toml"
     if path.exists() and not given.force:

@@ -45,7 +45,11 @@ GROUPS = (
         "convergence inputs rollout run_report lock intake intake.host_key intake.ssh_keys host_health preflight",
     ),
     Group("Artifact stages", 1, "serving_image weights engine"),
-    Group("Bundle, currency, new profiles", 3, "bundle.* currency hub_repository new_profile"),
+    Group(
+        "Bundle, currency, lock, new profiles",
+        3,
+        "bundle.* currency hub_repository lock_inventory new_profile",
+    ),
     Group(
         "Tools of the stages",
         0,

@@ -6,6 +6,7 @@ If a digest names a list of images for several processors, the one for x86_64 is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import urllib.error
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from operations.bundle.fetch import BundleError, download, read_json
+from operations.bundle.fetch import BundleError, download, read, read_json
 
 MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -59,6 +60,31 @@ class Registry:
             raise BundleError(f"image {name}@{digest}: found no image for linux/amd64 in its list")
         for entry in (manifest["config"], *manifest["layers"]):
             self._blob(bundle, f"{self.base}/{name}/blobs/{entry['digest']}", entry["digest"])
+
+    def digest(self, name: str, tag: str) -> str:
+        """The digest of what a tag names now: of the list for several processors where there is one."""
+        url = f"{self.base}/{name}/manifests/{tag}"
+        accept = ", ".join((*LISTS, *MANIFESTS))
+        for _ in range(2):
+            headers = {
+                "Accept": accept,
+                **({"Authorization": f"Bearer {self.token}"} if self.token else {}),
+            }
+            try:
+                content = read(url, headers)
+            except urllib.error.HTTPError as error:
+                self.token = self.new_token(error.headers.get("WWW-Authenticate", ""), url)
+                continue
+            try:
+                manifest = json.loads(content)
+            except (ValueError, RecursionError):
+                manifest = None
+            if not isinstance(manifest, dict) or media_type(manifest) not in (*LISTS, *MANIFESTS):
+                raise BundleError(
+                    f"{url}: found no manifest of an image, expected one; check the address of the registry"
+                )
+            return f"sha256:{hashlib.sha256(content).hexdigest()}"
+        raise BundleError(f"{url}: found HTTP 401, expected an image that anybody may pull")
 
     def _blob(self, bundle: Path, url: str, digest: str, accept: str = "*/*") -> Path:
         path = blob_path(bundle, digest)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from operations import new_profile
 from operations.plan.__main__ import main
 from operations.plan.catalog.shapes import SHAPES
 from operations.plan.catalog.support_matrix import PLAIN_RELEASES, RELEASES
@@ -21,6 +22,7 @@ from operations.plan.inventory.settings import Settings
 from operations.plan.machine.packages import SUPPORTED_OS_MAJORS
 from operations.plan.planning import FIRST_LLMAPI_VERSION, LAST_ENGINE_VERSION
 from operations.plan.profile import profiles
+from tests.unit.hub_models import BY_NAME
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -84,6 +86,8 @@ def test_guides_commands_of_a_plan_run(
     models = tmp_path / "inventories" / "models"
     shutil.copytree(profiles.MODELS_DIRECTORY, models)
     monkeypatch.setattr(profiles, "MODELS_DIRECTORY", models)
+    monkeypatch.setattr(new_profile, "MODELS_DIRECTORY", models)
+    monkeypatch.setattr(new_profile, "read_hub", lambda name, *_: BY_NAME[name].repository)
     for line in code(page):
         # the tutorial's own model is made as it says
         if re.match(r"(cp|sed) .* inventories/models/my-model\.toml$", line):

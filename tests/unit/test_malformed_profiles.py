@@ -290,7 +290,7 @@ def test_m24_invalid_digests_are_refused(digests: dict[str, str], expected: str)
 @pytest.mark.requirement("M24")
 def test_m24_an_image_without_a_digest_is_not_pulled() -> None:
     with refusing(
-        "image_digests['nvidia/tritonserver:24.09-trtllm-python-py3']", "sha256 digest", "imagetools"
+        "image_digests['nvidia/tritonserver:24.09-trtllm-python-py3']", "sha256 digest", "tritonhost lock"
     ):
         release({"image_digests": {}})
 

@@ -433,11 +433,11 @@ def test_a_mistake_in_the_inventory_s_file(
 DEPLOYED: list[tuple[str, str]] = [
     ('bind_address = "10.0.0.11"', 'allowed_sources: found [], expected networks such as ["10.0.0.0/16"], who may reach bind_address 10.0.0.11'),
     ('model = "gpt2-medum"', "model: found gpt2-medum, expected a profile in inventories/models; did you mean gpt2-medium?"),
-    ("", f"image_digests['{IMAGE}']: found nothing, expected the image's sha256 digest; docker buildx imagetools inspect nvcr.io/{IMAGE}"),
+    ("", f"image_digests['{IMAGE}']: found nothing, expected the image's sha256 digest; run tritonhost lock, which asks nvcr.io (in a checkout: python -m operations.lock_inventory INVENTORY)"),
     (f"{DIGESTS}http_port = 8001", "http_port, grpc_port, metrics_port: found 8001, 8001, 8002, expected three different ports"),
     (f"{DIGESTS}front = 'haproxy'\nhttp_port = 50000", "http_port, grpc_port, metrics_port: found 50000, 8001, 8002, expected ports up to 45535 with a front, whose servers use those 10000 and 20000 higher"),
     (f'{DIGESTS}bind_address = "10.0.0.11"\n{SOURCES}{GATEWAY}, port = 8000}}', "gateway.port: found 8000, expected a port that no server has; move it, or http_port and its like"),
-    (f'{DIGESTS}bind_address = "10.0.0.11"\n{SOURCES}{GATEWAY}}}', "image_digests['library/nginx:1.30.7']: found nothing, expected the image's sha256 digest; docker buildx imagetools inspect docker.io/library/nginx:1.30.7"),
+    (f'{DIGESTS}bind_address = "10.0.0.11"\n{SOURCES}{GATEWAY}}}', "image_digests['library/nginx:1.30.7']: found nothing, expected the image's sha256 digest; run tritonhost lock, which asks docker.io (in a checkout: python -m operations.lock_inventory INVENTORY)"),
     (f'{DIGESTS}docker_packages = {{docker-ce = "3:29.9.0-1.el9", "containerd.io" = "1.7.29-1.el9"}}', "docker_packages: containerd.io: found 1.7.29 beside docker-ce 29.9.0, expected 2.1.5 or later, which docker-ce requires from 29 on; pin both"),
 ]  # fmt: skip
 

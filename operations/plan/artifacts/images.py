@@ -234,7 +234,7 @@ def pinned(settings: Settings, registry: str, image: str) -> str:
             f"image_digests[{image!r}]",
             "nothing",
             "the image's sha256 digest",
-            f"docker buildx imagetools inspect {registry}/{image}",
+            f"run tritonhost lock, which asks {registry} (in a checkout: python -m operations.lock_inventory INVENTORY)",
             reference="image-without-digest",
         )
     return f"{registry}/{image.split(':')[0]}@{digest}"

@@ -47,6 +47,7 @@ from operations.plan.inventory.field_types import (
     without_registry,
 )
 from operations.plan.inventory.gateway_settings import GatewaySettings, check_paths
+from operations.plan.inventory.lock_file import with_locked_digests
 from operations.plan.profile.tables import different_ports
 from operations.plan.toml_file import check_plain
 from operations.plan.wording import Form, complaint, from_validation
@@ -416,6 +417,10 @@ def from_host_data(
                 check(data[key])
             except PlanError as error:
                 raise error.placed(origin_of(key), host) from None
+    try:
+        data = with_locked_digests(data)
+    except PlanError as error:
+        raise error.placed(host=host) from None
     own = {k: v for k, v in data.items() if not k.startswith("_") and k not in CONNECTOR_KEYS}
     try:
         return Settings.model_validate(own)

@@ -1,4 +1,4 @@
-"""What serves a model on some GPUs: kind, release, precision, parallelism and lengths, the first that fits."""
+"""How a model is served on some GPUs: kind, release, precision, parallelism and lengths, the first that fits."""
 
 from __future__ import annotations
 
