@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pyinfra import host, logger
 from pyinfra.api.exceptions import PyinfraError
 
-from operations import host_health, rollout
+from operations import golden_answers, host_health, rollout
 from operations.facts.host_state import HostState
 from operations.intake import gateway_secrets
 from operations.plan import PlanError, Release, Settings, plan_release
@@ -59,7 +59,8 @@ def look() -> Release | None:
         rollout.note(host, f"converged: serves since {_since(observed)} UTC", release.id)
         return None
     verdict = observed.verdicts.get(release.id)
-    if verdict and verdict.rejected and not release.settings.retry_failed:
+    retried = release.settings.retry_failed or golden_answers.accepted(release)
+    if verdict and verdict.rejected and not retried:
         rollout.leave_out(
             f"release {release.id}: found {verdict.text}; expected a different release or a fixed cause; change the inventory, "
             "or try it again with --data retry_failed=true; the running release was left as it is"

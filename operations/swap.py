@@ -14,12 +14,14 @@ from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
-from operations import convergence, documents, front, rollout
+from operations import convergence, documents, front, golden_answers, rollout
 from operations.facts.releases import ReleaseLinks
+from operations.plan import PlanError
 from operations.plan import swap as plan_swap
 from operations.plan.difference import empty_encoders, running_problems
 from operations.plan.release import Release
 from operations.plan.serving import gates
+from operations.plan.serving.recorded import Answer
 from operations.plan.serving.servers import Server
 from operations.release import link_script, open_past_the_gateway, put_back, switched
 from operations.remote.detached import LOST, done, log_lost, shell
@@ -79,6 +81,7 @@ class _Swap:
     comparable: bool  # another release of the same model serves, in the same place
     before_s: float | None = None
     figures: dict[str, float | None] = field(default_factory=dict)
+    answers: list[Answer] = field(default_factory=list)
     switched: bool = False  # `current` points to the release, and the previous server was stopped
     cost: str = "no interruption"
 
@@ -98,6 +101,8 @@ def _serve(state: State, host: Host, swap: _Swap) -> bool:
             _go_back(host, swap, str(problem))
             return False
         judged(host, release.data_root, release.id, "proven")
+        if unwritten := golden_answers.keep(release, swap.answers):
+            logger.warning(f"{host.print_prefix}{unwritten}")
         measured(host, release.settings, release.id, swap.figures)
     except LOST as error:
         log_lost(host, f"release {release.id}", release.settings.service_name, error)
@@ -199,7 +204,13 @@ def _gates(host: Host, swap: _Swap, server: Server) -> None:
     if swap.empty:
         with forwarded(host, server.address, server.ports[1]) as endpoint:
             documents.stored(host, release, endpoint, seed)
-    answered(host, server, release.profile.golden_requests, seed)
+    swap.answers = answered(host, server, release.profile.golden_requests, seed)
+    try:
+        problem = golden_answers.problem_of(release, swap.answers)
+    except PlanError as error:
+        raise Failed(str(error)) from None
+    if problem:
+        raise Failed(problem)
     swap.figures["answer_s"] = answer_seconds(host, server, release.profile.golden)
     factor = release.settings.latency_factor
     if problem := gates.slower(swap.before_s, swap.figures["answer_s"], factor):

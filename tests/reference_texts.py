@@ -25,6 +25,7 @@ SETTINGS_GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Upgrades": (
         *("front", "haproxy_packages", "drain_s", "max_unavailable", "soak_s", "latency_factor"),
+        *("record_golden", "golden_directory", "golden_agreement"),
         *("retry_failed", "keep_releases"),
     ),
     "Disks": ("grow_root_file_system", "local_disks", "local_disks_erase"),
@@ -81,6 +82,11 @@ SETTINGS: dict[str, str] = {
     "Settings.drain_s": "How long a server that gets no new requests may take for those in flight.",
     "Settings.max_unavailable": "How many serving hosts to change at a time, after the first one has succeeded alone.",
     "Settings.soak_s": "How long to watch a new release after its golden answer. A crash in this time fails it.",
+    "Settings.record_golden": "Record the golden answers of proven releases, and hold back a release that answers differently.",
+    "Settings.golden_directory": "Where they are recorded, relative to the project.",
+    "Settings.golden_agreement": (
+        "The part of the words that must be the same where the numbers are computed another way: another engine, image, precision or GPU."
+    ),
     "Settings.latency_factor": "How many times slower than the previous release the golden answers may be.",
     "Settings.retry_failed": "Try a release again that has the verdict `failed` or `withdrawn`.",
     "Settings.keep_releases": "How many releases to keep on the host, among them the one to roll back to.",

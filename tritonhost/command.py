@@ -187,6 +187,21 @@ def currency(words: list[str]) -> int:
     return main(words, prog="tritonhost currency")
 
 
+def _golden_parser() -> argparse.ArgumentParser:
+    from operations.golden_answers import parser
+
+    return parser("tritonhost golden")
+
+
+def golden(words: list[str]) -> int:
+    if not {"-h", "--help"} & {*words}:
+        in_project()
+    tritonhost.use(here())
+    from operations.golden_answers import main
+
+    return main(words, prog="tritonhost golden")
+
+
 def _lock_parser() -> argparse.ArgumentParser:
     from operations.lock_inventory import parser
 
@@ -352,6 +367,7 @@ for _each in (
     _of_plan("new"),
     _of_plan("models"),
     of_argparse("preflight", "Check the hosts before a deploy; change nothing.", _preflight_parser, preflight),
+    of_argparse("golden", "Show recorded golden answers, or accept other ones.", _golden_parser, golden),
     of_argparse("lock", "Pin the images, models and packages that an inventory needs.", _lock_parser, lock),
     of_argparse("bundle", "Make, verify or serve the files of a site without a network.", _bundle_parser, bundle),
     of_argparse("currency", "Show what has moved since the tables were written.", _currency_parser, currency),

@@ -72,6 +72,8 @@ if _lab_json.exists():
     python_index_url = f"{_http}/pypi/simple/"
     image_digests = _lab["images"]
 
+    golden_directory = str(_lab_json.parent / "golden")
+
     # the forecast assumes the real images, which are a hundred times as large as the lab's stand-ins
     preflight_waived = ["disk space"]
 

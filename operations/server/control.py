@@ -11,6 +11,7 @@ from pyinfra.api.host import Host
 from operations.plan.errors import one_line
 from operations.plan.inventory.settings import Settings
 from operations.plan.profile.tables import Golden, SearchGolden
+from operations.plan.serving.recorded import Answer
 from operations.plan.serving.servers import Server
 from operations.remote.detached import done, follow, printed, said, shell
 from operations.remote.refusal import Failed
@@ -63,21 +64,29 @@ def start(
     raise Failed(f"{unit} did not get ready, expected its models to answer; see: journalctl --unit {unit}")
 
 
-def answered(host: Host, server: Server, requests: Sequence[Golden | SearchGolden], seed: str = "") -> None:
+def answered(
+    host: Host, server: Server, requests: Sequence[Golden | SearchGolden], seed: str = ""
+) -> list[Answer]:
     """
-    Send golden requests, one after the other, and compare the answers.
+    Send golden requests, one after the other, and compare the answers. Returns those of language models.
 
     + server: the address and the ports as the host reaches them
     + seed: the documents that a search request takes its picture from
 
     Raises Failed at the first wrong answer.
     """
+    texts = [request for request in requests if isinstance(request, Golden)]
+    answers: list[Answer] = []
     with forwarded(host, server.address, server.ports[1]) as endpoint:
         for model, answer, problem in proven(endpoint, requests, seed):
             if problem:
                 raise Failed(problem)
+            if len(answers) < len(texts):
+                asked = texts[len(answers)]
+                answers.append(Answer(asked.model, asked.prompt, asked.max_tokens, answer))
             shown = one_line(answer)[:90]
             logger.info(f"{host.print_prefix}{model} gives the golden answer: {shown}")
+    return answers
 
 
 def answer_seconds(host: Host, server: Server, requests: Iterable[Golden | SearchGolden]) -> float | None:

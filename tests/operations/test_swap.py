@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pyinfra.api.state import State
 
-from operations import front, rollout
+from operations import front, golden_answers, rollout
 from operations import swap as swap_operations
 from operations.facts.releases import ReleaseLinks
 from operations.plan.release import Release
+from operations.plan.serving.recorded import Answer
 from operations.plan.swap import Swap
 from operations.remote.refusal import Failed
 from operations.swap import _serve, _Swap
@@ -166,3 +168,60 @@ def test_swap_puts_back_a_release_behind_the_gateway(play: Any, behind: Release)
         behind, Played({"current": behind.id, "previous": "other"}, gates="slow"), None, running=behind.id
     )
     assert "put back other" in played.done
+
+
+# --- recorded answers
+
+
+def gates_of(monkeypatch: pytest.MonkeyPatch, release: Release, text: str) -> _Swap:
+    """The gates of a release whose server answers this."""
+    answer = Answer("ensemble", "What?", 8, text)
+    monkeypatch.setattr(swap_operations, "answered", lambda *_: [answer])
+    monkeypatch.setattr(swap_operations, "answer_seconds", lambda *_: 0.1)
+    monkeypatch.setattr(swap_operations, "soaked", lambda *_: None)
+    swap = _Swap(release, None, [], False, "old", False, False)
+    host: Any = Host({})
+    swap_operations._gates(host, swap, release.servers[0])
+    return swap
+
+
+def test_swap_holds_back_a_release_that_answers_differently(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    release = made({"golden_directory": str(tmp_path)})
+    golden_answers.keep(release, gates_of(monkeypatch, release, "That.").answers)
+    gates_of(monkeypatch, release, "That.")
+    with pytest.raises(
+        Failed, match=r"found 'Those\.', expected 'That\.' .* accept it: python -m operations.golden_answers"
+    ):
+        gates_of(monkeypatch, release, "Those.")
+
+
+def test_swap_with_a_damaged_record_fails_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    release = made({"golden_directory": str(tmp_path)})
+    golden_answers.path_of(release.settings.model, str(tmp_path)).write_text("{")
+    with pytest.raises(Failed, match="expected recorded golden answers"):
+        gates_of(monkeypatch, release, "That.")
+
+
+def test_swap_records_the_answers_of_a_proven_release(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    release = made({"golden_directory": str(tmp_path)})
+
+    def gates(_: object, swap: _Swap, __: object) -> None:
+        swap.answers = [Answer("ensemble", "What?", 8, "That.")]
+
+    monkeypatch.setattr(swap_operations, "_gates", gates)
+    host: Any = Host({})
+    judged: list[str] = []
+    monkeypatch.setattr(swap_operations, "switched", lambda *_: None)
+    monkeypatch.setattr(swap_operations, "judged", lambda *given: judged.append(given[3]))
+    monkeypatch.setattr(swap_operations, "measured", lambda *_: None)
+    monkeypatch.setattr(rollout, "note", lambda *_: None)
+    assert _serve(State(), host, _Swap(release, None, [], False, "old", False, False))
+    assert judged == ["proven"]
+    [record] = golden_answers.read(golden_answers.path_of(release.settings.model, str(tmp_path))).records
+    assert (record.release, record.answers[0].text) == (release.id, "That.")

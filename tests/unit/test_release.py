@@ -45,6 +45,7 @@ SOURCES = {"allowed_sources": ["10.0.0.0/16"]}
         ({"pids_limit": 4096}, {}, [gpu()], {"release"}),
         ({}, {"server": {"admin_apis": True}}, [gpu()], {"release"}),
         # how it is upgraded
+        ({"record_golden": False, "golden_directory": "g", "golden_agreement": 0.1}, {}, [gpu()], set()),
         ({"soak_s": 60, "latency_factor": 9.0, "drain_s": 5, "max_unavailable": 2}, {}, [gpu()], set()),
         (SOURCES, {}, [gpu()], set()),
         ({"selinux": "off"}, {}, [gpu()], set()),

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from operations import golden_answers
 from operations.plan import Release
 from operations.plan.exposure.server_flags import KEY
+from operations.plan.profile.tables import Golden
+from operations.plan.serving.recorded import Answer
 from operations.plan.serving.serve import IMAGE
 from operations.remote import host_files
 from operations.remote.host_files import HostFile
@@ -118,9 +121,16 @@ def test_golden_answers(connection: Connection, release: Release) -> None:
     seed = release.database.seed if release.database else ""
     with connection.tunnel(release.address, release.ports[1]) as endpoint:
         requests = release.profile.golden_requests
+        texts = [request for request in requests if isinstance(request, Golden)]
+        answers: list[Answer] = []
         for model, answer, problem in proven(endpoint, requests, seed):
             assert not problem
             assert answer, model
+            if len(answers) < len(texts):
+                asked = texts[len(answers)]
+                answers.append(Answer(asked.model, asked.prompt, asked.max_tokens, answer))
+    # as recorded on the machine that deploys, if it is this one
+    assert not golden_answers.difference_of(release, answers)
 
 
 def _property(host: Any, release: Release, name: str) -> str:

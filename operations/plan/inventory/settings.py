@@ -227,6 +227,11 @@ class Settings(BaseModel):
     soak_s: Annotated[int, whole(0, 3600, "seconds")] = 30
     # how much longer its golden answers may take than those of the release before; operations/plan/serving/gates.py
     latency_factor: Annotated[float, Field(ge=1, le=1000, strict=True)] = 3.0
+    # The answers of proven releases, on the machine that deploys: a release that answers differently is held back
+    record_golden: Switch = True
+    golden_directory: Annotated[str, Field(min_length=1, max_length=500)] = "inventories/golden"
+    # where the numbers are computed another way, the part of the words that must be the same
+    golden_agreement: Annotated[float, Field(ge=0, le=1)] = 0.6
     # a release that was taken back is not tried again by itself
     retry_failed: Switch = False
     # two at least: the one that serves, and the one to roll back to

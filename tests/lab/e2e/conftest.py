@@ -29,6 +29,7 @@ ORDER = (
     "test_mutations",
     "test_killed_client",
     "test_failing_upgrade",
+    "test_new_profile",
     "test_gated_model",
     "test_canary_token",
     "test_network",
