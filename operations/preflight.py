@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM, inventory:
     given = parser(prog, inventory).parse_args(arguments)
     inputs.quieten()
     with refusing(as_json=given.json):
-        state, chosen = _state_and_hosts(given)
+        state, chosen = state_and_hosts(given)
     hosts = _judge_all(state, chosen)
     if given.json:
         rows = {name: judged[:4] for name, judged in hosts.items()}
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM, inventory:
     return preflight.exit_code([judged.status for judged in hosts.values()])
 
 
-def _state_and_hosts(given: argparse.Namespace) -> tuple[State, list[Host]]:
+def state_and_hosts(given: argparse.Namespace) -> tuple[State, list[Host]]:
     """What pyinfra would make of the options, and the hosts they are for, checked as before a deploy."""
     inputs.check_data(given.data)
     data: dict[str, Any] = {

@@ -152,7 +152,7 @@ def connected(host: Host) -> Iterator[None]:
     `ctx_host`.
     Upstream: could `connect_all` return which hosts failed and why, in place of raising when none is left?
     """
-    with ctx_host.use(host):
+    with ctx_state.use(host.state), ctx_host.use(host):
         host.connect(show_errors=False, raise_exceptions=True)
         # facts need active hosts, as after pyinfra's own connecting
         host.state.activate_host(host)

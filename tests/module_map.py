@@ -42,7 +42,7 @@ GROUPS = (
     Group(
         "The run",
         0,
-        "convergence inputs rollout run_report lock intake intake.host_key intake.ssh_keys host_health preflight",
+        "convergence inputs rollout run_report lock intake intake.host_key intake.ssh_keys host_health preflight replay",
     ),
     Group("Artifact stages", 1, "serving_image weights engine"),
     Group(
@@ -56,7 +56,7 @@ GROUPS = (
         "golden_answers remote remote.detached etc_files remote.host_files systemd_units remote.refusal intake.refusing intake.secrets intake.gateway_secrets",
     ),
     Group("Facts, and the scripts that the host runs", 0, "facts.* scripts"),
-    Group("Golden requests", 2, "server.golden server.search remote.tunnel"),
+    Group("Golden requests", 2, "server.golden server.search server.replay remote.tunnel"),
     Group("Hosts from OCI", 1, "intake.oci_instances intake.oci_session"),
     Group("pyinfra's internals", 2, "pyinfra_patches"),
     Group("The plan: no pyinfra, no host; each wing imports only those below it", 0, "plan.*"),

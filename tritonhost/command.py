@@ -202,6 +202,25 @@ def golden(words: list[str]) -> int:
     return main(words, prog="tritonhost golden")
 
 
+def _replay_parser() -> argparse.ArgumentParser:
+    from operations.replay import parser
+
+    return parser("tritonhost replay")
+
+
+def replay(words: list[str]) -> int:
+    if not {"-h", "--help"} & {*words}:
+        in_project()
+    tritonhost.use(here())
+    # as for the preflight
+    from gevent import monkey
+
+    monkey.patch_all()
+    from operations.replay import main
+
+    return main(words, prog="tritonhost replay")
+
+
 def _lock_parser() -> argparse.ArgumentParser:
     from operations.lock_inventory import parser
 
@@ -367,6 +386,7 @@ for _each in (
     _of_plan("new"),
     _of_plan("models"),
     of_argparse("preflight", "Check the hosts before a deploy; change nothing.", _preflight_parser, preflight),
+    of_argparse("replay", "Send the same prompts to two served models and compare them.", _replay_parser, replay),
     of_argparse("golden", "Show recorded golden answers, or accept other ones.", _golden_parser, golden),
     of_argparse("lock", "Pin the images, models and packages that an inventory needs.", _lock_parser, lock),
     of_argparse("bundle", "Make, verify or serve the files of a site without a network.", _bundle_parser, bundle),
