@@ -27,6 +27,23 @@ from operations.plan.serving.recorded import Answer, Record, Recorded
 PROGRAM = "python -m operations.golden_answers"
 DIRECTORY = "inventories/golden"
 _LARGEST = 4 * 2**20  # bytes of a file
+# Template parameters that change an answer's text, or the order in which numbers are added
+_SHAPING = (
+    *(
+        "decoupled_mode",
+        "accumulate_tokens",
+        "skip_special_tokens",
+        "add_special_tokens",
+        "exclude_input_in_output",
+    ),
+    *(
+        "decoding_mode",
+        "max_beam_width",
+        "enable_kv_cache_reuse",
+        "enable_chunked_context",
+        "logits_datatype",
+    ),
+)
 
 
 def record_of(release: Release, answers: Sequence[Answer]) -> Record:
@@ -40,6 +57,8 @@ def record_of(release: Release, answers: Sequence[Answer]) -> Record:
     }
     if isinstance(profile, EngineProfile):
         made_with["engine"] = release.artifact("engine").key
+        said = [f"{name}={release.parameters[name]}" for name in _SHAPING if name in release.parameters]
+        made_with["parameters"] = " ".join(said)
     elif isinstance(profile, LlmApiProfile):
         made_with["arguments"] = digest(profile.model_files("")["tensorrt_llm/1/model.yaml"])[:16]
     today = datetime.now(UTC).date().isoformat()

@@ -239,6 +239,8 @@ def test_numerics_are_those_of_engine_image_and_gpu(tmp_path: Path) -> None:
         == base
     )
     assert record_of(release({}, {"engine": {"max_batch_size": 2}}), answers()).numerics != base
+    streamed = {"repository": {"parameters": {"decoupled_mode": True}}}
+    assert record_of(release({}, streamed), answers()).numerics != base
 
 
 def test_numerics_of_the_llm_api_have_its_arguments() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab.e2e.one_host import DATA_ROOT, STARTED, OneHost
+from tests.lab.e2e.one_host import DATA_ROOT, INVENTORY, STARTED, OneHost
 
 MODELS = ("ensemble", "tensorrt_llm_bls")
 QUESTION = "What is machine learning?"
@@ -40,6 +42,30 @@ def test_both_forms_of_a_request_answer(converged: OneHost, model: str) -> None:
             answers[form] = answer["text_output"].strip()
     assert answers["plain"], "an answer without a word"
     assert answers["plain"] == answers["parameters"]
+
+
+def test_replay_finds_two_models_of_one_engine_alike(converged: OneHost, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        "".join(f"{json.dumps({'prompt': text, 'max_tokens': 6})}\n" for text in (QUESTION, "Water is"))
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "operations.replay",
+        INVENTORY,
+        str(prompts),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    done = converged.run(*command, "--from", "ensemble@h1", "--to", "tensorrt_llm_bls@h1", "--senders", "2")
+    assert done.code == 0, done.output
+    assert "the same answer: 2 of 2" in done.output
+    found = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
+    assert all(pair["from"]["text"].strip() and pair["from"]["seconds"] > 0 for pair in found["pairs"])
+    done = converged.run(*command, "--from", "ensemble@h1", "--to", "no_such_model@h1")
+    assert done.code == 1, done.output
+    assert "Traceback" not in done.output and "answers          2 of 2" in done.output
 
 
 @pytest.mark.smoke
