@@ -197,6 +197,10 @@ PROFILE: dict[str, str] = {
     ),
     "Checkpoint.calibration": "The dataset that `flags.int8_kv_cache` and `flags.smoothquant` calibrate with. Required with them.",
     "Checkpoint.quantization": "With this table `quantize.py` runs instead of the converter.",
+    "LlmApiProfile.triton_config": (
+        "Further keys of `triton_config` in `model.yaml`, such as `cancellation_check_period_ms` (100). A key that the release does not know "
+        "has no effect."
+    ),
     "Quantization.format": "Format of the quantized weights.",
     "Quantization.kv_cache_dtype": "Data type of the KV cache.",
     "Quantization.calibration_size": "`--calib_size`.",

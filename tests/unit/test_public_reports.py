@@ -5,10 +5,12 @@ The numbers are those of the projects' issues: TensorRT-LLM (TRT), tensorrtllm_b
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from operations.plan import PlanError
 from operations.plan.capacity.described import Description, check_described
@@ -17,6 +19,7 @@ from operations.plan.capacity.gpu import Gpu
 from operations.plan.catalog.llm_arguments import ARGUMENTS, KV_CACHE, MEANT, REMOVED
 from operations.plan.catalog.models import CONVERTED
 from operations.plan.catalog.support_matrix import FAMILIES, RELEASES, converter_folder
+from operations.plan.errors import NOWHERE
 from operations.plan.explain import explain, gpus_from, planned
 from operations.plan.profile.architecture import Architecture
 from operations.plan.profile.profiles import (
@@ -31,6 +34,7 @@ from operations.plan.profile.profiles import (
 from operations.plan.profile.relations import check_relations
 from operations.plan.profile.stored_format import stored_format
 from operations.plan.release import Release
+from operations.plan.wording import from_validation
 from tests.unit.builders import CALIBRATION, DATA, PROFILE, gpu, merged, settings
 
 A10, A100, H100 = "NVIDIA A10:1", "NVIDIA A100-SXM4-40GB:1", "NVIDIA H100 80GB HBM3:1"
@@ -215,6 +219,35 @@ def test_unknown_kv_cache_argument_is_refused() -> None:
         and "say free_gpu_memory_fraction" in error
     )
     plan(llmapi_of(llm={"kv_cache_config": {"new_one": 1}}, llm_unlisted=["kv_cache_config.new_one"]))
+
+
+def test_keys_of_triton_config_reach_the_model() -> None:
+    given = llmapi_of(triton_config={"cancellation_check_period_ms": 20})
+    said = json.loads(given.model_files("/w")["tensorrt_llm/1/model.yaml"])["triton_config"]
+    assert said == {"cancellation_check_period_ms": 20, "max_batch_size": 0, "decoupled": False}
+
+
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        (
+            {"decoupled": True},
+            "triton_config.decoupled: found true, expected keys of triton_config without decoupled",
+        ),
+        (
+            {"max_batch_size": 8},
+            "triton_config.max_batch_size: found 8, expected keys of triton_config without max_batch_size",
+        ),
+        (
+            {"cancellation_check_period_ms": 0},
+            "triton_config.cancellation_check_period_ms: found 0, expected a whole number of milliseconds",
+        ),
+    ],
+)
+def test_keys_of_triton_config_that_are_wrong_are_refused(table: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        llmapi_of(triton_config=table)
+    assert line in str(from_validation(caught.value, LlmApiProfile, lambda path: NOWHERE))
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,10 @@ LLM: dict[str, Allowed] = {
     **REMOTE_CODE,
     "trust_remote_code": Switch(),  # a profile takes true only beside weights.code_revision
 }
+TRITON_CONFIG: dict[str, Allowed] = {
+    # model.py of triton_backend/all_models/llmapi: 100 where it is not said
+    "cancellation_check_period_ms": Whole(1, 3_600_000, "milliseconds"),
+}
 LLM_KV_CACHE: dict[str, Allowed] = {
     "free_gpu_memory_fraction": Fraction(),
     "max_tokens": Whole(1, 2**40, "tokens"),

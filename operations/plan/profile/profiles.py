@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from operations.plan.catalog import known_values
 from operations.plan.catalog.support_matrix import (
     StackRelease,
     built,
@@ -163,6 +164,8 @@ class LlmApiProfile(_LanguageModel):
     # names of arguments that LLM knows and this tool does not; kv_cache_config.NAME for those of that table
     llm_unlisted: Annotated[list[ArgumentName], Field(default_factory=list)]
     decoupled: Annotated[bool, Field(strict=True)] = False
+    # further keys of triton_config in model.yaml: what the Triton model itself reads; one that a release does not know has no effect
+    triton_config: dict[ArgumentName, Value] = Field(default_factory=dict)
 
     templates: ClassVar[str] = "llmapi"
     models: ClassVar[list[str]] = ["tensorrt_llm"]
@@ -198,9 +201,26 @@ class LlmApiProfile(_LanguageModel):
             **self.llm,
             "model": weights,
             # the model does not batch in Triton: TensorRT-LLM batches inside it
-            "triton_config": {"max_batch_size": 0, "decoupled": self.decoupled},
+            "triton_config": {**self.triton_config, "max_batch_size": 0, "decoupled": self.decoupled},
         }
         return {"tensorrt_llm/1/model.yaml": json.dumps(arguments, indent=2, sort_keys=True) + "\n"}
+
+    @field_validator("triton_config")
+    @classmethod
+    def _not_the_plans(cls, value: dict[str, Value]) -> dict[str, Value]:
+        for name, instead in (
+            ("max_batch_size", "remove it: TensorRT-LLM batches"),
+            ("decoupled", "say decoupled, outside of this table"),
+        ):
+            if name in value:
+                raise complaint(
+                    name,
+                    value[name],
+                    f"keys of triton_config without {name}, which the plan sets",
+                    then=instead,
+                )
+        known_values.check_values(known_values.TRITON_CONFIG, value)
+        return value
 
     @field_validator("llm")
     @classmethod

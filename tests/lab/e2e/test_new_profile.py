@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -133,3 +134,15 @@ def test_weights_are_those_of_the_hub(site: OneHost) -> None:
         folder = site.settings.cache / "hub" / source
         heads = [path.read_bytes()[8:2_000_000] for path in folder.glob("*.safetensors")]
         assert any(name.encode() in head for head in heads for name in EMBEDDINGS), source
+
+
+def test_lock_finds_what_the_lab_serves(site: OneHost, project: Path) -> None:
+    environment = {"TRITONHOST_PROJECT": str(project)}
+    command = [sys.executable, "-m", "operations.lock_inventory", "inventories/lab.py"]
+    done = site.run(*command, environment=environment)
+    assert done.code == 0, done.output
+    found = tomllib.loads((project / "inventories" / "lock.toml").read_text("utf-8"))
+    digests = json.loads(site.settings.record.read_text("utf-8"))["images"]
+    assert {name: entry["digest"] for name, entry in found["images"].items()}.items() <= digests.items()
+    assert found["images"] and found["models"] and found["packages"]
+    assert site.run(*command, "--check", environment=environment).code == 0
