@@ -201,6 +201,7 @@ PROFILE: dict[str, str] = {
         "Further keys of `triton_config` in `model.yaml`, such as `cancellation_check_period_ms` (100). A key that the release does not know "
         "has no effect."
     ),
+    "Golden.filler_words": "Send so many plain words before the prompt, about a token each. Some faults show only in long prompts.",
     "Quantization.format": "Format of the quantized weights.",
     "Quantization.kv_cache_dtype": "Data type of the KV cache.",
     "Quantization.calibration_size": "`--calib_size`.",

@@ -188,7 +188,7 @@ def driver_needed(stack: StackRelease) -> str:
 def _golden(golden: Golden | SearchGolden) -> str:
     if isinstance(golden, Golden):
         wanted = f"starts with {golden.expect!r}" if golden.expect else "at least one word"
-        return f"{golden.model}: {golden.prompt!r}, {golden.max_tokens} tokens: {wanted}"
+        return f"{golden.model}: {golden.title!r}, {golden.max_tokens} tokens: {wanted}"
     asked = [repr(golden.text)] if golden.text else []
     asked += [f"the picture of {golden.image_of}"] if golden.image_of else []
     return f"{golden.model}: {' and '.join(asked)}: the document {golden.expect}"

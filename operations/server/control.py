@@ -83,7 +83,7 @@ def answered(
                 raise Failed(problem)
             if len(answers) < len(texts):
                 asked = texts[len(answers)]
-                answers.append(Answer(asked.model, asked.prompt, asked.max_tokens, answer))
+                answers.append(Answer(asked.model, asked.title, asked.max_tokens, answer))
             shown = one_line(answer)[:90]
             logger.info(f"{host.print_prefix}{model} gives the golden answer: {shown}")
     return answers

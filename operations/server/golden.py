@@ -54,7 +54,7 @@ def ask(address: str, golden: Golden, timeout_s: float = 120) -> str:
         dimensions = len(shapes["text_input"])
         limit = "sampling_param_max_tokens" if "sampling_param_max_tokens" in shapes else "max_tokens"
         inputs = [
-            tensor("text_input", golden.prompt.encode(), np.object_, "BYTES"),
+            tensor("text_input", golden.sent.encode(), np.object_, "BYTES"),
             tensor(limit, golden.max_tokens, np.int32, "INT32"),
             *(
                 tensor(name, b"", np.object_, "BYTES")
@@ -82,9 +82,8 @@ def ask(address: str, golden: Golden, timeout_s: float = 120) -> str:
 
 def verdict(golden: Golden, answer: str) -> str:
     """Empty if the answer is as expected; otherwise one line with what was found and expected."""
-    answer = answer.removeprefix(
-        golden.prompt
-    )  # a server that does not exclude the input gives it back first
+    # a server that does not exclude the input gives it back first
+    answer = answer.removeprefix(golden.sent)
     if golden.expect:
         good = answer.strip().startswith(golden.expect.strip())
         wanted = f"an answer starting with {golden.expect!r}"

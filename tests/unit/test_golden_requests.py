@@ -12,6 +12,7 @@ import pytest
 
 from operations import swap
 from operations.model_repository import golden_requests
+from operations.plan import PlanError
 from operations.plan.explain import text
 from operations.plan.profile.model_repository import DEFAULTS
 from operations.plan.profile.profiles import load_profile
@@ -120,3 +121,27 @@ def test_release_with_failing_bls_passes_no_gate(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(Failed, match="golden request to tensorrt_llm_bls: RuntimeError"):
         swap._gates(SimpleNamespace(print_prefix=""), begun, wanted.servers[0])  # type: ignore[arg-type]
     assert len(asked) == 1
+
+
+def test_filler_stands_before_the_prompt() -> None:
+    plain = Golden(prompt="Why?", max_tokens=4, expect="")
+    assert (plain.sent, plain.title) == ("Why?", "Why?")
+    long = Golden(prompt="Why?", max_tokens=4, expect="", filler_words=5000)
+    assert len(long.sent.split()) == 5001 and long.sent.endswith(" Why?")
+    assert long.title == "[5000 words] Why?"
+    assert not golden.verdict(long, f"{long.sent} Because")
+    assert golden.verdict(long, long.sent)
+
+
+def test_filler_must_fit_the_sequence() -> None:
+    with pytest.raises(
+        PlanError,
+        match=r"golden\.0\.filler_words: found 4400, expected with max_tokens less than engine.max_seq_len",
+    ):
+        release(
+            {},
+            {
+                "engine": {"max_seq_len": 2048},
+                "golden": [{"prompt": "a", "max_tokens": 8, "expect": "", "filler_words": 4400}],
+            },
+        )

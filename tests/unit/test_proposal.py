@@ -309,6 +309,11 @@ def test_date_of_a_template_does_not_change_the_prompt() -> None:
     assert golden_prompt("{{ strftime_now('%d %b %Y') }}", {})[0] == "26 Jul 2024"
 
 
+def test_long_context_gets_a_long_golden_request() -> None:
+    assert "filler_words" not in proposed(LLAMA, gpus="NVIDIA H200:1", context=4096).text
+    assert "filler_words = 4400" in proposed(LLAMA, gpus="NVIDIA H200:1", context=8192).text
+
+
 # --- names
 
 

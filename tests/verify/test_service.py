@@ -128,7 +128,7 @@ def test_golden_answers(connection: Connection, release: Release) -> None:
             assert answer, model
             if len(answers) < len(texts):
                 asked = texts[len(answers)]
-                answers.append(Answer(asked.model, asked.prompt, asked.max_tokens, answer))
+                answers.append(Answer(asked.model, asked.title, asked.max_tokens, answer))
     # as recorded on the machine that deploys, if it is this one
     assert not golden_answers.difference_of(release, answers)
 

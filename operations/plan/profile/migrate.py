@@ -68,6 +68,7 @@ def migrated(name: str) -> str:
         request = {
             "model": "tensorrt_llm",
             "prompt": golden.prompt,
+            **({"filler_words": golden.filler_words} if golden.filler_words else {}),
             "max_tokens": golden.max_tokens,
             "expect": "",
         }

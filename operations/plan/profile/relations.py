@@ -441,6 +441,17 @@ def _check_batches(profile: EngineProfile) -> None:
 
 def _check_golden(profile: EngineProfile | LlmApiProfile, key: str, longest: object) -> None:
     for number, golden in enumerate(profile.golden):
+        if (
+            isinstance(longest, int)
+            and golden.filler_words + golden.max_tokens >= longest
+            and golden.filler_words
+        ):
+            raise PlanError(
+                f"golden.{number}.filler_words",
+                golden.filler_words,
+                f"with max_tokens less than {key}, which is {longest} and counts prompt and answer together",
+                "lower it",
+            )
         if isinstance(longest, int) and golden.max_tokens >= longest:
             raise PlanError(
                 f"golden.{number}.max_tokens",

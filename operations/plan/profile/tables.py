@@ -355,14 +355,30 @@ class Server(Table):
         return self
 
 
+_FILLER = ["the", "sun", "is", "up", "and", "the", "sky", "is", "blue", "and", "the", "day", "is", "long"]
+
+
 class Golden(Table):
     """A request to a language model whose answer is known: greedy decoding gives the same text each time."""
 
     model: str = "ensemble"
     prompt: Annotated[str, Field(min_length=1)]
+    # so many plain words are sent before the prompt, about a token each: some faults show only beyond thousands of tokens
+    filler_words: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 0
     max_tokens: Annotated[int, Field(ge=1, le=4096, strict=True)]
     # the answer starts with this text; "" accepts any answer of at least one word
     expect: str
+
+    @property
+    def sent(self) -> str:
+        """The whole prompt."""
+        words = (_FILLER[number % len(_FILLER)] for number in range(self.filler_words))
+        return " ".join([*words, self.prompt])
+
+    @property
+    def title(self) -> str:
+        """The prompt, short."""
+        return f"[{self.filler_words} words] {self.prompt}" if self.filler_words else self.prompt
 
 
 class LlmApiGolden(Golden):

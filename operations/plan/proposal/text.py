@@ -15,6 +15,7 @@ from operations.plan.units import dotted, gib
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}\Z")
 GOLDEN_TOKENS = 32
+LONG = 4400  # words before a second golden prompt, about a token each
 
 
 def name_for(repository: str) -> str:
@@ -38,22 +39,26 @@ def profile_text(found: Repository, choice: Choice, prompt: str, how: str) -> st
     + prompt: of the golden request; how: how it was made, in words
     """
     golden = {**choice.data["golden"][0], "prompt": prompt, "max_tokens": _golden_tokens(choice)}
+    requests = [(golden, f'{how}; expect = "" accepts any answer of at least one word')]
+    if choice.context >= LONG + LONG // 4:
+        long = {**golden, "filler_words": LONG}
+        requests.append((long, f"the same behind {LONG} words: some faults show only in long prompts"))
     said = dict(reasons(found, choice))
-    said["golden"] = f'{how}; expect = "" accepts any answer of at least one word'
     lines = [
         "#:schema ../../files/schema/profile.json",
         "",
         f"# {found.name}, proposed by `tritonhost new`. Every line may be changed; `tritonhost plan check` reads the file.",
         "",
     ]
-    tables = {**choice.data, "golden": [golden]}
+    tables = choice.data
     lines += _table(
         "", {key: value for key, value in tables.items() if not isinstance(value, Mapping | list)}, said
     )
     for key, value in tables.items():
         if isinstance(value, Mapping):
             lines += _tables(key, value, said)
-    lines += ["", *_comment(said["golden"]), "[[golden]]", *_table("golden", golden, {})]
+    for request, reason in requests:
+        lines += ["", *_comment(reason), "[[golden]]", *_table("golden", request, {})]
     return "\n".join(lines) + "\n"
 
 

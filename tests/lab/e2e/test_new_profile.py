@@ -89,6 +89,9 @@ def test_name_leads_to_an_answer_that_is_kept(
             kind,
             "--gpus",
             "NVIDIA A10:1",
+            # the lab's server has no GPU: no golden request behind thousands of words
+            "--context",
+            "512",
             *words,
             environment=environment,
         )
