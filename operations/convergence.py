@@ -59,7 +59,9 @@ def look() -> Release | None:
         rollout.note(host, f"converged: serves since {_since(observed)} UTC", release.id)
         return None
     verdict = observed.verdicts.get(release.id)
-    retried = release.settings.retry_failed or golden_answers.accepted(release)
+    retried = release.settings.retry_failed or golden_answers.accepted(
+        release, verdict.text if verdict else ""
+    )
     if verdict and verdict.rejected and not retried:
         rollout.leave_out(
             f"release {release.id}: found {verdict.text}; expected a different release or a fixed cause; change the inventory, "

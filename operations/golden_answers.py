@@ -7,15 +7,16 @@ python -m operations.golden_answers accept llama-3.1-8b
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from operations.plan.artifacts.keys import digest
+from operations.plan.artifacts.keys import key_of
 from operations.plan.errors import PlanError, one_line
 from operations.plan.inventory.hosts import read_group_data
 from operations.plan.paths import PROJECT
@@ -43,13 +44,30 @@ _SHAPING = (
         "enable_chunked_context",
         "logits_datatype",
     ),
+    *(
+        "enable_context_fmha_fp32_acc",
+        "multi_block_mode",
+        "cuda_graph_mode",
+        "max_attention_window_size",
+        "sink_token_length",
+    ),
 )
+# Arguments of the LLM API that do neither
+_SIZES = ("max_batch_size", "max_num_tokens", "max_seq_len", "max_input_len")
+_CACHE_SIZES = ("free_gpu_memory_fraction", "max_tokens", "host_cache_size")
+# What a verdict says of a release that was held back for its answers
+HELD_BACK = "golden request to "
 
 
-def record_of(release: Release, answers: Sequence[Answer]) -> Record:
-    """A release's answers, with how its numbers are computed."""
+def record_of(release: Release, answers: Sequence[Answer], host: str) -> Record:
+    """
+    A release's answers, with how its numbers are computed.
+
+    + host: the host's name: an engine's kernels, and those of the PyTorch backend, are chosen there by timing
+    """
     profile = release.profile
     made_with = {
+        "host": host,
         "gpu": release.gpus[0].name,
         "tensorrt_llm": release.stack.tensorrt_llm,
         "image": release.image.key,
@@ -60,7 +78,13 @@ def record_of(release: Release, answers: Sequence[Answer]) -> Record:
         said = [f"{name}={release.parameters[name]}" for name in _SHAPING if name in release.parameters]
         made_with["parameters"] = " ".join(said)
     elif isinstance(profile, LlmApiProfile):
-        made_with["arguments"] = digest(profile.model_files("")["tensorrt_llm/1/model.yaml"])[:16]
+        llm = {name: value for name, value in profile.llm.items() if name not in _SIZES}
+        cache = llm.get("kv_cache_config")
+        if isinstance(cache, Mapping):
+            llm["kv_cache_config"] = {
+                name: value for name, value in cache.items() if name not in _CACHE_SIZES
+            }
+        made_with["arguments"] = key_of({"llm": llm, "decoupled": profile.decoupled})
     today = datetime.now(UTC).date().isoformat()
     return Record(recorded.numerics(made_with), made_with, release.id, today, tuple(answers))
 
@@ -86,66 +110,85 @@ def read(path: Path) -> Recorded:
 
 def write(path: Path, content: Recorded) -> None:
     """The file has these records, whole. Raises OSError."""
+    text = recorded.text_of(content)
+    if len(text.encode()) > _LARGEST:
+        raise OSError(errno.EFBIG, f"more than {_LARGEST} bytes")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".json", dir=path.parent)
     part = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(recorded.text_of(content))
+            file.write(text)
         part.chmod(0o644)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def difference_of(release: Release, answers: Sequence[Answer]) -> str:
-    """What is wrong with a release's answers, compared with the recorded ones; empty: nothing. Raises PlanError for a damaged file."""
+def difference_of(release: Release, answers: Sequence[Answer], host: str, exact: bool = True) -> str:
+    """
+    What is wrong with a release's answers, compared with the recorded ones; empty: nothing.
+
+    + exact: as in recorded.difference
+
+    Raises PlanError for a damaged file.
+    """
     settings = release.settings
     if not answers or not settings.record_golden:
         return ""
     known = read(path_of(settings.model, settings.golden_directory))
-    if release.id in known.accepted:
-        return ""
-    return recorded.difference(known, record_of(release, answers), settings.golden_agreement)
+    return recorded.difference(known, record_of(release, answers, host), settings.golden_agreement, exact)
 
 
-def problem_of(release: Release, answers: Sequence[Answer]) -> str:
-    """
-    The same, with how to accept the answers. They are kept beside the records, so that they can be accepted.
-
-    Raises PlanError as difference_of does.
-    """
-    problem = difference_of(release, answers)
-    if not problem:
-        return ""
+def held_back(release: Release, answers: Sequence[Answer], host: str) -> str:
+    """The answers of a release that is held back are kept beside the records. Returns how to accept them."""
     settings = release.settings
-    with suppress(OSError):  # the release is held back in any case
-        pending = path_of(settings.model, settings.golden_directory, pending=True)
-        write(pending, Recorded((record_of(release, answers),)))
-    return f"{problem}; accept it: {PROGRAM} accept {settings.model}, and run again"
+    path = path_of(settings.model, settings.golden_directory, pending=True)
+    with suppress(OSError, PlanError):  # the release is held back in any case
+        write(path, read(path).with_record(record_of(release, answers, host)))
+    return f"accept it: {PROGRAM} accept {settings.model}, and run again"
 
 
-def keep(release: Release, answers: Sequence[Answer]) -> str:
-    """The answers of a proven release are recorded, if none are for its numerics. Returns one line where they could not be."""
+def keep(release: Release, answers: Sequence[Answer], host: str) -> str:
+    """
+    The answers of a proven release are recorded, if none are for its numerics, and it is held back no more.
+
+    Returns one line where they could not be.
+    """
     settings = release.settings
     if not answers or not settings.record_golden:
         return ""
-    path = path_of(settings.model, settings.golden_directory)
+    path, pending = (path_of(settings.model, settings.golden_directory, held) for held in (False, True))
     try:
-        known, record = read(path), record_of(release, answers)
+        known, record = read(path), record_of(release, answers, host)
         same = next((one for one in known.records if one.numerics == record.numerics), None)
-        # it passed the comparison: what differs are requests that were not asked before, or answers that were accepted
-        if same is None or same.answers != record.answers:
-            write(path, known.with_record(record))
+        asked = {answer.request for answer in record.answers}
+        # it passed the comparison: what differs are requests that were not asked before
+        wanted = (
+            known
+            if same and asked == {answer.request for answer in same.answers}
+            else known.with_record(record)
+        )
+        if (wanted := wanted.without(release.id)) != known:
+            write(path, wanted)
+        if pending.exists():
+            held = read(pending)
+            left = tuple(one for one in held.records if one.release != release.id)
+            if left != held.records:
+                write(pending, Recorded(left))
     except (PlanError, OSError) as error:
         return f"golden answers not recorded: {one_line(str(error))}"
     return ""
 
 
-def accepted(release: Release) -> bool:
-    """Whether a person has accepted the answers for which this release was held back."""
+def accepted(release: Release, verdict: str) -> bool:
+    """
+    Whether a person has accepted the answers for which this release was held back.
+
+    + verdict: what the host remembers of it: a release that failed for something else, or was rolled back, is not tried again by itself
+    """
     settings = release.settings
-    if not settings.record_golden:
+    if not settings.record_golden or HELD_BACK not in verdict:
         return False
     try:
         return release.id in read(path_of(settings.model, settings.golden_directory)).accepted
@@ -169,15 +212,19 @@ def accept(model: str, directory: str) -> str:
             f"see {_shown(pending.parent)}",
             reference="nothing-to-accept",
         )
-    path, record = path_of(model, directory), held[-1]
+    path = path_of(model, directory)
+    known = read(path)
+    for record in held:
+        known = known.with_record(record, accepted=True)
     try:
-        write(path, read(path).with_record(record, accepted=True))
+        write(path, known)
         pending.unlink()
     except OSError as error:
         raise PlanError(
             _shown(path), error.strerror, "a file that can be written", reference="not-written"
         ) from None
-    return f"{_shown(path)}: the answers of release {record.release} are accepted; run the deploy again"
+    names = ", ".join(sorted({record.release for record in held}))
+    return f"{_shown(path)}: the answers of release {names} are accepted; run the deploy again"
 
 
 def _shown(path: Path) -> str:
@@ -219,13 +266,13 @@ def _lines(model: str, directory: str) -> list[str]:
     for pending, title in ((False, "recorded"), (True, "held back")):
         for record in read(path_of(model, directory, pending)).records:
             made_with = ", ".join(
-                record.made_with[name] for name in ("gpu", "tensorrt_llm") if name in record.made_with
+                record.made_with[name] for name in ("host", "gpu", "tensorrt_llm") if name in record.made_with
             )
             lines.append(f"{title} {record.at}, release {record.release}: {made_with}")
             for answer in record.answers:
                 lines += [
-                    f"  {answer.model}: {one_line(answer.prompt)[:70]}",
-                    f"    {one_line(answer.text)[:300]}",
+                    f"  {answer.model}, {answer.max_tokens} tokens: {one_line(answer.prompt)}",
+                    f"    {one_line(answer.text)}",
                 ]
     if not lines:
         raise PlanError(

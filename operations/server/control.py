@@ -83,7 +83,9 @@ def answered(
                 raise Failed(problem)
             if len(answers) < len(texts):
                 asked = texts[len(answers)]
-                answers.append(Answer(asked.model, asked.title, asked.max_tokens, answer))
+                # a server that does not exclude the input gives it back first
+                text = answer.removeprefix(asked.sent)
+                answers.append(Answer(asked.model, asked.title, asked.max_tokens, text))
             shown = one_line(answer)[:90]
             logger.info(f"{host.print_prefix}{model} gives the golden answer: {shown}")
     return answers

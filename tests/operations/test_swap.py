@@ -173,13 +173,14 @@ def test_swap_puts_back_a_release_behind_the_gateway(play: Any, behind: Release)
 # --- recorded answers
 
 
-def gates_of(monkeypatch: pytest.MonkeyPatch, release: Release, text: str) -> _Swap:
+def gates_of(monkeypatch: pytest.MonkeyPatch, release: Release, *texts: str, new: bool = True) -> _Swap:
     """The gates of a release whose server answers this."""
-    answer = Answer("ensemble", "What?", 8, text)
-    monkeypatch.setattr(swap_operations, "answered", lambda *_: [answer])
+    said = [Answer("ensemble", "What?", 8, text) for text in texts]
+    monkeypatch.setattr(swap_operations, "answered", lambda *_: [said.pop(0) if len(said) > 1 else said[0]])
     monkeypatch.setattr(swap_operations, "answer_seconds", lambda *_: 0.1)
     monkeypatch.setattr(swap_operations, "soaked", lambda *_: None)
-    swap = _Swap(release, None, [], False, "old", False, False)
+    way = Swap("in place", "it does not fit beside") if new else None
+    swap = _Swap(release, way, [], False, "old", False, False)
     host: Any = Host({})
     swap_operations._gates(host, swap, release.servers[0])
     return swap
@@ -189,12 +190,26 @@ def test_swap_holds_back_a_release_that_answers_differently(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     release = made({"golden_directory": str(tmp_path)})
-    golden_answers.keep(release, gates_of(monkeypatch, release, "That.").answers)
+    golden_answers.keep(release, gates_of(monkeypatch, release, "That.").answers, "host")
     gates_of(monkeypatch, release, "That.")
     with pytest.raises(
         Failed, match=r"found 'Those\.', expected 'That\.' .* accept it: python -m operations.golden_answers"
     ):
         gates_of(monkeypatch, release, "Those.")
+
+
+def test_swap_asks_again_before_it_holds_a_release_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    release = made({"golden_directory": str(tmp_path)})
+    first = gates_of(monkeypatch, release, "That is all.")
+    host: Any = Host({})
+    golden_answers.keep(release, first.answers, host.name)
+    assert gates_of(monkeypatch, release, "That was all.", "That is all.").answers == first.answers
+    with pytest.raises(Failed, match="recorded with the same numbers"):
+        gates_of(monkeypatch, release, "That was all.")
+    # verified again while clients have requests
+    gates_of(monkeypatch, release, "That was all.", new=False)
 
 
 def test_swap_with_a_damaged_record_fails_in_one_line(

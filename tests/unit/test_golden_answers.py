@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
 from operations import golden_answers
-from operations.golden_answers import accept, accepted, keep, main, path_of, problem_of, read, record_of
+from operations.golden_answers import (
+    accept,
+    accepted,
+    difference_of,
+    held_back,
+    keep,
+    main,
+    path_of,
+    read,
+    record_of,
+)
 from operations.plan import PlanError
 from operations.plan.explain import planned
 from operations.plan.profile.profiles import LlmApiProfile, load_profile
@@ -23,7 +36,7 @@ from operations.plan.serving.recorded import (
     shown,
     text_of,
 )
-from tests.unit.builders import DATA, release
+from tests.unit.builders import DATA, gpu, release
 
 TEXT = "Machine learning is a part of computer science that finds rules in data"
 SAID = Answer("ensemble", "What is it?", 16, TEXT)
@@ -98,6 +111,47 @@ def test_every_model_is_compared() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "part"),
+    [
+        ("機械学習は人工知能の一分野です。", "機械学習は、人工知能の一分野です。", 0.96),
+        ("Yes, it is.", "Yes it is", 0.75),
+        ("naïve café", "naïve café", 1),
+        (" ", "  ", 0),
+    ],
+)
+def test_agreement_of_other_writing(before: str, now: str, part: float) -> None:
+    assert agreement_of(before, now) == pytest.approx(part, abs=0.02)
+
+
+def test_agreement_of_long_answers_is_quick() -> None:
+    began = time.process_time()
+    assert agreement_of("the x " * 4000, "the x the y " * 2000) == pytest.approx(0.75, abs=0.01)
+    assert time.process_time() - began < 2
+
+
+def test_agreement_is_that_of_the_longest_common_subsequence() -> None:
+    random = Random(7)
+    for _ in range(50):
+        one, two = (" ".join(random.choices("abcd", k=random.randint(0, 12))) for _ in range(2))
+        a, b = one.split(), two.split()
+        table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
+        for i, x in enumerate(a):
+            for j, y in enumerate(b):
+                table[i + 1][j + 1] = table[i][j] + 1 if x == y else max(table[i][j + 1], table[i + 1][j])
+        if a or b:
+            assert agreement_of(one, two) == 2 * table[-1][-1] / (len(a) + len(b)), (one, two)
+
+
+def test_server_with_clients_is_not_held_to_the_same_text() -> None:
+    changed = record("a", other(TEXT.replace("rules", "patterns")))
+    assert difference(FIRST, changed, 0.6) != ""
+    assert difference(FIRST, changed, 0.6, exact=False) == ""
+    assert "0% of the words agree" in difference(
+        FIRST, record("a", other("Something else entirely")), 0.6, exact=False
+    )
+
+
 def test_agreement_counts_words_in_order() -> None:
     assert agreement_of("a b c d", "a b c d") == 1
     assert agreement_of("a b c d", "d c b a") < 0.5
@@ -144,13 +198,23 @@ def made(tmp_path: Path) -> Release:
     return release({"golden_directory": str(tmp_path / "golden")})
 
 
+HOST = "gpu-1"
+VERDICT = "failed golden request to ensemble: found 'a', expected 'b'"
+
+
 def answers(text: str = TEXT) -> list[Answer]:
     return [other(text)]
 
 
+def problem_of(release: Release, said: list[Answer], host: str = HOST) -> str:
+    """What a swap does: compare, and keep the answers of a release that is held back."""
+    problem = difference_of(release, said, host)
+    return f"{problem}; {held_back(release, said, host)}" if problem else ""
+
+
 def test_first_proven_release_is_recorded(made: Release) -> None:
     assert problem_of(made, answers()) == ""
-    assert keep(made, answers()) == ""
+    assert keep(made, answers(), HOST) == ""
     path = path_of(made.settings.model, made.settings.golden_directory)
     [one] = read(path).records
     assert (one.release, one.answers) == (made.id, (SAID,))
@@ -161,7 +225,7 @@ def test_first_proven_release_is_recorded(made: Release) -> None:
 
 
 def test_another_answer_is_held_back_and_kept(made: Release) -> None:
-    keep(made, answers())
+    keep(made, answers(), HOST)
     line = problem_of(made, answers("Something else"))
     assert line.endswith(
         f"; accept it: python -m operations.golden_answers accept {made.settings.model}, and run again"
@@ -173,17 +237,21 @@ def test_another_answer_is_held_back_and_kept(made: Release) -> None:
 
 def test_accepted_answers_are_the_recorded_ones(made: Release, capsys: pytest.CaptureFixture[str]) -> None:
     model, directory = made.settings.model, made.settings.golden_directory
-    keep(made, answers())
+    keep(made, answers(), HOST)
     problem_of(made, answers("Something else"))
-    assert not accepted(made)
+    assert not accepted(made, VERDICT)
     assert main(["accept", model, "--directory", directory]) == 0
     assert f"the answers of release {made.id} are accepted; run the deploy again" in capsys.readouterr().out
-    assert accepted(made)
+    assert accepted(made, VERDICT)
     assert problem_of(made, answers("Something else")) == ""
-    assert keep(made, answers("Something else")) == ""
-    assert [one.answers for one in read(path_of(model, directory)).records] == [(other("Something else"),)]
+    assert keep(made, answers("Something else"), HOST) == ""
+    # it is held to them from now on, and tried again for nothing else
+    assert problem_of(made, answers("garbage !!!!")) != ""
+    assert not accepted(made, VERDICT)
+    main(["accept", model, "--directory", directory])
+    keep(made, answers("garbage !!!!"), HOST)
+    assert [one.answers for one in read(path_of(model, directory)).records] == [(other("garbage !!!!"),)]
     assert not path_of(model, directory, pending=True).exists()
-    # another release is held to them
     assert main(["accept", model, "--directory", directory]) == 2
 
 
@@ -192,25 +260,72 @@ def test_accept_needs_a_release_that_was_held_back(made: Release) -> None:
         accept(made.settings.model, made.settings.golden_directory)
 
 
+def test_accept_takes_every_release_that_was_held_back(made: Release, tmp_path: Path) -> None:
+    other_gpu = release(
+        {"golden_directory": str(tmp_path / "golden")},
+        gpus=[gpu(name="NVIDIA L40S", compute_capability="8.9")],
+    )
+    keep(made, answers(), "gpu-0")
+    problem_of(made, answers("Something else"), "gpu-1")
+    problem_of(other_gpu, answers("Another one"), "gpu-2")
+    accept(made.settings.model, made.settings.golden_directory)
+    assert accepted(made, VERDICT) and accepted(other_gpu, VERDICT)
+
+
+def test_other_host_is_compared_in_part_and_exact_from_then_on(made: Release) -> None:
+    near = TEXT.replace("rules", "patterns")
+    keep(made, answers(), "gpu-1")
+    assert problem_of(made, answers(near), "gpu-2") == ""
+    keep(made, answers(near), "gpu-2")
+    assert problem_of(made, answers(), "gpu-2") != ""
+    assert problem_of(made, answers(), "gpu-1") == ""
+
+
+def test_proven_release_is_not_held_back_any_more(made: Release) -> None:
+    keep(made, answers(), HOST)
+    problem_of(made, answers("Something else"))
+    keep(made, answers(), HOST)
+    with pytest.raises(PlanError, match="found no answers that were held back"):
+        accept(made.settings.model, made.settings.golden_directory)
+
+
+def test_release_that_failed_otherwise_is_not_tried_again(made: Release) -> None:
+    keep(made, answers(), HOST)
+    problem_of(made, answers("Something else"))
+    accept(made.settings.model, made.settings.golden_directory)
+    assert accepted(made, VERDICT)
+    for verdict in ("failed triton.service did not get ready", "withdrawn rolled back by hand", ""):
+        assert not accepted(made, verdict)
+
+
+def test_record_that_is_too_large_is_not_written(made: Release) -> None:
+    assert "more than 4194304 bytes" in keep(made, answers("x" * 5_000_000), HOST)
+    assert not path_of(made.settings.model, made.settings.golden_directory).exists()
+
+
 def test_new_requests_are_added_to_the_record(made: Release) -> None:
-    keep(made, answers())
+    keep(made, answers(), HOST)
     more = [*answers(), Answer("ensemble", "Another question", 16, "An answer")]
-    assert problem_of(made, more) == "" and keep(made, more) == ""
+    assert problem_of(made, more) == "" and keep(made, more, HOST) == ""
     [one] = read(path_of(made.settings.model, made.settings.golden_directory)).records
     assert list(one.answers) == more
 
 
 def test_same_answers_are_written_once(made: Release) -> None:
-    keep(made, answers())
+    keep(made, answers(), HOST)
     path = path_of(made.settings.model, made.settings.golden_directory)
     before = path.stat().st_ino
-    keep(made, answers())
+    keep(made, answers(), HOST)
     assert path.stat().st_ino == before
 
 
 def test_nothing_is_recorded_where_the_inventory_says_so(tmp_path: Path) -> None:
     made = release({"golden_directory": str(tmp_path), "record_golden": False})
-    assert keep(made, answers()) == "" and problem_of(made, answers("x")) == "" and not accepted(made)
+    assert (
+        keep(made, answers(), HOST) == ""
+        and problem_of(made, answers("x")) == ""
+        and not accepted(made, VERDICT)
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -220,47 +335,50 @@ def test_damaged_record_holds_a_release_back(made: Release) -> None:
     path.write_text("{")
     with pytest.raises(PlanError, match="restore the file, or remove it"):
         problem_of(made, answers())
-    assert keep(made, answers()).startswith("golden answers not recorded: ")
+    assert keep(made, answers(), HOST).startswith("golden answers not recorded: ")
     assert path.read_text() == "{"
 
 
 def test_directory_that_cannot_be_written_is_a_warning(made: Release, tmp_path: Path) -> None:
     (tmp_path / "golden").write_text("a file")
-    assert "golden answers not recorded" in keep(made, answers())
+    assert "golden answers not recorded" in keep(made, answers(), HOST)
 
 
-def test_numerics_are_those_of_engine_image_and_gpu(tmp_path: Path) -> None:
-    base = record_of(release(), answers()).numerics
-    assert record_of(release({"soak_s": 60}), answers()).numerics == base
-    assert (
-        record_of(
-            release({}, {"repository": {"parameters": {"triton_max_batch_size": 2}}}), answers()
-        ).numerics
-        == base
-    )
-    assert record_of(release({}, {"engine": {"max_batch_size": 2}}), answers()).numerics != base
-    streamed = {"repository": {"parameters": {"decoupled_mode": True}}}
-    assert record_of(release({}, streamed), answers()).numerics != base
+def test_numerics_are_those_of_engine_image_and_gpu() -> None:
+    def key(
+        data: dict[str, Any] | None = None, tables: dict[str, Any] | None = None, host: str = HOST
+    ) -> str:
+        return record_of(release(data, tables), answers(), host).numerics
+
+    base = key()
+    assert key({"soak_s": 60}) == base
+    assert key(None, {"repository": {"parameters": {"triton_max_batch_size": 2}}}) == base
+    assert key(None, {"engine": {"max_batch_size": 2}}) != base
+    assert key(None, {"repository": {"parameters": {"decoupled_mode": True}}}) != base
+    assert key(None, {"repository": {"parameters": {"max_attention_window_size": 512}}}) != base
+    assert key(host="gpu-2") != base
 
 
 def test_numerics_of_the_llm_api_have_its_arguments() -> None:
     profile = load_profile("llama-3.1-8b-llmapi")
     assert isinstance(profile, LlmApiProfile)
-    changed = profile.model_copy(update={"llm": {**profile.llm, "max_seq_len": 2048}})
-    one, two = (record_of(planned("x", each, DATA, "NVIDIA A10:1"), answers()) for each in (profile, changed))
+    changed = profile.model_copy(update={"llm": {**profile.llm, "enable_chunked_prefill": True}})
+    one, two = (
+        record_of(planned("x", each, DATA, "NVIDIA A10:1"), answers(), HOST) for each in (profile, changed)
+    )
     assert one.numerics != two.numerics
-    assert set(one.made_with) == {"gpu", "tensorrt_llm", "image", "weights", "arguments"}
+    assert set(one.made_with) == {"host", "gpu", "tensorrt_llm", "image", "weights", "arguments"}
 
 
 def test_show_prints_what_is_recorded(made: Release, capsys: pytest.CaptureFixture[str]) -> None:
     model, directory = made.settings.model, made.settings.golden_directory
     assert main(["show", model, "--directory", directory]) == 2
     assert "found no recorded answers" in capsys.readouterr().err
-    keep(made, answers())
+    keep(made, answers(), HOST)
     problem_of(made, answers("Something else"))
     assert main(["show", model, "--directory", directory]) == 0
     out = capsys.readouterr().out
-    assert f"release {made.id}: NVIDIA A10" in out and "held back" in out and "Something else" in out
+    assert f"release {made.id}: gpu-1, NVIDIA A10" in out and "held back" in out and "Something else" in out
 
 
 def test_shown_paths_are_relative_to_the_project() -> None:

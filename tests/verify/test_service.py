@@ -128,9 +128,10 @@ def test_golden_answers(connection: Connection, release: Release) -> None:
             assert answer, model
             if len(answers) < len(texts):
                 asked = texts[len(answers)]
-                answers.append(Answer(asked.model, asked.title, asked.max_tokens, answer))
-    # as recorded on the machine that deploys, if it is this one
-    assert not golden_answers.difference_of(release, answers)
+                text = answer.removeprefix(asked.sent)
+                answers.append(Answer(asked.model, asked.title, asked.max_tokens, text))
+    # as recorded on the machine that deploys, if it is this one; clients may have requests meanwhile
+    assert not golden_answers.difference_of(release, answers, connection.target.name, exact=False)
 
 
 def _property(host: Any, release: Release, name: str) -> str:
