@@ -143,7 +143,7 @@ def _table(content: bytes, path: str) -> dict[str, Any]:
     if not isinstance(data, dict) or _too_deep(data):
         expected = f"a JSON file with a table, of at most {DEEPEST} levels"
         raise PlanError(
-            path, "no such file" if data is None else "another content", expected, "is the file complete?"
+            path, "no JSON" if data is None else "another content", expected, "is the file complete?"
         )
     return data
 

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from operations.hub_repository import read_directory, read_hub
@@ -27,6 +28,7 @@ from operations.plan.proposal.text import check_name, name_for
 GROUP_DATA = PROJECT / "inventories" / "group_data" / "all.py"
 HOSTS = PROJECT / "inventories" / "oci.toml"
 HUB = "https://huggingface.co"
+LEAST_CONTEXT = 64  # tokens: a golden request and its answer
 
 
 def run(given: argparse.Namespace) -> int:
@@ -54,7 +56,8 @@ def _read(given: argparse.Namespace, endpoint: str) -> Repository:
     directory = Path(given.repository)
     # OWNER/NAME may be a directory's relative path too: a person who means one writes ./ or /
     if given.repository.startswith((".", "/", "~")):
-        directory = directory.expanduser()
+        with suppress(RuntimeError):  # no such user
+            directory = directory.expanduser()
         if not directory.is_dir():
             raise PlanError("REPOSITORY", given.repository, "OWNER/NAME, or a directory that exists")
         return read_directory(directory, given.known_as, given.revision)
@@ -68,10 +71,11 @@ def _wanted(given: argparse.Namespace) -> Wanted:
         raise PlanError(
             both, "all of them", "one: they say on what GPUs the model runs", reference="wrong-usage"
         )
-    for option in ("context", "concurrency"):
+    for option, least in (("context", LEAST_CONTEXT), ("concurrency", 1)):
         value = getattr(given, option)
-        if value is not None and not 1 <= value <= 2**27:
-            raise PlanError(f"--{option}", value, "a whole number of at least 1", reference="wrong-usage")
+        if value is not None and not least <= value <= 2**27:
+            expected = f"a whole number of at least {least}"
+            raise PlanError(f"--{option}", value, expected, reference="wrong-usage")
     shape = _shape_of(given.host) if given.host else given.shape
     return Wanted(given.gpus, shape, given.kind, given.release, given.context, given.concurrency)
 

@@ -127,7 +127,7 @@ def test_host_of_the_inventory_gives_its_shape(models: Path, capsys: pytest.Capt
             ["--shape", "BM.GPU4.8", "--gpus", "NVIDIA A10:1"],
             "--gpus and --shape: found all of them, expected one",
         ),
-        (["--context", "0"], "--context: found 0, expected a whole number of at least 1"),
+        (["--context", "0"], "--context: found 0, expected a whole number of at least 64"),
         (["--name", "A/B"], "--name: found A/B, expected a name of lower-case letters"),
         (["--gpus", "RTX 4090:1"], "--gpus: found RTX 4090:1, expected NAME:COUNT"),
     ],

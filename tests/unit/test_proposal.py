@@ -172,6 +172,50 @@ def test_folders_with_other_weights_are_left_out() -> None:
     assert 'exclude = ["consolidated*", "onnx/*", "original/*"]' in proposed(replace(LLAMA, files=files)).text
 
 
+def test_other_weights_do_not_count() -> None:
+    gpt_oss = BY_NAME["openai/gpt-oss-20b"].repository
+    files = {**gpt_oss.files, "original/model.safetensors": 13_761_264_768, "metal/model.bin": 10**10}
+    assert proposed(replace(gpt_oss, files=files), gpus="NVIDIA A10:1").choice.tensor_parallel == 1
+    twice = {**LLAMA.files, "model.fp16.safetensors": 16_060_522_496}
+    assert sum(replace(LLAMA, files=twice).weight_files.values()) == sum(LLAMA.weight_files.values())
+    assert (
+        'exclude = ["consolidated*", "model.fp16.safetensors"]' in proposed(replace(LLAMA, files=twice)).text
+    )
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["float16\nflags = {load_by_shard = true}", "a\x1b[31m\x00", "\ud800", "x" * 10_000, 7, None, ["a"]],
+)
+def test_words_of_a_config_stay_in_their_comment(word: object) -> None:
+    found = replace(LLAMA, config={**LLAMA.config, "torch_dtype": word})
+    tables = tomllib.loads(proposed(found).text)
+    assert tables["checkpoint"] == {"family": "llama", "dtype": "float16"}
+
+
+def test_starcoder_gets_a_variant_of_its_converter() -> None:
+    config = {
+        **{"architectures": ["GPTBigCodeForCausalLM"], "model_type": "gpt_bigcode", "torch_dtype": "float16"},
+        **{"n_embd": 2048, "n_layer": 24, "n_head": 16, "n_positions": 2048, "vocab_size": 49280},
+    }
+    for name, variant in (
+        ("bigcode/starcoder", "starcoder"),
+        ("bigcode/gpt_bigcode-santacoder", "santacoder"),
+    ):
+        found = Repository(
+            name, "a" * 40, {"config.json": 900, "model.safetensors": 2_200_000_000}, config=config
+        )
+        assert f'gpt_variant = "{variant}"' in proposed(found).text
+
+
+def test_long_golden_request_fits_the_input_of_an_old_release() -> None:
+    found = replace(LLAMA, config={k: v for k, v in LLAMA.config.items() if k != "rope_scaling"})
+    assert (
+        "filler_words"
+        not in proposed(found, release="24.04", context=5600, gpus="NVIDIA A100-SXM4-80GB:1").text
+    )
+
+
 # --- repositories that cannot be served
 
 CONFIG = {"config.json": 900}
@@ -209,7 +253,14 @@ def of(files: dict[str, int], architecture: str = "LlamaForCausalLM", **config: 
         (of({"README.md": 500}), "o/n: found no config.json"),
         (of({**CONFIG}), "o/n: found no weights"),
         (of({**CONFIG, "pytorch_model.bin": 10**9}), "o/n: found pickles alone (pytorch_model.bin)"),
-        (of({**CONFIG, "consolidated.safetensors": 10**9}), "o/n: found no weights"),
+        (
+            of({**CONFIG, "consolidated.safetensors": 10**9}),
+            "o/n: found weights in the format of their authors alone",
+        ),
+        (
+            of({**CONFIG, "weights/model.safetensors": 10**9}),
+            "o/n: found weights in a folder alone (weights/model.safetensors), expected weights in safetensors at the root",
+        ),
         (
             of(
                 {
@@ -290,6 +341,9 @@ def test_prompt_is_in_the_chat_template() -> None:
         "{{ 1 / 0 }}",
         "{% if %}",
         "{{ 'x' * 100000 }}",
+        "{{ 10 ** (10 ** 8) }}",
+        "{{ 'x' * (10 ** 13) }}",
+        "{{ '\ud800' }}",
         "",
     ],
 )
@@ -303,6 +357,7 @@ def test_template_is_found_in_each_place() -> None:
     named = [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]
     assert template_of("", {"chat_template": named}) == "d"
     assert template_of("", {"chat_template": 3}) == ""
+    assert template_of("", {"chat_template": [{"name": ["x"]}, 3, {"name": "default", "template": {}}]}) == ""
 
 
 def test_date_of_a_template_does_not_change_the_prompt() -> None:

@@ -440,22 +440,18 @@ def _check_batches(profile: EngineProfile) -> None:
 
 
 def _check_golden(profile: EngineProfile | LlmApiProfile, key: str, longest: object) -> None:
+    table = profile.engine if isinstance(profile, EngineProfile) else profile.llm
+    input_key, longest_input = f"{key.partition('.')[0]}.max_input_len", table.get("max_input_len")
     for number, golden in enumerate(profile.golden):
-        if (
-            isinstance(longest, int)
-            and golden.filler_words + golden.max_tokens >= longest
-            and golden.filler_words
-        ):
+        place = f"golden.{number}"
+        if isinstance(longest_input, int) and golden.filler_words >= longest_input:
+            expected = f"less than {input_key}, which is {longest_input}"
+            raise PlanError(f"{place}.filler_words", golden.filler_words, expected, "lower it")
+        if not isinstance(longest, int) or golden.filler_words + golden.max_tokens < longest:
+            continue
+        counts = f"less than {key}, which is {longest} and counts prompt and answer together"
+        if golden.max_tokens < longest:
             raise PlanError(
-                f"golden.{number}.filler_words",
-                golden.filler_words,
-                f"with max_tokens less than {key}, which is {longest} and counts prompt and answer together",
-                "lower it",
+                f"{place}.filler_words", golden.filler_words, f"with max_tokens {counts}", "lower it"
             )
-        if isinstance(longest, int) and golden.max_tokens >= longest:
-            raise PlanError(
-                f"golden.{number}.max_tokens",
-                golden.max_tokens,
-                f"less than {key}, which is {longest} and counts prompt and answer together",
-                "lower it",
-            )
+        raise PlanError(f"{place}.max_tokens", golden.max_tokens, counts, "lower it")

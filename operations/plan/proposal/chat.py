@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
+import subprocess
+import sys
 from collections.abc import Mapping
-from typing import Any, NoReturn
-
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pathlib import Path
+from typing import Any
 
 QUESTION, CONTINUED = "What is machine learning?", "Machine learning is"
-_SECONDS, _LONGEST = 2, 8000  # of the rendering; characters of a prompt
-# Some templates write today's date into the prompt: a golden request must be the same each day
-_DATE = "26 Jul 2024"
+_SECONDS, _LONGEST = 10, 8000  # of the rendering; characters of a prompt
+_RENDER = Path(__file__).with_name("render.py")
 
 
 def golden_prompt(template: str, tokenizer: Mapping[str, Any]) -> tuple[str, str]:
@@ -23,50 +21,37 @@ def golden_prompt(template: str, tokenizer: Mapping[str, Any]) -> tuple[str, str
     + template: Jinja2, from chat_template.jinja or tokenizer_config.json; empty: the model has none
     + tokenizer: tokenizer_config.json, for its special tokens
 
-    A template that fails or takes too long gives a plain prompt: it is a stranger's program, and runs in a sandbox.
+    A template that fails or takes too long gives a plain prompt: it is a stranger's program, and runs in a process of its own.
     """
     if not template:
         return CONTINUED, "the model has no chat template: a text to continue"
     special = {
         name: _text(tokenizer.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")
     }
-    said: list[str] = []
-    worker = threading.Thread(target=_render, args=(template, special, said), daemon=True)
-    worker.start()
-    worker.join(_SECONDS)
-    if worker.is_alive() or not said or not 0 < len(said[0]) <= _LONGEST or not _plain(said[0]):
+    text = _rendered(template, special)
+    if not 0 < len(text) <= _LONGEST or not _plain(text):
         return CONTINUED, "the chat template could not be applied: write its markup around the prompt"
     # the tokenizer puts the first token in front itself
-    return said[0].removeprefix(special["bos_token"]), "a question in the model's own chat template"
+    return text.removeprefix(special["bos_token"]), "a question in the model's own chat template"
 
 
-def _render(template: str, special: Mapping[str, str], said: list[str]) -> None:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+def _rendered(template: str, special: Mapping[str, str]) -> str:
+    """The template with one question; empty where it cannot be rendered."""
+    values = {"messages": [{"role": "user", "content": QUESTION}], "add_generation_prompt": True}
+    request = json.dumps(
+        {"template": template, "values": {**values, "tools": None, "documents": None, **special}}
     )
-    environment.filters["tojson"] = lambda value, **rest: json.dumps(value, ensure_ascii=False)
-    environment.globals |= {"raise_exception": _raised, "strftime_now": lambda form: _DATE}
     try:
-        messages = [{"role": "user", "content": QUESTION}]
-        said.append(
-            environment.from_string(template).render(
-                messages=messages, add_generation_prompt=True, tools=None, documents=None, **special
-            )
+        done = subprocess.run(
+            [sys.executable, "-I", str(_RENDER)],
+            input=request.encode("utf-8", "replace"),
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
         )
-    except (
-        TemplateError,
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        ValueError,
-        RecursionError,
-        AttributeError,
-    ):
-        pass  # the caller says that it failed
-
-
-def _raised(message: object) -> NoReturn:
-    raise TemplateError(str(message))
+        return str(json.loads(done.stdout)["text"]) if done.returncode == 0 else ""
+    except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
+        return ""
 
 
 def _text(token: object) -> str:
@@ -85,6 +70,8 @@ def template_of(file: str, tokenizer: Mapping[str, Any]) -> str:
         return file
     found = tokenizer.get("chat_template")
     if isinstance(found, list):
-        named = {one.get("name"): one.get("template") for one in found if isinstance(one, Mapping)}
-        found = named.get("default")
+        named = [
+            one.get("template") for one in found if isinstance(one, Mapping) and one.get("name") == "default"
+        ]
+        found = named[0] if named else None
     return found if isinstance(found, str) else ""

@@ -9,6 +9,7 @@ from typing import Any
 from operations.plan.capacity.forecast import Forecast
 from operations.plan.capacity.gpu import Gpu
 from operations.plan.capacity.precision import capability
+from operations.plan.catalog.models import VARIANTS
 from operations.plan.catalog.shapes import Shape
 from operations.plan.catalog.support_matrix import StackRelease
 from operations.plan.errors import PlanError
@@ -94,12 +95,11 @@ def tables(found: Repository, one: Choice) -> dict[str, Any]:
 
 def _weights(found: Repository) -> dict[str, Any]:
     weights: dict[str, Any] = {"repository": found.name, "revision": found.revision}
-    folders = sorted(
-        {path.partition("/")[0] for path in found.files if "/" in path and path.endswith(".safetensors")}
-    )
-    root = any("/" not in path for path in found.weight_files)
-    if root and folders:
-        weights["exclude"] = ["consolidated*", *(f"{folder}/*" for folder in folders)]
+    if others := found.other_weights:
+        weights["exclude"] = [
+            "consolidated*",
+            *(name for name in others if not name.startswith("consolidated")),
+        ]
     if found.gated:
         weights["gated"] = True
     return weights
@@ -110,7 +110,9 @@ def _engine(found: Repository, one: Choice) -> dict[str, Any]:
     if one.tensor_parallel > 1:
         checkpoint["tensor_parallel"] = one.tensor_parallel
     if found.row.family == "gpt" and found.row.model_type != "gpt2":
-        checkpoint["flags"] = {"gpt_variant": found.row.model_type}
+        variants = VARIANTS[found.row.model_type]
+        named = [variant for variant in variants if variant in found.name.lower()]
+        checkpoint["flags"] = {"gpt_variant": (named or list(variants))[0]}
     if one.quantization:
         checkpoint["quantization"] = QUANTIZATIONS[one.quantization][0]
     lengths: dict[str, Any] = {"max_seq_len": one.context}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from operations.plan.capacity.forecast import as_dict, lines
+from operations.plan.errors import PlanError
 from operations.plan.explain import planned
 from operations.plan.profile.profiles import KINDS
 from operations.plan.proposal.chat import golden_prompt, template_of
@@ -68,7 +70,19 @@ def propose(found: Repository, wanted: Wanted, name: str, data: Mapping[str, Any
     choice, others = choose(found, wanted)
     prompt, how = golden_prompt(template_of(found.template, found.tokenizer), found.tokenizer)
     text = profile_text(found, choice, prompt, how)
-    profile = KINDS[choice.kind].model_validate(choice.data)
+    try:
+        text.encode()
+        written = tomllib.loads(text)
+    except ValueError as error:
+        written, problem = {}, str(error)
+    else:
+        problem = "another content"
+    # the words of a stranger's files stand in comments alone
+    if {**written, "golden": None} != {**choice.data, "golden": None}:
+        raise PlanError(
+            found.name, problem, "a profile that says what was chosen", "report it", reference="proposal"
+        )
+    profile = KINDS[choice.kind].model_validate(written)
     release = planned(name, profile, data, f"{choice.gpus[0].name}:{len(choice.gpus)}")
     return Proposal(text, choice, tuple(described(others)), (*_of_counts(found, choice), *release.warnings))
 

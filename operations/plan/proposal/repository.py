@@ -20,7 +20,8 @@ SMALL_FILES = (
 LARGEST_SMALL_FILE = 16 * 2**20  # bytes; a tokenizer_config.json lists every added token
 DEEPEST = 100  # levels of tables in one of them
 
-_SHARD = re.compile(r"(?P<name>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.safetensors")
+_SHARD = re.compile(r"(?P<name>model)-(?P<number>\d{5})-of-(?P<total>\d{5})\.safetensors")
+_WHOLE = ("model.safetensors",)
 # Files by which sentence-transformers knows its models
 _EMBEDDING = frozenset({"modules.json", "config_sentence_transformers.json"})
 _CONTINUES = re.compile(r"(CausalLM|LMHead|LMHeadModel|ConditionalGeneration)$")
@@ -50,12 +51,23 @@ class Repository:
 
     @property
     def weight_files(self) -> dict[str, int]:
-        """The files that would be downloaded as weights: path -> bytes."""
-        return {
+        """The files that are the model's weights: path -> bytes. Other formats lie in folders, or beside them under other names."""
+        there = {path: size for path, size in self.files.items() if path in _WHOLE or _SHARD.fullmatch(path)}
+        if _WHOLE[0] in there:
+            return {_WHOLE[0]: there[_WHOLE[0]]}
+        return there or {
             path: size
             for path, size in self.files.items()
-            if path.endswith(".safetensors") and not path.rpartition("/")[2].startswith("consolidated")
+            if path.endswith(".safetensors") and "/" not in path and not path.startswith("consolidated")
         }
+
+    @property
+    def other_weights(self) -> list[str]:
+        """Patterns of the safetensors files that are not downloaded: folders, and names beside the weights."""
+        others = [
+            path for path in self.files if path.endswith(".safetensors") and path not in self.weight_files
+        ]
+        return sorted({f"{path.partition('/')[0]}/*" if "/" in path else path for path in others})
 
     @property
     def description(self) -> Description:
@@ -145,6 +157,21 @@ def _check_weights(found: Repository) -> None:
                 "with weights.allow_pickle = true"
             )
             raise _refused(found, f"pickles alone ({pickles[0]})", expected, then, "pickled-weights")
+        inner = [path for path in found.files if path.endswith(".safetensors")]
+        if any("/" not in path for path in inner):
+            then = "name the repository in the format of transformers"
+            raise _refused(
+                found, "weights in the format of their authors alone", expected, then, "no-weights"
+            )
+        if inner:
+            then = "choose a repository with the model's files at its root"
+            raise _refused(
+                found,
+                f"weights in a folder alone ({inner[0]})",
+                f"{expected} at the root",
+                then,
+                "no-weights",
+            )
         if any(path.endswith(".gguf") for path in found.files):
             then = "name the repository that they were converted from"
             raise _refused(found, "GGUF files alone", expected, then, "no-weights")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from operations.plan.errors import PlanError
+from operations.plan.errors import PlanError, one_line
 from operations.plan.proposal.profile_tables import QUANTIZATIONS, Choice, architecture_of
 from operations.plan.proposal.repository import Repository
 from operations.plan.units import dotted, gib
@@ -40,7 +40,8 @@ def profile_text(found: Repository, choice: Choice, prompt: str, how: str) -> st
     """
     golden = {**choice.data["golden"][0], "prompt": prompt, "max_tokens": _golden_tokens(choice)}
     requests = [(golden, f'{how}; expect = "" accepts any answer of at least one word')]
-    if choice.context >= LONG + LONG // 4:
+    longest = min(choice.context, choice.data.get("engine", {}).get("max_input_len", choice.context))
+    if longest >= LONG + LONG // 4:
         long = {**golden, "filler_words": LONG}
         requests.append((long, f"the same behind {LONG} words: some faults show only in long prompts"))
     said = dict(reasons(found, choice))
@@ -83,7 +84,8 @@ def _table(title: str, table: Mapping[str, Any], said: Mapping[str, str]) -> Ite
 
 
 def _comment(text: str) -> list[str]:
-    return [f"# {text}"] if text else []
+    # a config.json may say anything, and a line break would begin a line of its own
+    return [f"# {one_line(text)[:300]}"] if text else []
 
 
 def _key(name: str) -> str:
