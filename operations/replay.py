@@ -116,26 +116,31 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     """The command; see the exit codes at the top of this file."""
-    given = parser(prog).parse_args(arguments)
+    # an inventory and a file of prompts may stand before, between or behind the options
+    given = parser(prog).parse_intermixed_args(arguments)
     inputs.quieten()
     with refusing(as_json=given.json):
         targets = target(given.first, "--from"), target(given.second, "--to")
         inventory, prompts = _words(given, targets)
         hosts = _hosts(inventory, targets)
     try:
+        given.output.mkdir(parents=True, exist_ok=True)
         replies = _replay(targets, hosts, prompts, given.senders, given.together)
+        pairs = pairs_of(prompts, *replies)
+        found = report((str(targets[0]), str(targets[1])), pairs)
+        for name, text in (
+            ("report.json", json.dumps(found, indent=1) + "\n"),
+            ("report.html", page(found, pairs)),
+        ):
+            # an answer may hold half a character
+            (given.output / name).write_bytes(text.encode("utf-8", "replace"))
     except Unreached as error:
         print(f"tritonhost: {error}", file=sys.stderr)
         return 5
-    pairs = pairs_of(prompts, *replies)
-    found = report((str(targets[0]), str(targets[1])), pairs)
-    try:
-        given.output.mkdir(parents=True, exist_ok=True)
-        (given.output / "report.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        (given.output / "report.html").write_text(page(found, pairs), encoding="utf-8")
     except OSError as error:
+        where = given.output if error.filename is None else error.filename
         print(
-            f"tritonhost: {given.output}: {error.strerror}; expected a directory that can be written",
+            f"tritonhost: {where}: {error.strerror}; expected a directory that can be written",
             file=sys.stderr,
         )
         return 2
@@ -175,7 +180,9 @@ def _words(given: argparse.Namespace, targets: Sequence[Target]) -> tuple[str | 
             content = file.read(_LARGEST + 1)
         if len(content) > _LARGEST:
             raise PlanError("", "a larger file", f"at most {_LARGEST // 2**20} MiB", where=path)
-        return (before[0] if before else None), prompts_of(content.decode("utf-8"), path, given.max_tokens)
+        return (before[0] if before else None), prompts_of(
+            content.decode("utf-8-sig"), path, given.max_tokens
+        )
     except OSError as error:
         raise PlanError(
             "", error.strerror, "a file of prompts", where=path, reference="file-not-readable"

@@ -29,8 +29,18 @@ class Sender:
         metadata = self.client.get_model_metadata(model)
         self.shapes = {given.name: given.shape for given in metadata.inputs}
         self.decoupled = bool(self.client.get_model_config(model).config.model_transaction_policy.decoupled)
-        self.answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
-        self.client.start_stream(callback=lambda result, error: self.answers.put((result, error)))
+        self._begin()
+
+    def _begin(self) -> None:
+        """A new stream: what still comes of an earlier one goes to a queue that nobody reads."""
+        answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+        self.answers = answers
+        self.client.start_stream(callback=lambda result, error: answers.put((result, error)))
+
+    def _failed(self, number: int, problem: str) -> Reply:
+        self.client.stop_stream(cancel_requests=True)
+        self._begin()
+        return Reply(number, error=problem)
 
     def _inputs(self, prompt: str, max_tokens: int) -> list[Any]:
         import numpy as np
@@ -68,9 +78,9 @@ class Sender:
             try:
                 result, error = self.answers.get(timeout=SECONDS)
             except queue.Empty:
-                return Reply(number, error=f"no answer within {SECONDS} s")
+                return self._failed(number, f"no answer within {SECONDS} s")
             if error is not None or result is None:
-                return Reply(number, error=one_line(str(error))[:300])
+                return self._failed(number, one_line(str(error))[:300])
             part = result.as_numpy("text_output")
             if part is not None and part.size:
                 text += part.reshape(-1)[0].decode()

@@ -67,6 +67,32 @@ def test_both_servers_get_the_prompts(
     assert (tmp_path / "out" / "report.html").read_text().startswith("<!doctype html>")
 
 
+def test_words_stand_where_a_person_puts_them(
+    prompts: Path, tmp_path: Path, asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words in (
+        [str(prompts), *DIRECT],
+        [*DIRECT, str(prompts)],
+        ["x.py", *DIRECT, str(prompts)],
+        [*DIRECT[:2], "x.py", *DIRECT[2:], str(prompts)],
+    ):
+        assert run(tmp_path, *words) == 0, words
+
+
+def test_answer_with_half_a_character_is_written(
+    prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def process(*_: Any) -> tuple[list[dict[str, Any]], str]:
+        return [
+            {"number": n, "text": "\ud800", "first_s": 0.1, "seconds": 0.2, "parts": 1, "error": ""}
+            for n in (1, 2)
+        ], ""
+
+    monkeypatch.setattr(replay, "in_a_process", process)
+    assert run(tmp_path, *DIRECT, str(prompts)) == 0
+    assert (tmp_path / "out" / "report.html").stat().st_size > 1000
+
+
 def test_both_at_the_same_time_give_the_same(
     prompts: Path, tmp_path: Path, asked: list[tuple[str, str]]
 ) -> None:
@@ -131,6 +157,7 @@ def test_output_that_cannot_be_written_is_one_line(
 ) -> None:
     (tmp_path / "out").write_text("a file")
     assert run(tmp_path, *DIRECT, str(prompts)) == 2
+    assert asked == [], "noticed before a server is asked"
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -39,6 +39,14 @@ def test_prompts_are_texts_or_tables() -> None:
     assert prompts_of(text, "p.jsonl", 16) == [Prompt(1, "Hello", 16), Prompt(3, "Hi", 3), Prompt(4, "x", 16)]
 
 
+def test_prompts_may_hold_other_line_breaks() -> None:
+    text = json.dumps("a\u2028b\x85c", ensure_ascii=False)
+    assert prompts_of(f"{text}\r\n{text}", "p.jsonl", 8) == [
+        Prompt(1, "a\u2028b\x85c", 8),
+        Prompt(2, "a\u2028b\x85c", 8),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -47,6 +55,7 @@ def test_prompts_are_texts_or_tables() -> None:
         ('"a"\n{"text": "b"}', "p.jsonl: line 2: prompt: "),
         ('{"prompt": ""}', "p.jsonl: line 1: prompt: "),
         ('{"prompt": 3}', "p.jsonl: line 1: prompt: "),
+        (r'"\ud800"', "p.jsonl: line 1: prompt: "),
         ("[" * 5000, "p.jsonl: line 1: prompt: "),
         (
             '{"prompt": "a", "max_tokens": 0}',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from operations.plan.errors import PlanError, one_line, typed
 from operations.plan.serving.recorded import agreement_of
 
+_HALF = re.compile(r"[\ud800-\udfff]")  # of a character: no encoding has it
 MOST_PROMPTS, LONGEST_PROMPT, MOST_TOKENS = 20_000, 2**20, 131_072
 _STEPS = 10  # bars of a histogram
 _SHOWN = 50  # pairs that the page shows, the least alike first
@@ -54,7 +56,8 @@ def prompts_of(text: str, where: str, max_tokens: int) -> list[Prompt]:
     Raises PlanError with the number of the line.
     """
     found = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    # not splitlines: JSON may hold other line breaks, such as U+2028
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -64,7 +67,7 @@ def prompts_of(text: str, where: str, max_tokens: int) -> list[Prompt]:
         table = {"prompt": value} if isinstance(value, str) else value
         prompt = table.get("prompt") if isinstance(table, dict) else None
         limit = table.get("max_tokens", max_tokens) if isinstance(table, dict) else None
-        if not isinstance(prompt, str) or not 0 < len(prompt) <= LONGEST_PROMPT:
+        if not isinstance(prompt, str) or not 0 < len(prompt) <= LONGEST_PROMPT or _HALF.search(prompt):
             expected = 'a JSON text, or a table such as {"prompt": "Hello", "max_tokens": 32}'
             raise _refused(where, number, "prompt", one_line(line)[:60], expected)
         if type(limit) is not int or not 1 <= limit <= MOST_TOKENS:
