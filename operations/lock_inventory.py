@@ -9,26 +9,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import runpy
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 from urllib.error import HTTPError
 
 from operations.bundle import rpms
 from operations.bundle.fetch import BundleError
 from operations.bundle.images import Registry
+from operations.bundle.make import gpus_for, settings_in
 from operations.hub_repository import newest_commit
 from operations.intake.secrets import SecretMissing
 from operations.plan.artifacts.artifact import published
 from operations.plan.errors import PlanError
-from operations.plan.explain import UNKNOWN_DIGEST, gpus_from
+from operations.plan.explain import UNKNOWN_DIGEST
 from operations.plan.inventory import lock_file
-from operations.plan.inventory.hosts import checked_hosts, settings_of
 from operations.plan.inventory.lock_file import Locked, read_lock, text_of
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine.packages import (
@@ -45,19 +45,38 @@ from operations.plan.release import Release
 PROGRAM = "python -m operations.lock_inventory"
 
 
+class Image(NamedTuple):
+    """What is pulled. + plain: the registry speaks HTTP"""
+
+    name: str
+    registry: str
+    plain: bool
+
+
+class Model(NamedTuple):
+    """A repository of a hub, at the commit that a profile pins."""
+
+    name: str
+    hub: str
+    commit: str
+
+
+class Package(NamedTuple):
+    """A package for a version of Oracle Linux, in the repository that has it."""
+
+    name: str
+    version: str
+    os_major: str
+    url: str
+
+
 @dataclass(frozen=True)
 class Wanted:
-    """
-    What is asked for.
+    """What an inventory's hosts fetch, each once."""
 
-    + images: name:tag -> registry, and whether it speaks plain HTTP
-    + models: OWNER/NAME -> the hub's URL, and the commit that a profile pins
-    + packages: (Oracle Linux version, repository's URL) -> package -> version
-    """
-
-    images: Mapping[str, tuple[str, bool]]
-    models: Mapping[str, tuple[str, str]]
-    packages: Mapping[tuple[str, str], Mapping[str, str]]
+    images: frozenset[Image]
+    models: frozenset[Model]
+    packages: frozenset[Package]
 
 
 class _AnyDigest(dict[str, str]):
@@ -72,81 +91,136 @@ class _AnyDigest(dict[str, str]):
 
 def wanted_of(inventory: Path, os_majors: Iterable[str]) -> Wanted:
     """What an inventory's hosts need. Raises PlanError as a deploy would, but for missing digests."""
-    if not inventory.is_file() or inventory.suffix != ".py":
-        found = "a file of another kind" if inventory.is_file() else "no such file"
-        then = "such as inventories/oci.py"
-        raise PlanError(
-            "", found, "the Python file of an inventory", then, where=str(inventory), reference="no-inventory"
-        )
-    hosts = checked_hosts(runpy.run_path(str(inventory)).get("hosts"), inventory.name)
-    images: dict[str, tuple[str, bool]] = {}
-    models: dict[str, tuple[str, str]] = {}
-    packages: dict[tuple[str, str], dict[str, str]] = {}
-    for settings in settings_of(hosts, inventory.stem, inventory.parent / "group_data").values():
+    images: set[Image] = set()
+    models: set[Model] = set()
+    packages: set[Package] = set()
+    with lock_file.unread():
+        hosts = settings_in(inventory)
+    for settings in hosts.values():
         release = _planned(settings)
         for image in release.images:
             registry = settings.image_registry if image.name == "serving" else settings.docker_hub_registry
             insecure = settings.docker_daemon_settings.get("insecure-registries", [])
             plain = registry in insecure or f"http://{registry}" in insecure
-            images |= dict.fromkeys(published(image.inputs), (registry, plain))
+            images |= {Image(name, registry, plain) for name in published(image.inputs)}
         for step in release.recipe.downloads:
             if step.artifact.kind == "weights":
-                models[step.artifact.inputs["repository"]] = (
-                    settings.hub_endpoint,
-                    step.artifact.inputs["revision"],
-                )
+                inputs = step.artifact.inputs
+                models.add(Model(inputs["repository"], settings.hub_endpoint, inputs["revision"]))
         for major in os_majors:
-            _add_packages(packages, settings, major)
-    return Wanted(images, models, packages)
+            packages |= _packages(settings, major)
+    return Wanted(frozenset(images), frozenset(models), frozenset(packages))
 
 
 def _planned(settings: Settings) -> Release:
     profile = load_profile(settings.model, settings.profile_overrides)
-    hardware = profile.hardware
-    gpus = f"{hardware.gpu}:{hardware.count}" if hardware else f"NVIDIA H200:{profile.gpus_needed}"
     digests = _AnyDigest(settings.image_digests)
     everything = settings.model_copy(update={"gpu_ids": "all", "image_digests": digests})
-    return plan_release(everything, gpus_from(gpus), profile=profile)
+    return gpus_for(settings, profile, lambda gpus: plan_release(everything, gpus, profile=profile))
 
 
-def _add_packages(packages: dict[tuple[str, str], dict[str, str]], settings: Settings, major: str) -> None:
-    """The pinned packages, each in the repository that has it."""
+def _packages(settings: Settings, major: str) -> set[Package]:
+    """The pinned packages."""
     urls = {True: toolkit_url(settings, major), False: settings.docker_repository_url}
+    found = set()
     for name, version in runtime_packages(settings, major).items():
         if version:
             of_toolkit = name.startswith(("nvidia-", "libnvidia-"))
             url = for_os(urls[of_toolkit], major).replace("$basearch", "x86_64")
-            packages.setdefault((major, url), {})[name] = version
+            found.add(Package(name, version, major, url))
+    return found
 
 
-def found(wanted: Wanted, today: date) -> list[Locked]:
+def found(wanted: Wanted, today: date, inventory: str) -> list[Locked]:
     """
     Ask for everything.
 
+    + inventory: its name, for which the entries are made
+
     Raises BundleError for a source that does not answer, or does not have what is pinned.
     """
-    at = today.isoformat()
-    entries = []
-    for name, (registry, plain) in sorted(wanted.images.items()):
-        repository, _, tag = name.partition(":")
-        digest = Registry(registry, plain).digest(repository, tag)
-        entries.append(Locked("images", name, digest, registry, at))
-    for name, (endpoint, pinned) in sorted(wanted.models.items()):
-        newest_commit(name, endpoint, pinned)  # the pinned one is there
-        entries.append(Locked("models", name, newest_commit(name, endpoint), endpoint, at))
-    for (major, url), versions in sorted(wanted.packages.items()):
-        with TemporaryDirectory(prefix="tritonhost-") as folder:
-            there = rpms.mirror_metadata(url, Path(folder), "packages")
-        for name, version in sorted(versions.items()):
-            if not any(rpm.name == name and same_version(version, str(rpm.version)) for rpm in there):
-                has = ", ".join(
-                    str(rpm.version) for rpm in rpms.newest(rpm for rpm in there if rpm.name == name)
-                )
-                raise BundleError(
-                    f"package {name} {version}: found {has or 'none'} in {url}, expected that version; correct the pin, or the repository"
-                )
-            entries.append(Locked("packages", f"{name}.el{major}", version, url, at))
+    at, used = today.isoformat(), (inventory,)
+    entries = [
+        *(
+            Locked("images", name, value, origin, at, used)
+            for name, (value, origin) in _digests(wanted).items()
+        ),
+        *(
+            Locked("models", name, value, origin, at, used)
+            for name, (value, origin) in _commits(wanted).items()
+        ),
+        *(
+            Locked("packages", name, value, origin, at, used)
+            for name, (value, origin) in _versions(wanted).items()
+        ),
+    ]
     return entries
+
+
+def _digests(wanted: Wanted) -> dict[str, tuple[str, str]]:
+    """name:tag -> digest and registry. Two registries must agree: a deploy has one digest for a name."""
+    seen: dict[str, tuple[str, str]] = {}
+    for image in sorted(wanted.images):
+        repository, _, tag = image.name.partition(":")
+        digest = Registry(image.registry, image.plain).digest(repository, tag)
+        other, where = seen.setdefault(image.name, (digest, image.registry))
+        if other != digest:
+            raise BundleError(
+                f"image {image.name}: found {digest} at {image.registry} and {other} at {where}, expected one digest; "
+                "write image_digests of these hosts into the inventory"
+            )
+    return seen
+
+
+def _commits(wanted: Wanted) -> dict[str, tuple[str, str]]:
+    """Repository -> the newest commit and its hub. Each pinned commit must be there."""
+    seen: dict[str, tuple[str, str]] = {}
+    for model in sorted(wanted.models):
+        try:
+            newest_commit(model.name, model.hub, model.commit)
+            if model.name not in seen:
+                seen[model.name] = newest_commit(model.name, model.hub), model.hub
+        except PlanError as error:
+            raise BundleError(str(error)) from None
+    return seen
+
+
+def _versions(wanted: Wanted) -> dict[str, tuple[str, str]]:
+    """NAME.elN -> the pinned version and its repository; with the version in the name where hosts pin several."""
+    there: dict[str, list[rpms.Rpm]] = {}
+    pinned: dict[str, set[str]] = {}
+    for package in wanted.packages:
+        pinned.setdefault(f"{package.name}.el{package.os_major}", set()).add(package.version)
+    seen: dict[str, tuple[str, str]] = {}
+    for package in sorted(wanted.packages):
+        if package.url not in there:
+            with TemporaryDirectory(prefix="tritonhost-") as folder:
+                there[package.url] = rpms.mirror_metadata(package.url, Path(folder), "packages")
+        of_name = [rpm for rpm in there[package.url] if rpm.name == package.name]
+        if not any(same_version(package.version, str(rpm.version)) for rpm in of_name):
+            has = ", ".join(str(rpm.version) for rpm in rpms.newest(of_name)) or "none"
+            raise BundleError(
+                f"package {package.name} {package.version}: found {has} in {package.url}, expected that version; correct the pin, or the "
+                "repository"
+            )
+        name = f"{package.name}.el{package.os_major}"
+        name = name if len(pinned[name]) == 1 else f"{name} {package.version}"
+        seen.setdefault(name, (package.version, package.url))
+    return seen
+
+
+def merged(before: Iterable[Locked], now: Iterable[Locked], inventory: str) -> list[Locked]:
+    """The entries of an inventory in the place of its earlier ones; those of other inventories stay."""
+    entries = {(entry.kind, entry.name): entry for entry in now}
+    for old in before:
+        others = tuple(name for name in old.inventories if name != inventory)
+        if not others:
+            continue
+        new = entries.get((old.kind, old.name))
+        entries[old.kind, old.name] = replace(
+            new or old, inventories=(*others, *(new.inventories if new else ()))
+        )
+    return list(entries.values())
 
 
 @dataclass(frozen=True)
@@ -220,11 +294,12 @@ def main(
     """The command: 0, 1 for a source that does not answer or, with --check, for what has moved, 2 for a bad inventory."""
     given = parser(prog, inventory).parse_args(arguments)
     try:
-        before = read_lock(lock_file.LOCK)
-        entries = found(wanted_of(given.inventory, given.os), today or datetime.now(UTC).date())
-        rows = moved(before, entries)
+        name = given.inventory.stem
+        before = _before(given.check)
+        entries = found(wanted_of(given.inventory, given.os), today or datetime.now(UTC).date(), name)
+        rows = moved([entry for entry in before if name in entry.inventories], entries)
         if not given.check:
-            write(entries)
+            write(merged(before, entries, name))
     except (PlanError, SecretMissing) as error:
         print(f"tritonhost: {error}", file=sys.stderr)
         return 2
@@ -240,6 +315,17 @@ def main(
     else:
         print(_table(rows, len(entries), given.check), end="")
     return 1 if given.check and rows else 0
+
+
+def _before(check: bool) -> list[Locked]:
+    """The entries of the lock file. A damaged one is written again, and compared with nothing."""
+    try:
+        return read_lock(lock_file.LOCK)
+    except PlanError as error:
+        if check:
+            raise
+        print(f"lock: {error}", file=sys.stderr)
+        return []
 
 
 def _table(rows: list[Row], count: int, check: bool) -> str:

@@ -309,7 +309,7 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
         "Plan": ("python -m operations.plan", parser_of(plan.main)),
         "Preflight": ("python -m operations.preflight", parser_of(preflight.main)),
         "Golden answers": ("python -m operations.golden_answers", parser_of(golden_answers.main)),
-        "Replay": ("python -m operations.replay", parser_of(replay.main)),
+        "Replay": ("python -m operations.replay", replay.parser()),
         "Lock": ("python -m operations.lock_inventory", parser_of(lock_inventory.main)),
         "Bundle": ("python -m operations.bundle", parser_of(bundle.main)),
         "Currency": ("python -m operations.currency", parser_of(currency.main)),

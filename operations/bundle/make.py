@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -13,14 +13,16 @@ from urllib.parse import urlsplit
 from operations.bundle import checkouts, images, models, rpms, sums, wheels
 from operations.bundle.fetch import BundleError, download
 from operations.plan.artifacts.artifact import published
-from operations.plan.errors import PlanError
-from operations.plan.explain import gpus_from
+from operations.plan.capacity.gpu import Gpu
+from operations.plan.catalog.shapes import SHAPES
+from operations.plan.errors import PlanError, one_line
+from operations.plan.explain import KNOWN_GPUS, gpu_name, gpus_from
 from operations.plan.inventory.hosts import checked_hosts, settings_of
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine.openpgp import armored, fingerprints
 from operations.plan.machine.packages import BY_HAND, for_os, toolkit_url, wanted_packages
 from operations.plan.planning import plan_release
-from operations.plan.profile.profiles import PlanProfile, load_profile
+from operations.plan.profile.profiles import PlanProfile, Profile, load_profile
 from operations.plan.release import Release
 
 # Oracle Linux's own packages: https://yum.oracle.com/ . git-lfs is in both versions' AppStream.
@@ -49,20 +51,65 @@ _SOURCES = (
 Entry = dict[str, Any]
 
 
-def releases_of(inventory: Path, os_majors: Sequence[str]) -> list[Release]:
+def settings_in(inventory: Path) -> dict[str, Settings]:
     """
-    One release for each distinct host of an inventory and each version of Oracle Linux, planned for a GPU that fits.
+    The settings of each host of an inventory, with the data of its groups, as pyinfra reads them.
 
-    Raises PlanError as a deploy would, and if two hosts fetch from different sources.
+    Raises PlanError as a deploy would, and for a file that is no inventory or ends with an error.
     """
     if not inventory.is_file() or inventory.suffix != ".py":
         found = "a file of another kind" if inventory.is_file() else "no such file"
         then = "such as inventories/oci.py"
         expected = "the Python file of an inventory"
         raise PlanError("", found, expected, then, where=str(inventory), reference="no-inventory")
-    data = inventory.parent / "group_data"
-    hosts = checked_hosts(runpy.run_path(str(inventory)).get("hosts"), inventory.name)
-    settings = settings_of(hosts, inventory.stem, data)
+    try:
+        names = runpy.run_path(str(inventory))
+    except PlanError:
+        raise
+    except Exception as error:  # whatever a site's own Python raises
+        found = f"{type(error).__name__}: {one_line(str(error))}"
+        expected = "an inventory that runs without an error"
+        raise PlanError("", found, expected, where=str(inventory), reference="python-error") from None
+    hosts = checked_hosts(names.get("hosts"), inventory.name)
+    # pyinfra takes each list of the module for a group
+    groups = {
+        name: [one[0] if isinstance(one, tuple) and one else one for one in value]
+        for name, value in names.items()
+        if name != "hosts" and not name.startswith("_") and isinstance(value, list)
+    }
+    return settings_of(hosts, inventory.stem, inventory.parent / "group_data", groups)
+
+
+def gpus_for(one: Settings, profile: Profile, plan: Callable[[tuple[Gpu, ...]], Release]) -> Release:
+    """
+    The release for the GPUs of a host that nobody has asked: those of its shape or of its profile, else the first known that fit.
+
+    + plan: makes the release for some GPUs
+
+    Raises PlanError where none fit.
+    """
+    if one.shape:
+        row = SHAPES[one.shape]
+        return plan(gpus_from(f"{gpu_name(row)}:{row.gpu_count}"))
+    if profile.hardware:
+        return plan(gpus_from(f"{profile.hardware.gpu}:{profile.hardware.count}"))
+    problem: PlanError | None = None
+    for name in ("NVIDIA H200", *reversed(KNOWN_GPUS)):
+        try:
+            return plan(gpus_from(f"{name}:8"))
+        except PlanError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def releases_of(inventory: Path, os_majors: Sequence[str]) -> list[Release]:
+    """
+    One release for each distinct host of an inventory and each version of Oracle Linux, planned for a GPU that fits.
+
+    Raises PlanError as a deploy would, and if two hosts fetch from different sources.
+    """
+    settings = settings_in(inventory)
     first_name, first = next(iter(settings.items()))
     releases: dict[str, Release] = {}
     for name, one in settings.items():
@@ -77,9 +124,9 @@ def releases_of(inventory: Path, os_majors: Sequence[str]) -> list[Release]:
                     reference="hosts-of-several-sources",
                 )
         profile = load_profile(one.model, one.profile_overrides)
-        gpus = f"{profile.hardware.gpu}:{profile.hardware.count}" if profile.hardware else "NVIDIA H200:8"
+        everything = one.model_copy(update={"gpu_ids": "all"})
         for major in os_majors:
-            release = plan_release(one.model_copy(update={"gpu_ids": "all"}), gpus_from(gpus), major, profile)
+            release = gpus_for(one, profile, lambda gpus: plan_release(everything, gpus, major, profile))  # noqa: B023 - called at once
             # hosts with the same release may have different versions of docker
             releases[f"{release.id} {major} {wanted_packages(one, major)}"] = release
     return list(releases.values())

@@ -14,6 +14,7 @@ from operations.plan.capacity.fit import deployment
 from operations.plan.capacity.forecast import as_dict, forecast
 from operations.plan.capacity.forecast import lines as forecast_lines
 from operations.plan.capacity.gpu import Gpu
+from operations.plan.catalog.shapes import Shape
 from operations.plan.catalog.sources import DOCKERFILES
 from operations.plan.catalog.support_matrix import PLAIN_RELEASES, RELEASES, StackRelease
 from operations.plan.catalog.template_parameters import parameters_of
@@ -48,6 +49,11 @@ KNOWN_GPUS = {
     "NVIDIA B300 SXM6 AC": ("10.3", 275040),
     "NVIDIA RTX PRO 6000 Blackwell Server Edition": ("12.0", 97887),
 }
+
+
+def gpu_name(row: Shape) -> str:
+    """nvidia-smi's name of a shape's GPUs."""
+    return next(name for name, (_, memory) in KNOWN_GPUS.items() if row.has_gpu(name, memory))
 
 
 def gpus_from(text: str) -> tuple[Gpu, ...]:

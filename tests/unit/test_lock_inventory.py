@@ -26,6 +26,7 @@ from tests.unit.builders import DATA
 
 IMAGE = "nvidia/tritonserver:26.07-trtllm-python-py3"
 TODAY = date(2026, 11, 30)
+USED = ("site",)
 MANIFEST = json.dumps(
     {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}
 ).encode()
@@ -167,21 +168,23 @@ def test_everything_that_an_inventory_needs_is_locked(
 ) -> None:
     assert lock(inventory) == 0
     assert read_lock(lock_file.LOCK) == [
-        Locked("images", IMAGE, DIGEST, site.url.removeprefix("http://"), "2026-11-30"),
+        Locked("images", IMAGE, DIGEST, site.url.removeprefix("http://"), "2026-11-30", USED),
         Locked(
             "models",
             "openai-community/gpt2-medium",
             "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
             site.hub,
             "2026-11-30",
+            USED,
         ),
-        Locked("packages", "docker-ce.el9", "3:29.9.0-1.el9", f"{site.url}/docker/", "2026-11-30"),
+        Locked("packages", "docker-ce.el9", "3:29.9.0-1.el9", f"{site.url}/docker/", "2026-11-30", USED),
         Locked(
             "packages",
             "nvidia-container-toolkit.el9",
             "1.20.0-1",
             f"{site.url}/toolkit/stable/",
             "2026-11-30",
+            USED,
         ),
     ]
     assert capsys.readouterr().out.endswith("lock: 4 entries in inventories/lock.toml, 4 new or moved\n")
@@ -262,7 +265,7 @@ def test_commit_that_is_not_there_is_refused(
     hubindex.publish(
         servers[1] / "hub", "openai-community/gpt2-medium", tmp_path / "files", revision="c" * 40
     )
-    assert lock(inventory) == 2
+    assert lock(inventory) == 1
     assert (
         "found 6dcaa7a952f72f9298047fd5137cd6e4f05f41da, expected a commit, branch or tag of openai-community/gpt2-medium"
         in capsys.readouterr().err
@@ -311,4 +314,89 @@ def test_damaged_lock_file_is_refused(inventory: Path, text: str, line: str) -> 
     with pytest.raises(PlanError) as caught:
         from_host_data(DATA, "gpu-1")
     assert str(caught.value).startswith(line)
-    assert lock_inventory.main([str(inventory)], today=TODAY) == 2
+    # it says to write it again, and that is possible
+    assert lock_inventory.main([str(inventory), "--check"], today=TODAY) == 2
+    assert lock_inventory.main([str(inventory)], today=TODAY) == 0
+    assert len(read_lock(lock_file.LOCK)) == 4
+
+
+# --- several hosts, several inventories
+
+
+def write(inventory: Path, text: str, **data: object) -> None:
+    """The inventory's file, and what differs in the data of all hosts."""
+    inventory.write_text(text)
+    path = inventory.parent / "group_data" / "all.py"
+    path.write_text(path.read_text() + "".join(f"{name} = {value!r}\n" for name, value in data.items()))
+
+
+def test_two_repositories_with_the_same_package_are_one_entry(inventory: Path, site: Site) -> None:
+    write(inventory, f'hosts = ["gpu-1", ("gpu-2", {{"docker_repository_url": "{site.url}/docker/two/"}})]\n')
+    assert lock(inventory) == 0
+    assert len([one for one in read_lock(lock_file.LOCK) if one.name == "docker-ce.el9"]) == 1
+
+
+def test_each_version_that_a_host_pins_is_looked_for(
+    inventory: Path, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(inventory, 'hosts = ["gpu-1", ("gpu-2", {"docker_packages": {"docker-ce": "9:1-1"}})]\n')
+    assert "package docker-ce 9:1-1: found 3:29.9.0-1.el9" in fails(inventory, capsys)
+
+
+def test_each_commit_that_a_host_pins_is_asked_for(
+    inventory: Path, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {"profile_overrides": {"weights": {"revision": "d" * 40}}}
+    write(inventory, f'hosts = ["gpu-1", ("gpu-2", {other!r})]\n')
+    assert f"found {'d' * 40}, expected a commit, branch or tag" in fails(inventory, capsys)
+
+
+def test_two_registries_must_agree(inventory: Path, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    port = site.url.rpartition(":")[2]
+    registry = f"localhost:{port}"
+    data = {"image_registry": registry, "docker_daemon_settings": {"insecure-registries": [registry]}}
+    write(inventory, f'hosts = ["gpu-1", ("gpu-2", {data!r})]\n')
+    assert lock(inventory) == 0
+    lock_file.LOCK.unlink()
+    answered = site.answer
+    manifests = iter([MANIFEST, MANIFEST + b" "])
+    site.answer = lambda path, token: (  # type: ignore[method-assign]
+        (200, next(manifests), {}) if "/manifests/" in path and token else answered(path, token)
+    )
+    try:
+        assert "expected one digest; write image_digests of these hosts" in fails(inventory, capsys)
+    finally:
+        del site.answer
+
+
+def test_entries_of_another_inventory_stay(inventory: Path, site: Site) -> None:
+    assert lock(inventory) == 0
+    other = inventory.with_name("other.py")
+    other.write_text(inventory.read_text())
+    data = inventory.parent / "group_data"
+    (data / "other.py").write_text("nvidia_container_toolkit_packages = {}\n")
+    assert lock(other) == 0
+    used = {one.name: one.inventories for one in read_lock(lock_file.LOCK)}
+    assert used[IMAGE] == ("site", "other")
+    assert used["nvidia-container-toolkit.el9"] == ("site",)
+    assert lock(inventory, "--check") == lock(other, "--check") == 0
+    # what only one needed goes with it
+    (data / "site.py").write_text("nvidia_container_toolkit_packages = {}\n")
+    assert lock(inventory) == 0
+    assert "nvidia-container-toolkit.el9" not in {one.name for one in read_lock(lock_file.LOCK)}
+
+
+def test_data_of_groups_counts(inventory: Path, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    write(inventory, 'hosts = ["gpu-1"]\ncanary = ["gpu-1"]\n')
+    (inventory.parent / "group_data" / "canary.py").write_text('docker_packages = {"docker-ce": "9:1-1"}\n')
+    assert "package docker-ce 9:1-1: found" in fails(inventory, capsys)
+
+
+@pytest.mark.parametrize("text", ["hosts = [", "import no_such_module\n", "hosts = 1 / 0\n"])
+def test_inventory_that_does_not_run_is_refused(
+    inventory: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    inventory.write_text(text)
+    assert lock(inventory) == 2
+    said = capsys.readouterr().err
+    assert "expected an inventory that runs without an error" in said and said.count("\n") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,7 @@ class Locked:
     + kind: images, models or packages; name: name:tag, OWNER/NAME, or NAME.elN
     + value: a digest, a commit or a version
     + origin: the registry, hub or repository that was asked; at: the day, YYYY-MM-DD
+    + inventories: those that need it, by name
     """
 
     kind: str
@@ -39,6 +41,7 @@ class Locked:
     value: str
     origin: str
     at: str
+    inventories: tuple[str, ...] = ()
 
 
 _VALUE = {"images": "digest", "models": "newest", "packages": "version"}
@@ -53,6 +56,7 @@ def text_of(entries: list[Locked]) -> str:
             f"{_VALUE[entry.kind]} = {json.dumps(entry.value)}",
             f"from = {json.dumps(entry.origin)}",
             f'at = "{entry.at}"',
+            f"inventories = {json.dumps(list(entry.inventories))}",
             "",
         ]
     return "\n".join(lines)
@@ -87,7 +91,10 @@ def _entries(data: Mapping[str, Any]) -> Iterator[Locked]:
             if not isinstance(value, str) or (kind == "images" and not _DIGEST.match(value)):
                 expected = "sha256: and 64 hexadecimal digits" if kind == "images" else "text"
                 raise _refused(f"{key}.{_VALUE[kind]}", typed(value), expected)
-            yield Locked(kind, name, value, str(origin or ""), str(at or ""))
+            used = entry.get("inventories", [])
+            if not isinstance(used, list):
+                raise _refused(f"{key}.inventories", typed(used), "a list of names")
+            yield Locked(kind, name, value, str(origin or ""), str(at or ""), tuple(map(str, used)))
 
 
 def _refused(key: str, found: object, expected: str) -> PlanError:
@@ -96,10 +103,24 @@ def _refused(key: str, found: object, expected: str) -> PlanError:
     )
 
 
+_unread = False
+
+
+@contextmanager
+def unread() -> Iterator[None]:
+    """While the block runs no deploy's data has the lock file's digests: the command that writes it needs none."""
+    global _unread
+    before, _unread = _unread, True
+    try:
+        yield
+    finally:
+        _unread = before
+
+
 def with_locked_digests(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """A host's data with the digests of the lock file below its own. Raises PlanError for a damaged lock file."""
     own = data.get("image_digests", {})
-    locked = {entry.name: entry.value for entry in read_lock(LOCK) if entry.kind == "images"}
-    if not locked or not isinstance(own, Mapping):
+    if _unread or not isinstance(own, Mapping):
         return data
-    return {**data, "image_digests": {**locked, **own}}
+    locked = {entry.name: entry.value for entry in read_lock(LOCK) if entry.kind == "images"}
+    return {**data, "image_digests": {**locked, **own}} if locked else data

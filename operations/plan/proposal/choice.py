@@ -18,7 +18,7 @@ from operations.plan.catalog.models import Version
 from operations.plan.catalog.shapes import SHAPES, Shape, shape
 from operations.plan.catalog.support_matrix import RELEASES, StackRelease, stack_release
 from operations.plan.errors import NOWHERE, PlanError
-from operations.plan.explain import KNOWN_GPUS, gpus_from
+from operations.plan.explain import gpu_name, gpus_from
 from operations.plan.planning import FIRST_LLMAPI_VERSION, LAST_ENGINE_VERSION
 from operations.plan.profile.architecture import rope_type_of
 from operations.plan.profile.profiles import KINDS, EngineProfile, LlmApiProfile
@@ -194,11 +194,6 @@ def gpus_of(wanted: Wanted) -> tuple[tuple[Gpu, ...], Shape | None]:
         if row.has_gpu(gpus[0].name, gpus[0].memory_total_mib) and row.gpu_count >= len(gpus)
     ]
     return gpus, min(fitting, key=lambda row: row.gpu_count, default=None)
-
-
-def gpu_name(row: Shape) -> str:
-    """nvidia-smi's name of a shape's GPUs."""
-    return next(name for name, (_, memory) in KNOWN_GPUS.items() if row.has_gpu(name, memory))
 
 
 def by_size() -> list[Shape]:
