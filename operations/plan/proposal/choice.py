@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 
 from pydantic import ValidationError
 
@@ -22,7 +24,7 @@ from operations.plan.explain import gpu_name, gpus_from
 from operations.plan.planning import FIRST_LLMAPI_VERSION, LAST_ENGINE_VERSION
 from operations.plan.profile.architecture import rope_type_of
 from operations.plan.profile.profiles import KINDS, EngineProfile, LlmApiProfile
-from operations.plan.proposal.profile_tables import QUANTIZATIONS, Choice, architecture_of, dtype_of, tables
+from operations.plan.proposal.profile_tables import QUANTIZATIONS, Choice, dtype_of, tables
 from operations.plan.proposal.repository import Repository
 from operations.plan.units import MIB, gib
 from operations.plan.wording import from_validation
@@ -224,31 +226,30 @@ def _with_release(
     fits_whole = sum(found.weight_files.values()) <= 0.9 * len(gpus) * gpus[0].memory_total_mib * MIB
     formats = ["", *(QUANTIZATIONS if kind == "engine" and fits_whole else ())]
     contexts = _contexts(found, wanted)
+    least = replace(base, tensor_parallel=degrees[-1], context=contexts[-1], batch=wanted.concurrency or 1)
     problem: PlanError | None = None
-    try:
-        _judged(found, replace(base, tensor_parallel=degrees[-1], context=contexts[-1], batch=1))
-    except PlanError as error:
-        # before the search: a release that does not run on the GPU does so with no lengths
-        if error.key in _OF_RELEASE:
-            raise
+    fitting = []
+    for quantization in formats:
+        # all GPUs and the fewest tokens: what does not fit so does not fit at all
+        try:
+            _judged(found, replace(least, quantization=quantization))
+            fitting.append(quantization)
+        except PlanError as error:
+            if error.key in _OF_RELEASE:
+                raise
+            problem = problem or error
     for few in (False, True):
-        for quantization in formats:
-            for context in contexts:
-                for degree in degrees:
-                    one = replace(base, tensor_parallel=degree, quantization=quantization, context=context)
-                    try:
-                        return _with_the_largest_batch(found, one, wanted, few=few)
-                    except PlanError as error:
-                        # of the weights' own precision on all GPUs: nearer to fitting than on fewer
-                        if not quantization and not few and context == contexts[-1]:
-                            problem = error
+        for quantization, context, degree in product(fitting, contexts, degrees):
+            one = replace(base, tensor_parallel=degree, quantization=quantization, context=context)
+            with suppress(PlanError):
+                return _with_the_largest_batch(found, one, wanted, few=few)
     assert problem is not None
     raise problem
 
 
 def _degrees(found: Repository, count: int) -> list[int]:
     """Degrees of tensor parallelism to try, the smallest first: powers of two that divide the model."""
-    architecture = architecture_of(found)
+    architecture = found.architecture
     allowed = set(tensor_degrees(architecture)) if architecture else set(range(1, 65))
     return [degree for degree in (1, 2, 4, 8, 16, 32, 64) if degree <= count and degree in allowed] or [1]
 
@@ -256,7 +257,7 @@ def _degrees(found: Repository, count: int) -> list[int]:
 def _contexts(found: Repository, wanted: Wanted) -> list[int]:
     if wanted.context:
         return [wanted.context]
-    architecture = architecture_of(found)
+    architecture = found.architecture
     longest = architecture.max_positions if architecture else CONTEXTS[0]
     return [context for context in CONTEXTS if context <= longest] or [longest]
 
@@ -295,7 +296,7 @@ def _judged(found: Repository, one: Choice) -> Choice:
     assert isinstance(profile, EngineProfile | LlmApiProfile)
     check_formats(profile, one.stack, one.gpus[0])
     check_described(profile, one.stack, one.gpus, {"weights": found.description})
-    architecture = architecture_of(found)
+    architecture = found.architecture
     wanted = deployment(profile, one.stack, one.gpus[0], architecture, found.description.stored)
     if wanted is None:
         return _by_size_alone(found, replace(one, data=data))

@@ -12,8 +12,6 @@ from operations.plan.capacity.precision import capability
 from operations.plan.catalog.models import VARIANTS
 from operations.plan.catalog.shapes import Shape
 from operations.plan.catalog.support_matrix import StackRelease
-from operations.plan.errors import PlanError
-from operations.plan.profile.architecture import Architecture
 from operations.plan.proposal.repository import Repository
 
 _CALIBRATION = {
@@ -60,14 +58,6 @@ class Choice:
     data: Mapping[str, Any]
 
 
-def architecture_of(found: Repository) -> Architecture | None:
-    """The model's own numbers; None where config.json has them in a form that is not read."""
-    try:
-        return Architecture.from_config(found.config)
-    except PlanError:
-        return None
-
-
 def dtype_of(found: Repository, gpu: Gpu) -> str:
     """The type that the engine computes in: the weights' own, if it has 16 bits and the GPU has it; else float16."""
     said = found.config.get("torch_dtype", found.config.get("dtype"))
@@ -76,7 +66,7 @@ def dtype_of(found: Repository, gpu: Gpu) -> str:
 
 def tables(found: Repository, one: Choice) -> dict[str, Any]:
     """The tables of the profile, in its order; golden requests are added with the file."""
-    architecture = architecture_of(found)
+    architecture = found.architecture
     used = f"{one.tensor_parallel} {'GPU' if one.tensor_parallel == 1 else 'GPUs'}"
     short = found.name.partition("/")[2] or found.name
     data: dict[str, Any] = {"kind": one.kind, "summary": f"{short} on {used}"[:200]}

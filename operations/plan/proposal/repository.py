@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from operations.plan.capacity.described import Description, first_architecture
 from operations.plan.catalog.models import MODELS, Model
 from operations.plan.errors import PlanError, one_line
+from operations.plan.profile.architecture import Architecture
 from operations.plan.profile.tables import PICKLE_SUFFIXES
 
 # Small files that are read, and the most bytes of one
@@ -73,6 +75,14 @@ class Repository:
     def description(self) -> Description:
         """What the checks before a download read."""
         return Description(self.config, self.quantization, sum(self.weight_files.values()))
+
+    @cached_property
+    def architecture(self) -> Architecture | None:
+        """The model's own numbers; None where config.json has them in a form that is not read."""
+        try:
+            return Architecture.from_config(self.config)
+        except PlanError:
+            return None
 
     @property
     def row(self) -> Model:

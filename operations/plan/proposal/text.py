@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from operations.plan.errors import PlanError, one_line
-from operations.plan.proposal.profile_tables import QUANTIZATIONS, Choice, architecture_of
+from operations.plan.proposal.profile_tables import QUANTIZATIONS, Choice
 from operations.plan.proposal.repository import Repository
 from operations.plan.units import dotted, gib
 
@@ -110,7 +110,7 @@ def reasons(found: Repository, choice: Choice) -> Iterator[tuple[str, str]]:
         "image.release",
         f"TensorRT-LLM {dotted(choice.stack.version)}, the newest that serves this model on these GPUs",
     )
-    if architecture_of(found):
+    if found.architecture:
         yield "architecture", "from config.json, for a forecast before the download"
     degree = "checkpoint.tensor_parallel" if choice.kind == "engine" else "llm.tensor_parallel_size"
     yield degree, f"the fewest of {count} GPUs on which weights and KV cache fit, and which divide the model"
@@ -150,6 +150,6 @@ def _of_kind(found: Repository, choice: Choice) -> str:
 
 
 def _of_length(found: Repository, choice: Choice) -> str:
-    architecture = architecture_of(found)
+    architecture = found.architecture
     longest = f"; the model's own limit is {architecture.max_positions}" if architecture else ""
     return f"tokens of one sequence, input and output together{longest}"
