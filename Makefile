@@ -28,7 +28,7 @@ test-faults: venv lab-packages ## every fault of docs/reliability.md, and the ta
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} $(BIN)/pytest -q tests/lab/faults
 
 .PHONY: check
-check: venv check-packages ## format, lint, types, quick tests: about a minute
+check: venv check-packages ## format, lint, types, quick tests: half a minute
 	@$(BIN)/python -m tests.check
 
 .PHONY: format

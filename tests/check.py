@@ -24,25 +24,22 @@ QUICK = ["pytest", "-q", "-m", "not slow"]
 INTERRUPTED = 130
 
 # Of tests/unit, the files whose tests mostly wait: for shells, servers, locks and their limits.
-WAITING = (
-    ("host_health", "package_scripts"),
-    ("bundle", "export_onnx", "gateway_scripts", "host_scripts", "serve"),
+WAITING = tuple(
+    ["host_health", "package_scripts", "bundle", "export_onnx", "gateway_scripts", "host_scripts", "serve"]
 )
 
 
 def unit_files() -> list[list[str]]:
     """The files of tests/unit in parts that take about as long: those that wait, and all others, every second one in a part."""
-    waiting = [[f"tests/unit/test_{name}.py" for name in names] for names in WAITING]
-    named = {file for files in waiting for file in files}
-    others = sorted(str(path) for path in Path("tests/unit").rglob("test_*.py") if str(path) not in named)
-    return [*waiting, others[::2], others[1::2]]
+    waiting = [f"tests/unit/test_{name}.py" for name in WAITING]
+    others = sorted(str(path) for path in Path("tests/unit").rglob("test_*.py") if str(path) not in waiting)
+    return [waiting, others[::2], others[1::2]]
 
 
-# The longest first
+# The longest first. Few, because each start of pytest and pyinfra takes a second of a core.
 COMMANDS = [
     *([*QUICK, *files] for files in unit_files()),
-    [*QUICK, "tests/deploy"],
-    [*QUICK, "tests/operations", "tests/oci"],
+    [*QUICK, "tests/deploy", "tests/operations", "tests/oci"],
     ["mypy", "."],
     ["ruff", "check", "."],
     ["ruff", "format", "--check", "."],

@@ -15,6 +15,7 @@ __all__ = ["listener", "site"]  # fixtures
 FIRST = "expected the inventory first, then deploy.py; such as: pyinfra inventories/oci.py deploy.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -36,6 +37,7 @@ def test_arguments_that_cannot_be_meant(site: Path, words: list[str], expected: 
     assert expected in refused(pyinfra(*words, cwd=site, OCI_HOSTS="gpu-1", **ALONE))
 
 
+@pytest.mark.slow
 def test_another_directory_is_one_line(site: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     # not forked: the server of forked commands has imported what this one cannot find
     elsewhere = tmp_path_factory.mktemp("elsewhere")
@@ -44,6 +46,7 @@ def test_another_directory_is_one_line(site: Path, tmp_path_factory: pytest.Temp
     assert refused(done) == f"tritonhost: directory: found {elsewhere}, expected the project's; cd {site}"
 
 
+@pytest.mark.slow
 def test_a_model_s_file_is_named_with_the_key(site: Path, listener: Listener) -> None:
     line = refused(mine(site, one_host(model="no-such-model")))
     assert line.startswith(

@@ -154,6 +154,7 @@ def test_dry_run_of_a_bare_host_lists_steps_and_writes_nothing(tmp_path: Path) -
     assert [c for c in run.on(A) if any(word in c for word in changing)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("there", [False, True])
 def test_growpart_is_installed_first_when_missing(tmp_path: Path, there: bool) -> None:
     room = ["/dev/sda3 xfs 38684065792", "sda3 part 38685065216", "sda disk 107374182400"]
@@ -167,6 +168,7 @@ def test_growpart_is_installed_first_when_missing(tmp_path: Path, there: bool) -
     assert install < grow < run.output.index("Packages | Docker's repository")
 
 
+@pytest.mark.slow
 def test_json_dry_run_lists_the_hosts_each_step_changes(tmp_path: Path) -> None:
     run = Run(tmp_path, {A: BARE, B: converged_host()}, "--dry", "--json")
     assert run.code == 0, run.output
@@ -184,6 +186,7 @@ def test_converged_host_is_probed_once_and_not_changed(tmp_path: Path) -> None:
     assert steps_in(run.output) == []
 
 
+@pytest.mark.slow
 def test_failed_step_ends_the_run_before_later_steps(tmp_path: Path) -> None:
     run = Run(tmp_path, {A: [(TOOLS, False, ["Error: no such package"]), *TRUSTED, *BARE]}, "-y")
     assert run.code != 0
@@ -220,6 +223,7 @@ def test_later_step_that_fails_ends_the_run_by_name(tmp_path: Path, part: str, s
     assert [c for c in commands[at + 1 :] if "UNIT=tritonhost-" in c and part not in c] == []
 
 
+@pytest.mark.slow
 def test_failed_host_does_not_stop_another_host(tmp_path: Path) -> None:
     failing: Answers = [(DOCKER_TRUSTED, False, ["error: key import failed"]), *BARE]
     other: Answers = [(TOOLS, False, ["stopped here"]), *TRUSTED, *BARE]
@@ -229,6 +233,7 @@ def test_failed_host_does_not_stop_another_host(tmp_path: Path) -> None:
     assert any(TOOLS in command for command in run.on(B))
 
 
+@pytest.mark.slow
 def test_failed_host_beside_a_converged_one_fails_the_run(tmp_path: Path) -> None:
     run = Run(tmp_path, {A: [(DOCKER_TRUSTED, False, []), *BARE], B: converged_host()}, "-y")
     assert run.code != 0
@@ -372,6 +377,7 @@ def preflight_answer(**changed: list[str]) -> Answers:
     return [(PREFLIGHT, True, preflight_output.lines(changed))]
 
 
+@pytest.mark.slow
 def test_preflight_reports_every_problem_and_changes_nothing(tmp_path: Path) -> None:
     taken = ['LISTEN 0 5 0.0.0.0:8000 0.0.0.0:* users:(("python3",pid=3,fd=3))']
     clock = [str(time.time() - 4000)]
@@ -388,6 +394,7 @@ def test_preflight_reports_every_problem_and_changes_nothing(tmp_path: Path) -> 
     assert any(DNF in command for command in run.on(B)), "the other host is not ended by it"
 
 
+@pytest.mark.slow
 def test_waived_check_and_unreachable_source_do_not_stop_deploy(tmp_path: Path) -> None:
     taken = ['LISTEN 0 5 0.0.0.0:8000 0.0.0.0:* users:(("python3",pid=3,fd=3))']
     host = [*preflight_answer(listening=taken, clock=[str(time.time())], network=[]), *BARE]

@@ -118,6 +118,7 @@ with refusing():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.requirement("R01")
 def test_good_inventory_is_connected_to(site: Path, listener: Listener) -> None:
     # what makes the counts of zero below worth something
@@ -372,6 +373,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.requirement("M10")
 @pytest.mark.parametrize(
     ("name", "expected"),
@@ -459,6 +461,7 @@ def agent(tmp_path: Path, keys: Path) -> Iterator[str]:
     process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.requirement("M10")
 def test_m10_encrypted_key_is_used_through_the_agent(
     site: Path, keys: Path, agent: str, tmp_path: Path
@@ -591,6 +594,7 @@ def fingerprint(key: paramiko.PKey, tmp_path: Path) -> str:
     return said.split()[1]
 
 
+@pytest.mark.slow
 @pytest.mark.requirement("R04")
 def test_unknown_host_key_is_refused_with_its_fingerprint(site: Path, keys: Path, tmp_path: Path) -> None:
     server = SshServer()

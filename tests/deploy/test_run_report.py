@@ -25,6 +25,7 @@ def hosts(report: Path) -> dict[str, Any]:
     return {one["host"]: one for one in read["hosts"]}
 
 
+@pytest.mark.slow
 @pytest.mark.requirement("R59")
 def test_report_holds_status_and_differences_of_each_host(tmp_path: Path, report: Path) -> None:
     run = Run(tmp_path, {A: converged_host(), B: BARE}, "-y", "--dry")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.command_line import PROJECT, run
 from tests.deploy.test_deploy import variables
 
@@ -13,6 +15,7 @@ HOSTS = {"OCI_HOSTS": "gpu-1=127.0.0.1,gpu-2=127.0.0.2"}
 CLOSED = "ssh_port = 1\n"
 
 
+@pytest.mark.slow
 def test_unreachable_host_is_one_error_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "all.py").write_text(CLOSED, "utf-8")
     command = [

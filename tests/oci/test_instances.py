@@ -44,6 +44,7 @@ def complaint(controller: Controller, **changed: Any) -> str:
 # --- what is found
 
 
+@pytest.mark.slow
 def test_every_page_becomes_hosts_and_groups(controller: Controller, tenancy: Tenancy) -> None:
     for number in range(1, 6):
         tenancy.add(f"gpu-{number}", "BM.GPU4.8" if number < 4 else "BM.GPU.H100.8")
@@ -61,6 +62,7 @@ def test_every_page_becomes_hosts_and_groups(controller: Controller, tenancy: Te
     assert tenancy.refused == []
 
 
+@pytest.mark.slow
 def test_host_address_is_that_of_the_primary_vnic(controller: Controller, tenancy: Tenancy) -> None:
     ocid = tenancy.add("gpu-1", public="203.0.113.9")
     second = {"privateIp": "10.9.9.9", "publicIp": None, "isPrimary": False}
@@ -70,12 +72,14 @@ def test_host_address_is_that_of_the_primary_vnic(controller: Controller, tenanc
     assert find(controller, address="public").hosts[0][1]["ssh_hostname"] == "203.0.113.9"
 
 
+@pytest.mark.slow
 def test_detached_vnic_is_ignored(controller: Controller, tenancy: Tenancy) -> None:
     tenancy.add("gpu-1")
     tenancy.attachments[0]["lifecycleState"] = "DETACHED"
     assert "gpu-1: found no primary VNIC" in complaint(controller)
 
 
+@pytest.mark.slow
 def test_subtree_compartments_are_searched(controller: Controller, tenancy: Tenancy) -> None:
     def compartment(name: str, parent: str, state: str = "ACTIVE") -> str:
         ocid = f"ocid1.compartment.oc1..{name}"
@@ -95,6 +99,7 @@ def test_subtree_compartments_are_searched(controller: Controller, tenancy: Tena
     assert len(find(controller, include_subtree=True, compartments=both).hosts) == 2
 
 
+@pytest.mark.slow
 def test_tenancy_tree_is_listed_in_one_query(controller: Controller, tenancy: Tenancy) -> None:
     for number in range(5):
         ocid = f"ocid1.compartment.oc1..c{number}"
@@ -116,6 +121,7 @@ def test_excluded_instance_is_reported_with_its_state(
     assert capsys.readouterr().err == f"tritonhost: {WHERE}: left out, not RUNNING: gpu-2 (STOPPED)\n"
 
 
+@pytest.mark.slow
 def test_no_matching_host_lists_what_each_filter_excluded(controller: Controller, tenancy: Tenancy) -> None:
     tenancy.add("bastion", "VM.Standard.E4.Flex")
     tenancy.add("gpu-1", lifecycleState="STOPPED")
@@ -131,6 +137,7 @@ def test_compartment_without_instances_is_refused(controller: Controller) -> Non
     assert "found no hosts among 0 instances" in complaint(controller)
 
 
+@pytest.mark.slow
 def test_a_bastion_gets_an_ssh_configuration(controller: Controller, tenancy: Tenancy) -> None:
     tenancy.add("gpu-1")
     tenancy.add("gpu-2")
@@ -166,6 +173,7 @@ def test_an_expired_session_is_refused_before_a_request(controller: Controller, 
     assert tenancy.requests == []
 
 
+@pytest.mark.slow
 def test_rejected_session_error_says_how_to_sign_in(controller: Controller, tenancy: Tenancy) -> None:
     controller.sign_in()
     tenancy.issuer = rsa.generate_private_key(65537, 2048)
@@ -188,6 +196,7 @@ def test_session_profile_used_as_api_key_is_explained(controller: Controller) ->
     )
 
 
+@pytest.mark.slow
 def test_an_instance_principal_signs(
     controller: Controller, tenancy: Tenancy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +208,7 @@ def test_an_instance_principal_signs(
     assert tenancy.refused == []
 
 
+@pytest.mark.slow
 def test_instance_principal_without_a_policy_is_explained(
     controller: Controller, tenancy: Tenancy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +217,7 @@ def test_instance_principal_without_a_policy_is_explained(
     assert "is the instance in a dynamic group" in complaint(controller, auth="instance_principal")
 
 
+@pytest.mark.slow
 def test_instance_principal_outside_oci_is_refused(
     controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +344,7 @@ def test_an_encrypted_key_with_its_passphrase_signs(controller: Controller, tena
 # --- how the service fails
 
 
+@pytest.mark.slow
 def test_key_unknown_to_the_service_is_explained(controller: Controller, tenancy: Tenancy) -> None:
     controller.key.write_bytes(pem(rsa.generate_private_key(65537, 2048)))
     text = complaint(controller)
@@ -354,6 +366,7 @@ def test_a_clock_that_is_off_is_named(
     assert set(tenancy.refused) == {"date is not within the allowed clock skew"}
 
 
+@pytest.mark.slow
 def test_unreadable_compartment_error_names_the_policy(controller: Controller, tenancy: Tenancy) -> None:
     text = complaint(controller, compartments=["ocid1.compartment.oc1..elsewhere"])
     assert "found HTTP 404 NotAuthorizedOrNotFound" in text
@@ -368,6 +381,7 @@ def test_unreadable_vnic_error_names_the_policy(controller: Controller, tenancy:
     assert "Allow group GROUP to inspect vnics in compartment" in complaint(controller)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [
@@ -404,6 +418,7 @@ def test_untrusted_certificate_is_not_retried_but_a_reset_is(
     assert len(asked) == calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
@@ -437,6 +452,7 @@ def test_a_service_that_hangs_is_not_waited_for(
     assert "gave up after 2 attempts of at most 1 s, or 90 s in all" in text
 
 
+@pytest.mark.slow
 def test_first_failure_cancels_waiting_requests(controller: Controller, tenancy: Tenancy) -> None:
     tenancy.slow = 0.1
     nobody_s = [f"ocid1.compartment.oc1..nobody{number}" for number in range(30)]
@@ -444,6 +460,7 @@ def test_first_failure_cancels_waiting_requests(controller: Controller, tenancy:
     assert len(tenancy.requests) < 60, "two for each compartment"
 
 
+@pytest.mark.slow
 def test_display_name_cannot_write_terminal_escapes(
     controller: Controller, tenancy: Tenancy, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -479,6 +496,7 @@ def test_an_answer_that_is_not_oci_s_is_refused(
     assert complaint(controller)
 
 
+@pytest.mark.slow
 def test_endless_paging_is_stopped(
     controller: Controller, tenancy: Tenancy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -507,6 +525,7 @@ def test_service_refuses_unsigned_requests(controller: Controller, tenancy: Tena
     assert tenancy.refused == ["no signature"]
 
 
+@pytest.mark.slow
 def test_instances_are_queried_in_parallel(controller: Controller, tenancy: Tenancy) -> None:
     for number in range(16):
         tenancy.add(f"gpu-{number:02d}")

@@ -60,6 +60,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_hosts_groups_and_group_data_reach_pyinfra(
     project: Path, controller: Controller, tenancy: Tenancy
 ) -> None:
@@ -85,6 +86,7 @@ def test_hosts_groups_and_group_data_reach_pyinfra(
     assert tenancy.refused == []
 
 
+@pytest.mark.slow
 def test_instance_also_named_by_hand_is_refused(
     project: Path, controller: Controller, tenancy: Tenancy
 ) -> None:
@@ -102,6 +104,7 @@ def test_a_bad_table_is_refused_before_a_request(
     assert tenancy.requests == []
 
 
+@pytest.mark.slow
 def test_bad_group_data_are_refused_before_connecting(
     project: Path, controller: Controller, tenancy: Tenancy
 ) -> None:
@@ -113,6 +116,7 @@ def test_bad_group_data_are_refused_before_connecting(
     )
 
 
+@pytest.mark.slow
 def test_tag_with_an_unknown_model_is_refused_offline(
     project: Path, controller: Controller, tenancy: Tenancy
 ) -> None:
@@ -123,6 +127,7 @@ def test_tag_with_an_unknown_model_is_refused_offline(
     assert "did you mean gpt2-medium?" in line
 
 
+@pytest.mark.slow
 def test_a_refused_signature_is_one_line(project: Path, controller: Controller, tenancy: Tenancy) -> None:
     tenancy.api_keys.clear()
     write(project, controller)
@@ -135,6 +140,7 @@ def test_the_variable_wins_over_the_file(project: Path, controller: Controller, 
     assert tenancy.requests == []
 
 
+@pytest.mark.slow
 def test_a_static_inventory_does_not_import_oci(project: Path) -> None:
     (project / "inventories/oci.toml").write_text("[hosts.gpu-1]\naddress = '10.0.0.11'\n", encoding="utf-8")
     script = (

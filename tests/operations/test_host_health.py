@@ -60,6 +60,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN_PATH", raising=False)
 
 
+@pytest.mark.slow
 def test_token_with_access_is_sent_to_the_hub_and_accepted() -> None:
     with hub(200, ETag='"1"', X_Repo_Commit="c" * 40) as (address, asked):
         assert answer(address) == HubAnswer("ok", "accepted by the hub")
@@ -86,6 +87,7 @@ def test_hub_answers_are_distinguished(status: int, headers: dict[str, str], ver
     assert (found.verdict, said in found.found) == (verdict, True), found
 
 
+@pytest.mark.slow
 def test_a_redirect_to_another_host_gets_no_token() -> None:
     with (
         hub(200) as (elsewhere, asked_there),
@@ -96,6 +98,7 @@ def test_a_redirect_to_another_host_gets_no_token() -> None:
     assert [token for _, token in asked_there if token] == []
 
 
+@pytest.mark.slow
 def test_unreachable_hub_is_not_checked() -> None:
     with hub(200) as (address, _):
         pass
@@ -104,6 +107,7 @@ def test_unreachable_hub_is_not_checked() -> None:
     assert "not reached from this machine" in found.found
 
 
+@pytest.mark.slow
 def test_missing_token_fails_without_a_hub_query(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_TOKEN")
     with hub(200) as (address, asked):

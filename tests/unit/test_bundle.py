@@ -520,6 +520,7 @@ def sources(tmp_path: Path) -> tuple[Path, str]:
     return bundle, outer
 
 
+@pytest.mark.slow
 def test_checkout_with_submodules_and_lfs_can_be_cloned_again(tmp_path: Path) -> None:
     bundle, outer = sources(tmp_path)
     wanted = checkouts.Checkout("https://git.invalid/o/outer.git", outer, "v1")

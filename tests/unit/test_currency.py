@@ -217,6 +217,7 @@ def test_page_of_100_mb_is_one_line_and_exit_code_3(
     assert "found more than 16 MiB, expected a page" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_list_that_unpacks_to_100_mb_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(tmp_path)
     (tmp_path / "toolkit-0a1b-primary.xml.gz").write_bytes(gzip.compress(b" " * (100 * 2**20), 1))
@@ -322,6 +323,7 @@ def sources(url: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_pages_are_read_from_mirrors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pages = saved(tmp_path)
     found = json.loads(pages["tags.json"])["tags"]
@@ -332,6 +334,7 @@ def test_pages_are_read_from_mirrors(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(lines) == 2 and lines[1].split()[:2] == ["image", "26.12-py3"]
 
 
+@pytest.mark.slow
 def test_http_error_is_reported_with_its_url(tmp_path: Path) -> None:
     pages = saved(tmp_path)
     del pages["compatibility.md"], pages["docker-el8-0a1b-primary.xml.gz"]

@@ -141,6 +141,7 @@ def test_a_file_system_is_named_as_df_names_it(download: ModuleType, tmp_path: P
     assert download.device_of(str(tmp_path)) == listed.stdout.split()[-1]
 
 
+@pytest.mark.slow
 def test_unreachable_hub_is_named_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -244,6 +245,7 @@ def downloaded(tmp_path: Path, endpoint: str, **changed: object) -> subprocess.C
 WHOLE = {"config_json": b"{}", "model_safetensors": b"weights"}
 
 
+@pytest.mark.slow
 def test_complete_hub_answers_are_downloaded(tmp_path: Path) -> None:
     with hub(WHOLE) as (endpoint, _):
         done = downloaded(tmp_path, endpoint)

@@ -43,6 +43,7 @@ def run(path: Path, inputs: dict[str, Any]) -> Any:
     return onnxruntime.InferenceSession(str(path)).run(None, inputs)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["clip_vision", "bert"])
 def test_graph_matches_transformers(architecture: str, tmp_path: Path) -> None:
     done = export(tmp_path, architecture)
@@ -143,6 +144,7 @@ def test_int8_is_calibrated_and_close_to_float32(architecture: str, calibrated: 
     assert (found * exact).sum(axis=-1).min() > 0.95, "cosine to what float32 gives"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -157,6 +159,7 @@ def test_a_model_that_is_not_the_profile_s_is_refused(
     assert (done.returncode, done.stderr) == (65, f"export: found {message}\n")
 
 
+@pytest.mark.slow
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     done = export(tmp_path, "bert", ENCODERS / "clip_vision")
     assert done.returncode == 65

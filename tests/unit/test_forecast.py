@@ -495,6 +495,7 @@ def test_invalid_word_is_refused(field: str, value: object) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_long_words_are_refused_quickly() -> None:
     started = time.process_time()
     for field in ("dtype", "release", "quantization", "kv_cache_dtype"):

@@ -264,6 +264,7 @@ def test_a_changed_profile(models: Path, tables: dict[str, Any], gpus: int) -> N
     plan(gpus=gpus)
 
 
+@pytest.mark.slow
 @examples(150)
 @given(overrides=st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=4), VALUES, max_size=3))
 def test_a_profile_with_odd_overrides(models: Path, overrides: dict[str, Any]) -> None:
@@ -288,6 +289,7 @@ TOML_WORDS = [
 ]
 
 
+@pytest.mark.slow
 @examples(150)
 @given(
     text=st.lists(
@@ -300,6 +302,7 @@ def test_lines_and_words_of_toml(models: Path, text: list[str]) -> None:
     plan()
 
 
+@pytest.mark.slow
 @examples(150)
 @given(
     name=st.sampled_from(sorted(TEXTS)),
@@ -316,6 +319,7 @@ def test_a_damaged_file(models: Path, name: str, cut: tuple[float, float], put: 
     plan()
 
 
+@pytest.mark.slow
 @examples(60)
 @given(content=st.binary(max_size=200))
 def test_any_bytes(models: Path, content: bytes) -> None:
@@ -323,6 +327,7 @@ def test_any_bytes(models: Path, content: bytes) -> None:
     assert not plan()
 
 
+@pytest.mark.slow
 @examples(150)
 @given(key=st.sampled_from(sorted(Settings.model_fields)), value=VALUES)
 def test_odd_settings(key: str, value: Any) -> None:

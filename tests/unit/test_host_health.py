@@ -272,6 +272,7 @@ def test_docker_directory_is_read_from_daemon_json(
     assert health(stubs.run(script).stdout.split("\n"), time.time()).docker_root == root
 
 
+@pytest.mark.slow
 def test_script_works_on_a_host_without_tools(stubs: Stubs) -> None:
     stubs.add("curl", "exit 7")
     found = ask(stubs, "https://hub.invalid")
@@ -282,6 +283,7 @@ def test_script_works_on_a_host_without_tools(stubs: Stubs) -> None:
     assert found.gpu_problem
 
 
+@pytest.mark.slow
 def test_the_script_finds_nvswitches_behind_infiniband(stubs: Stubs, tmp_path: Path) -> None:
     # HGX B200 and B300: https://github.com/NVIDIA/gpu-operator/issues/2781
     stubs.add("curl", "exit 7")
@@ -297,6 +299,7 @@ def test_the_script_finds_nvswitches_behind_infiniband(stubs: Stubs, tmp_path: P
         assert health(done.stdout.split("\n"), time.time()).switches == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("built_in", "command_line", "blocked"),
     [
@@ -341,6 +344,7 @@ def test_script_reads_kernel_fixes_and_blocked_modules(
     assert found.kernel_blocked == blocked
 
 
+@pytest.mark.slow
 def test_script_queries_all_sources_with_limits_and_no_token(stubs: Stubs) -> None:
     stubs.add(
         "curl",
@@ -371,6 +375,7 @@ def test_script_queries_all_sources_with_limits_and_no_token(stubs: Stubs) -> No
 
 
 # chronyc's words: https://chrony-project.org/doc/4.5/chronyc.html, written after that page
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("leap", "read"), [("Normal", "yes"), ("Insert second", "yes"), ("Not synchronised", "no")]
 )

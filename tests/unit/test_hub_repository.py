@@ -91,6 +91,7 @@ def refused(name: str, endpoint: str, revision: str | None = None) -> PlanError:
     return caught.value
 
 
+@pytest.mark.slow
 def test_repository_is_read_with_its_commit_and_counts(hub: Callable[..., str], folder: Path) -> None:
     endpoint = hub()
     found = read_hub("owner/name", endpoint)
@@ -160,6 +161,7 @@ def test_damaged_config_is_refused(hub: Callable[..., str], folder: Path, conten
     assert str(error).startswith("config.json: ") and words in str(error)
 
 
+@pytest.mark.slow
 def test_config_of_200_mb_ends_at_once(hub: Callable[..., str], folder: Path) -> None:
     with (folder / "config.json").open("wb") as file:
         file.truncate(200 * 2**20)
@@ -221,6 +223,7 @@ def test_what_is_no_hub_is_named(status: int, body: bytes, kind: str, reference:
     assert "--hub" in str(error)
 
 
+@pytest.mark.slow
 def test_slow_hub_is_named_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_repository, "SECONDS", 0.3)
     with answering(200, b"{}", delay=1) as endpoint:
@@ -257,6 +260,7 @@ def test_directory_of_a_download_says_what_it_is(tmp_path: Path, folder: Path) -
     assert (found.name, found.revision) == ("owner/some-name", commit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "revision", "key"),
     [
@@ -273,6 +277,7 @@ def test_directory_that_does_not_say_it_is_refused(
     assert caught.value.key == key
 
 
+@pytest.mark.slow
 def test_mirror_and_directory_give_the_same(hub: Callable[..., str], folder: Path) -> None:
     endpoint = hub()
     found = read_hub("owner/name", endpoint)

@@ -386,12 +386,14 @@ def test_entries_of_another_inventory_stay(inventory: Path, site: Site) -> None:
     assert "nvidia-container-toolkit.el9" not in {one.name for one in read_lock(lock_file.LOCK)}
 
 
+@pytest.mark.slow
 def test_data_of_groups_counts(inventory: Path, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     write(inventory, 'hosts = ["gpu-1"]\ncanary = ["gpu-1"]\n')
     (inventory.parent / "group_data" / "canary.py").write_text('docker_packages = {"docker-ce": "9:1-1"}\n')
     assert "package docker-ce 9:1-1: found" in fails(inventory, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["hosts = [", "import no_such_module\n", "hosts = 1 / 0\n"])
 def test_inventory_that_does_not_run_is_refused(
     inventory: Path, capsys: pytest.CaptureFixture[str], text: str

@@ -128,6 +128,7 @@ def test_oci_page_opens_oracle_services_but_not_link_local() -> None:
     assert not [row for row in rows if "169.254" in row]
 
 
+@pytest.mark.slow
 def test_oci_page_says_how_to_reach_a_dedicated_region() -> None:
     section = part("## A dedicated region", "## Failure lines", INVENTORY)
     [text] = re.findall(r"export OCI_REGION_METADATA='(.*)'", section)

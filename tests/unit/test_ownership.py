@@ -108,6 +108,7 @@ def test_probe_finds_files_that_others_own_or_may_write(
     assert exposed(root, stubs) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["", "k", "k/b", "k/a file", "k/manifest.json"])
 def test_probe_finds_one_thing_among_good_ones(root: Path, stubs: Stubs, place: str) -> None:
     path = root / "weights" / place
@@ -117,6 +118,7 @@ def test_probe_finds_one_thing_among_good_ones(root: Path, stubs: Stubs, place: 
     assert exposed(root, stubs) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["data root", "data root/database", "data root/images", "data root/verdicts/k"]
 )
@@ -129,6 +131,7 @@ def test_probe_finds_directories_and_records(root: Path, stubs: Stubs, name: str
     assert path.exists() is name.endswith(("root", "database"))
 
 
+@pytest.mark.slow
 def test_probe_finds_a_unit_and_its_drop_in_files(root: Path, stubs: Stubs) -> None:
     unit = unit_of(root)
     os.chown(unit, SOMEBODY, SOMEBODY)

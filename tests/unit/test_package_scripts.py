@@ -84,6 +84,7 @@ def test_exit_code_of_the_command_is_kept(stubs: Stubs) -> None:
     assert unlocked(stubs, 600).returncode == 1
 
 
+@pytest.mark.slow
 def test_released_lock_is_waited_for_and_its_holder_named(stubs: Stubs) -> None:
     with (
         dnf_lock(stubs) as (pid, file),
@@ -136,6 +137,7 @@ def test_dnf_that_seems_younger_than_its_lock_is_waited_for(stubs: Stubs) -> Non
         assert unlocked(stubs, 60).returncode == 0
 
 
+@pytest.mark.slow
 def test_run_unlocked_ignores_a_process_that_just_ended(stubs: Stubs) -> None:
     with dnf_lock(stubs, name="something-else") as (pid, file):
         os.utime(file, (time.time() - 3600, time.time() - 3600))

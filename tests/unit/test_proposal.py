@@ -56,6 +56,7 @@ def golden_of(model: HubModel) -> str:
     return found.text + "\n" + "".join(f"# {line}".rstrip() + "\n" for line in comment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", hub_models.MODELS, ids=lambda model: model.name)
 def test_profile_matches_its_golden_file(model: HubModel) -> None:
     assert golden_of(model) == (GOLDEN / f"{name_for(model.name)}.toml").read_text(encoding="utf-8")
@@ -66,6 +67,7 @@ def test_every_golden_file_has_its_model() -> None:
     assert sorted(path.stem for path in GOLDEN.glob("*.toml")) == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", hub_models.MODELS, ids=lambda model: model.name)
 def test_text_is_a_profile_that_can_be_planned(model: HubModel) -> None:
     found = of_hub(model.name)
@@ -76,6 +78,7 @@ def test_text_is_a_profile_that_can_be_planned(model: HubModel) -> None:
 # --- what is chosen
 
 
+@pytest.mark.slow
 def test_engine_is_chosen_where_a_converter_reads_the_model() -> None:
     assert proposed(LLAMA).choice.kind == "engine"
     assert proposed(LLAMA, kind="llmapi").choice.kind == "llmapi"
@@ -99,11 +102,13 @@ def test_weights_of_another_tool_are_refused() -> None:
     assert "found weights of AWQ, 4 bits" in refused(awq)
 
 
+@pytest.mark.slow
 def test_fewest_gpus_that_fit_are_used() -> None:
     assert proposed(LLAMA, gpus="NVIDIA A100-SXM4-80GB:8").choice.tensor_parallel == 1
     assert proposed(MIXTRAL, gpus="NVIDIA A100-SXM4-40GB:8").choice.tensor_parallel == 4
 
 
+@pytest.mark.slow
 def test_longer_context_takes_more_gpus() -> None:
     few, many = (
         proposed(LLAMA, shape="BM.GPU.A10.4", context=context, concurrency=4) for context in (8192, 32768)
@@ -116,6 +121,7 @@ def test_context_beyond_the_model_is_refused() -> None:
     assert "8192" in refused(BY_NAME["meta-llama/Meta-Llama-3-8B"].repository, context=16384)
 
 
+@pytest.mark.slow
 def test_model_is_quantized_only_where_it_does_not_fit() -> None:
     assert proposed(LLAMA, gpus="NVIDIA A10:1", concurrency=4).choice.quantization == ""
     smaller = proposed(LLAMA, gpus="NVIDIA A10:1", concurrency=8, context=8192)
@@ -157,6 +163,7 @@ def test_unknown_hardware_or_release_is_refused(wanted: dict[str, str], line: st
     assert refused(LLAMA, **wanted).startswith(line)
 
 
+@pytest.mark.slow
 def test_files_with_fewer_numbers_than_the_model_are_a_warning() -> None:
     assert not proposed(LLAMA).warnings
     [line] = proposed(replace(LLAMA, counts={"BF16": 8_000_000_000})).warnings
@@ -172,6 +179,7 @@ def test_folders_with_other_weights_are_left_out() -> None:
     assert 'exclude = ["consolidated*", "onnx/*", "original/*"]' in proposed(replace(LLAMA, files=files)).text
 
 
+@pytest.mark.slow
 def test_other_weights_do_not_count() -> None:
     gpt_oss = BY_NAME["openai/gpt-oss-20b"].repository
     files = {**gpt_oss.files, "original/model.safetensors": 13_761_264_768, "metal/model.bin": 10**10}
@@ -306,6 +314,7 @@ def test_model_of_no_release_is_refused(model: HubModel) -> None:
     assert "no release has it" in refused(model.repository)
 
 
+@pytest.mark.slow
 def test_config_with_nonsense_is_refused_in_one_line() -> None:
     for key, value in (
         ("hidden_size", "x"),
@@ -370,6 +379,7 @@ def test_date_of_a_template_does_not_change_the_prompt() -> None:
     assert golden_prompt("{{ strftime_now('%d %b %Y') }}", {})[0] == "26 Jul 2024"
 
 
+@pytest.mark.slow
 def test_long_context_gets_a_long_golden_request() -> None:
     assert "filler_words" not in proposed(LLAMA, gpus="NVIDIA H200:1", context=4096).text
     assert "filler_words = 4400" in proposed(LLAMA, gpus="NVIDIA H200:1", context=8192).text

@@ -59,6 +59,7 @@ def test_ready_when_every_model_answers(docker: Stubs, tmp_path: Path) -> None:
     assert [call.split()[-1] for call in docker.calls] == URLS
 
 
+@pytest.mark.slow
 def test_one_model_that_is_not_ready_is_waited_for(docker: Stubs, tmp_path: Path) -> None:
     container(tmp_path, "id")
     # 400 at the first two looks at model b
@@ -71,6 +72,7 @@ def test_one_model_that_is_not_ready_is_waited_for(docker: Stubs, tmp_path: Path
     assert len((tmp_path / "looks").read_text("utf-8")) == 3
 
 
+@pytest.mark.slow
 def test_model_that_never_gets_ready_ends_at_the_timeout(docker: Stubs, tmp_path: Path) -> None:
     container(tmp_path, "id")
     docker.add("curl", "printf 400")
@@ -78,6 +80,7 @@ def test_model_that_never_gets_ready_ends_at_the_timeout(docker: Stubs, tmp_path
     assert (done.returncode, done.stderr) == (1, "tritonhost: not ready after 1 s\n")
 
 
+@pytest.mark.slow
 @pytest.mark.requirement("R45")
 def test_container_that_ended_stops_the_wait(docker: Stubs, tmp_path: Path) -> None:
     container(tmp_path, "id")
@@ -100,6 +103,7 @@ def test_docker_client_that_ended_stops_the_wait(docker: Stubs, tmp_path: Path) 
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 def test_docker_client_without_a_container_is_waited_for(docker: Stubs, tmp_path: Path) -> None:
     docker.add("curl", "printf 000")
     with subprocess.Popen(["sleep", "20"]) as client:

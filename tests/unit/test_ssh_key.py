@@ -16,6 +16,7 @@ def made(folder: Path, *options: str, phrase: str) -> tuple[bytes, bytes]:
     return path.read_bytes(), Path(f"{path}.pub").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [["-t", "ed25519"], ["-t", "ecdsa"], ["-t", "rsa", "-b", "2048", "-m", "PEM"]]
 )

@@ -199,6 +199,7 @@ def test_stub_of_operations_leads_to_the_tree(made: Path) -> None:
     assert os.environ[tritonhost.PROJECT] == str(made)
 
 
+@pytest.mark.slow
 def test_project_finds_its_own_files_first(made: Path) -> None:
     """In a process of its own: the places are read once, when the code is imported."""
     own = (made / "inventories/models/gpt2-medium.toml").read_text("utf-8")
@@ -381,6 +382,7 @@ def completed(text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return [line.removeprefix("plain,") for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
