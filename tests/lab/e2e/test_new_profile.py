@@ -59,10 +59,12 @@ class Hub:
 
 @pytest.fixture
 def project(site: OneHost, tmp_path: Path) -> Path:
-    """A directory of one's own for profiles; settings and hosts are the lab's."""
+    """A checkout whose profiles are its own; everything else is this one's."""
     inventories = tmp_path / "project" / "inventories"
-    inventories.mkdir(parents=True)
-    (inventories / "group_data").symlink_to(REPOSITORY / "inventories" / "group_data")
+    (inventories / "models").mkdir(parents=True)
+    links = [path for path in REPOSITORY.iterdir() if path.name not in ("inventories", ".git", "build")]
+    for path in (*links, *(path for path in (REPOSITORY / "inventories").iterdir() if path.name != "models")):
+        (inventories.parent / path.relative_to(REPOSITORY)).symlink_to(path)
     return inventories.parent
 
 
