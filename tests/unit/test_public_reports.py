@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from operations.plan import PlanError
 from operations.plan.capacity.described import Description, check_described
-from operations.plan.capacity.fit import check_capacity
+from operations.plan.capacity.fit import check_capacity, deployment
 from operations.plan.capacity.gpu import Gpu
 from operations.plan.catalog.llm_arguments import ARGUMENTS, KV_CACHE, MEANT, REMOVED
 from operations.plan.catalog.models import CONVERTED
@@ -493,6 +493,31 @@ def test_calibration_by_a_name_would_need_a_network() -> None:
 def test_quoted_number_is_refused() -> None:
     with pytest.raises(ValueError, match="a number above 0 and up to 1"):
         engine_of(checkpoint={"flags": {"smoothquant": "0.5"}, "calibration": CALIBRATION})
+
+
+@pytest.mark.parametrize(
+    ("flags", "quantization", "cache"),
+    [
+        ({"use_fp8": True}, "fp8", None),
+        ({"use_fp8_rowwise": True, "fp8_kv_cache": True}, "fp8", "fp8"),
+        ({"smoothquant": 0.5}, "int8_sq", None),
+        ({"int8_kv_cache": True}, None, "int8"),
+        ({"use_weight_only": True, "weight_only_precision": "int4"}, "int4_wo", None),
+        ({}, None, None),
+    ],
+)
+def test_forecast_counts_what_flags_of_the_converter_set(
+    flags: dict[str, Any], quantization: str | None, cache: str | None
+) -> None:
+    # a table that the flags are given without: some also need text to calibrate with
+    given = engine_of().model_copy(
+        update={"checkpoint": engine_of().checkpoint.model_copy(update={"flags": flags})}
+    )
+    seen = deployment(
+        given, RELEASES["24.11"], gpus_from("NVIDIA H100 80GB HBM3:1")[0], Architecture.from_config(LLAMA_8B)
+    )
+    assert seen is not None
+    assert (seen.quantization, seen.kv_cache_dtype) == (quantization, cache)
 
 
 @pytest.mark.parametrize(

@@ -115,8 +115,8 @@ def _of_engine(
         release=stack.release,
         gpu_memory_mib=gpu.memory_total_mib,
         gpu_name=gpu.name,
-        quantization=quantization.format if quantization else _weight_only(recipe.flags),
-        kv_cache_dtype=quantization.kv_cache_dtype if quantization else None,
+        quantization=quantization.format if quantization else _of_flags(recipe.flags),
+        kv_cache_dtype=quantization.kv_cache_dtype if quantization else _cache_of_flags(recipe.flags),
         tensor_parallel=recipe.tensor_parallel,
         pipeline_parallel=recipe.pipeline_parallel,
         use_parallel_embedding=bool(recipe.flags.get("use_parallel_embedding", False)),
@@ -126,8 +126,19 @@ def _of_engine(
     )
 
 
-def _weight_only(flags: Any) -> str | None:
-    """The converter's own weight-only quantization, by quantize.py's names."""
+def _cache_of_flags(flags: Any) -> str | None:
+    """The type of the KV cache that the converter's own flags set."""
+    if flags.get("fp8_kv_cache"):
+        return "fp8"
+    return "int8" if flags.get("int8_kv_cache") else None
+
+
+def _of_flags(flags: Any) -> str | None:
+    """The quantization that the converter's own flags set, by quantize.py's names."""
+    if flags.get("use_fp8") or flags.get("use_fp8_rowwise"):
+        return "fp8"
+    if flags.get("smoothquant") not in (None, False):
+        return "int8_sq"
     if not flags.get("use_weight_only"):
         return None
     return "int4_wo" if str(flags.get("weight_only_precision", "int8")).startswith("int4") else "int8_wo"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 import subprocess
 import sys
@@ -244,6 +245,7 @@ def test_failed_gateway_start_keeps_the_previous_gateway(gateway: Gateway) -> No
 
 RESTART_NO = "/run/systemd/system/triton-gateway.service.d"
 # name -> what breaks the gateway, and the test that must fail
+RELOAD = "docker kill --signal HUP triton-gateway && sleep 1"
 BREAKAGES = {
     "its container is gone": (
         "docker kill triton-gateway",
@@ -270,7 +272,35 @@ BREAKAGES = {
         "nft delete chain inet tritonhost_triton output",
         "test_guard_s_rules_are_in_the_kernel",
     ),
+    "it has rights": (
+        # the flags that its script gives to docker
+        f"sed -i 's/--cap-drop ALL/--cap-drop NET_RAW/' {DIRECTORY}/{plan.SCRIPT} && systemctl restart triton-gateway",
+        "test_gateway_container_has_no_rights",
+    ),
+    "it does not reach the server": (
+        f"nft insert rule inet tritonhost_triton output meta skuid {plan.USER} drop",
+        "test_gateway_can_connect_only_to_the_host",
+    ),
+    "it speaks old TLS": (
+        f"sed -i 's/ssl_protocols .*/ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3;/; "
+        f"s/ssl_ciphers .*/ssl_ciphers DEFAULT@SECLEVEL=0;/' {DIRECTORY}/nginx.conf && {RELOAD}",
+        "test_gateway_refuses_old_tls",
+    ),
+    "everybody is a client": (
+        f'sed -i \'/map .http_authorization/,/}}/ s/default "";/default "anybody";/\' {DIRECTORY}/nginx.conf && {RELOAD}',
+        "test_gateway_refuses_requests_without_a_key",
+    ),
+    "what is closed is open": (
+        f"sed -i 's/return 404.*/return 200;/' {DIRECTORY}/nginx.conf && {RELOAD}",
+        "test_gateway_keys_reach_only_the_models",
+    ),
+    "its journal has a key": (
+        f"printf 'MESSAGE=%s\nOBJECT_SYSTEMD_UNIT=triton-gateway.service\n' {API_KEY} | logger --journald && journalctl --sync",
+        "test_journal_contains_no_key",
+    ),
 }
+# What a deploy does not repair
+UNDO = {"its journal has a key": "journalctl --rotate && journalctl --vacuum-time=1s"}
 
 
 @pytest.mark.parametrize("what", BREAKAGES)
@@ -281,11 +311,20 @@ def test_verification_finds_breakage_and_next_run_repairs_it(gateway: Gateway, w
         f"mkdir -p {RESTART_NO}; printf '[Service]\\nRestart=no\\n' >{RESTART_NO}/lab.conf; systemctl daemon-reload"
     )
     gateway.host.root(script)
-    seen = gateway.verify("gateway or guard")
+    seen = gateway.verify("gateway or guard or journal")
     assert seen.names(seen_by), f"{what}: {seen.output}"
-    gateway.host.root(f"rm -r {RESTART_NO}; systemctl daemon-reload")
+    gateway.host.root(f"rm -r {RESTART_NO}; systemctl daemon-reload; {UNDO.get(what, 'true')}")
     gateway.deploy()
-    gateway.verified("gateway or guard")
+    gateway.verified("gateway or guard or journal")
+
+
+def test_every_test_of_the_gateway_has_a_breakage() -> None:
+    tests = re.findall(
+        r"^def (test_\w+)",
+        (REPOSITORY / "tests" / "verify" / "test_gateway.py").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    assert set(tests) - {seen_by for _, seen_by in BREAKAGES.values()} == set()
 
 
 def test_verification_passes_when_systemd_restarts_nothing(gateway: Gateway) -> None:
