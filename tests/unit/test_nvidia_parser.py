@@ -21,7 +21,8 @@ from tests.unit.test_export_onnx import ENCODERS, calibrated, export
 trt: Any = pytest.importorskip("tensorrt_rtx", reason="the extra trt is not installed")
 
 __all__ = ["calibrated"]  # a fixture
-ENDS = {
+Ends = tuple[dict[str, tuple[int, ...]], str]
+ENDS: dict[str, Ends] = {
     "clip_vision": ({"pixel_values": (-1, 3, 28, 28)}, "image_embedding"),
     "bert": ({"input_ids": (-1, 16), "attention_mask": (-1, 16)}, "text_embedding"),
 }
@@ -85,7 +86,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "clip_vision": {"embedding_size": 768, "image_size": 224},
     "bert": {"embedding_size": 384, "text_tokens": 128},
 }
-REAL_ENDS = {
+REAL_ENDS: dict[str, Ends] = {
     "clip_vision": ({"pixel_values": (-1, 3, 224, 224)}, "image_embedding"),
     "bert": ({"input_ids": (-1, 128), "attention_mask": (-1, 128)}, "text_embedding"),
 }
