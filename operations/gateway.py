@@ -178,6 +178,7 @@ def _put(state: State, host: Host, gateway: Gateway, secrets: Secrets, only_test
         "USER_ID": str(plan.USER),
         "NGINX_FILES": " ".join(plan.FILES),
         "IMAGE_RECORD": gateway.image_record,
+        "RECORD": gateway.record,
     }
     script = host_script("write_gateway.sh", variables, host_files.shell_function("test_it", gateway.test))
     try:

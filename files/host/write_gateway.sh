@@ -1,6 +1,6 @@
 # Installs the gateway's files, or (TEST=yes) only tests them: nginx reads them in a container like the one that serves. Input:
-# TEST, DIRECTORY, FRESH (a name in it), USER_ID, NGINX_FILES, IMAGE_RECORD, the function `test_it`, which runs `nginx -t` of
-# the image $image over $fresh; on standard input a base64 tar archive with all files.
+# TEST, DIRECTORY, FRESH (a name in it), USER_ID, NGINX_FILES, IMAGE_RECORD, RECORD (a file that says what nginx has read), the
+# function `test_it`, which runs `nginx -t` of the image $image over $fresh; on standard input a base64 tar archive with all files.
 #
 # Each file is replaced atomically, and no other user can read it at any moment.
 
@@ -31,5 +31,9 @@ if [ "$TEST" != yes ]; then
     for file in "$fresh"/*; do
         mv -T "$file" "$DIRECTORY/${file##*/}" || exit 1
     done
+    # what nginx has read is not known any more: somebody may have changed a file and told nginx to read it
+    if [ -f "$RECORD" ]; then
+        key=$(cut -d ' ' -f 1 "$RECORD") && printf '%s replaced\n' "$key" >"$RECORD" || exit 1
+    fi
 fi
 rm -rf "$fresh"

@@ -108,6 +108,7 @@ def write(
         "USER_ID": str(os.getgid()),
         "NGINX_FILES": "nginx.conf tls.pem keys.map",
         "IMAGE_RECORD": str(folder / "image"),
+        "RECORD": str(folder / "loaded"),
     }
     stubs.add("chown", ":")
     said = "\n".join(f'echo "{line}"' for line in refused.splitlines())
@@ -127,6 +128,16 @@ def test_write_tests_the_files_and_installs_them_private(stubs: Stubs, tmp_path:
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "gateway").iterdir()}
     assert modes == {**dict.fromkeys(gateway.FILES, "0o400"), "gateway.sh": "0o600"}
     assert (tmp_path / "gateway").stat().st_mode & 0o777 == 0o750
+
+
+def test_write_forgets_what_nginx_has_read(stubs: Stubs, tmp_path: Path) -> None:
+    """Somebody may have changed a file, told nginx to read it, and left the record of before."""
+    record = tmp_path / "loaded"
+    record.write_text("the-key the-digest\n")
+    assert write(stubs, tmp_path, only_test=True).returncode == 0
+    assert record.read_text() == "the-key the-digest\n"
+    assert write(stubs, tmp_path).returncode == 0
+    assert record.read_text() == "the-key replaced\n"
 
 
 def test_only_test_changes_no_file(stubs: Stubs, tmp_path: Path) -> None:

@@ -300,7 +300,12 @@ BREAKAGES = {
     ),
 }
 # What a deploy does not repair
-UNDO = {"its journal has a key": "journalctl --rotate && journalctl --vacuum-time=1s"}
+UNDO = {
+    "it has rights": (
+        f"sed -i 's/--cap-drop NET_RAW/--cap-drop ALL/' {DIRECTORY}/{plan.SCRIPT} && systemctl restart triton-gateway"
+    ),
+    "its journal has a key": "journalctl --rotate && journalctl --vacuum-time=1s",
+}
 
 
 @pytest.mark.parametrize("what", BREAKAGES)
