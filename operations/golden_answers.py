@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -24,6 +22,7 @@ from operations.plan.profile.profiles import EngineProfile, LlmApiProfile
 from operations.plan.release import Release
 from operations.plan.serving import recorded
 from operations.plan.serving.recorded import Answer, Record, Recorded
+from operations.whole_file import beside
 
 PROGRAM = "python -m operations.golden_answers"
 DIRECTORY = "inventories/golden"
@@ -113,16 +112,8 @@ def write(path: Path, content: Recorded) -> None:
     text = recorded.text_of(content)
     if len(text.encode()) > _LARGEST:
         raise OSError(errno.EFBIG, f"more than {_LARGEST} bytes")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".json", dir=path.parent)
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        part.chmod(0o644)
+    with beside(path, text, ".json") as part:
         part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def difference_of(release: Release, answers: Sequence[Answer], host: str, exact: bool = True) -> str:

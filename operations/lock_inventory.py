@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
@@ -41,6 +39,7 @@ from operations.plan.machine.packages import (
 from operations.plan.planning import plan_release
 from operations.plan.profile.profiles import load_profile
 from operations.plan.release import Release
+from operations.whole_file import beside
 
 PROGRAM = "python -m operations.lock_inventory"
 
@@ -248,17 +247,9 @@ def write(entries: list[Locked]) -> None:
     """The lock file has these entries: it is replaced whole, after it was read again."""
     path = lock_file.LOCK
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".lock-", suffix=".toml", dir=path.parent)
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text_of(entries))
+        with beside(path, text_of(entries), ".toml") as part:
             read_lock(part)
-            part.chmod(0o644)
             part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         raise PlanError(
             str(path), error.strerror, "a file that can be written", reference="not-written"

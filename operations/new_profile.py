@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from operations.plan.proposal.choice import Wanted
 from operations.plan.proposal.propose import Proposal, propose
 from operations.plan.proposal.repository import Repository
 from operations.plan.proposal.text import check_name, name_for
+from operations.whole_file import beside
 
 GROUP_DATA = PROJECT / "inventories" / "group_data" / "all.py"
 HOSTS = PROJECT / "inventories" / "oci.toml"
@@ -101,21 +101,13 @@ def write(path: Path, proposal: Proposal, data: dict[str, object], force: bool =
     """
     where = f"inventories/models/{path.name}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".toml.part", dir=path.parent)
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(proposal.text)
+        with beside(path, proposal.text, ".toml.part") as part:
             profile = profile_in(part, where)
             planned(path.stem, profile, data, f"{proposal.choice.gpus[0].name}:{len(proposal.choice.gpus)}")
-            part.chmod(0o644)
             if force:
                 part.replace(path)
             else:
                 os.link(part, path)  # fails where somebody was quicker
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
         raise PlanError(
             where, error.strerror or "an error", "a file that can be written", reference="not-written"

@@ -53,7 +53,7 @@ GROUPS = (
     Group(
         "Tools of the stages",
         0,
-        "golden_answers remote remote.detached etc_files remote.host_files systemd_units remote.refusal intake.refusing intake.secrets intake.gateway_secrets",
+        "golden_answers whole_file remote remote.detached etc_files remote.host_files systemd_units remote.refusal intake.refusing intake.secrets intake.gateway_secrets",
     ),
     Group("Facts, and the scripts that the host runs", 0, "facts.* scripts"),
     Group("Golden requests", 2, "server.golden server.search server.replay remote.tunnel"),

@@ -10,11 +10,14 @@ import hashlib
 import json
 import re
 import urllib.error
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from operations.bundle.fetch import BundleError, download, read, read_json
+
+T = TypeVar("T")
 
 MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -65,37 +68,33 @@ class Registry:
         """The digest of what a tag names now: of the list for several processors where there is one."""
         url = f"{self.base}/{name}/manifests/{tag}"
         accept = ", ".join((*LISTS, *MANIFESTS))
+        content = self._asked(url, accept, lambda headers: read(url, headers))
+        try:
+            manifest = json.loads(content)
+        except (ValueError, RecursionError):
+            manifest = None
+        if not isinstance(manifest, dict) or media_type(manifest) not in (*LISTS, *MANIFESTS):
+            raise BundleError(
+                f"{url}: found no manifest of an image, expected one; check the address of the registry"
+            )
+        return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+    def _asked(self, url: str, accept: str, ask: Callable[[dict[str, str]], T]) -> T:
+        """What `ask` returns with these headers; with a token for anonymous clients where the registry requires one."""
         for _ in range(2):
-            headers = {
-                "Accept": accept,
-                **({"Authorization": f"Bearer {self.token}"} if self.token else {}),
-            }
+            headers = {"Accept": accept, **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
             try:
-                content = read(url, headers)
+                return ask(headers)
             except urllib.error.HTTPError as error:
                 self.token = self.new_token(error.headers.get("WWW-Authenticate", ""), url)
-                continue
-            try:
-                manifest = json.loads(content)
-            except (ValueError, RecursionError):
-                manifest = None
-            if not isinstance(manifest, dict) or media_type(manifest) not in (*LISTS, *MANIFESTS):
-                raise BundleError(
-                    f"{url}: found no manifest of an image, expected one; check the address of the registry"
-                )
-            return f"sha256:{hashlib.sha256(content).hexdigest()}"
         raise BundleError(f"{url}: found HTTP 401, expected an image that anybody may pull")
 
     def _blob(self, bundle: Path, url: str, digest: str, accept: str = "*/*") -> Path:
         path = blob_path(bundle, digest)
-        for _ in range(2):
-            headers = {"Accept": accept, **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
-            try:
-                download(url, path, digest.removeprefix("sha256:"), headers=headers)
-                return path
-            except urllib.error.HTTPError as error:
-                self.token = self.new_token(error.headers.get("WWW-Authenticate", ""), url)
-        raise BundleError(f"{url}: found HTTP 401, expected an image that anybody may pull")
+        self._asked(
+            url, accept, lambda headers: download(url, path, digest.removeprefix("sha256:"), headers=headers)
+        )
+        return path
 
     def new_token(self, challenge: str, url: str) -> str:
         """A token for anonymous clients, from the address in the registry's 401 answer; `url` is for the error."""

@@ -11,7 +11,7 @@ from pyinfra.api.host import Host
 from operations.plan.errors import one_line
 from operations.plan.inventory.settings import Settings
 from operations.plan.profile.tables import Golden, SearchGolden
-from operations.plan.serving.recorded import Answer
+from operations.plan.serving.recorded import Answer, answer_to
 from operations.plan.serving.servers import Server
 from operations.remote.detached import done, follow, printed, said, shell
 from operations.remote.refusal import Failed
@@ -82,10 +82,7 @@ def answered(
             if problem:
                 raise Failed(problem)
             if len(answers) < len(texts):
-                asked = texts[len(answers)]
-                # a server that does not exclude the input gives it back first
-                text = answer.removeprefix(asked.sent)
-                answers.append(Answer(asked.model, asked.title, asked.max_tokens, text))
+                answers.append(answer_to(texts[len(answers)], answer))
             shown = one_line(answer)[:90]
             logger.info(f"{host.print_prefix}{model} gives the golden answer: {shown}")
     return answers

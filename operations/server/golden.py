@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from operations.plan.errors import one_line
@@ -23,6 +23,38 @@ from operations.plan.profile.tables import Golden, SearchGolden
 
 # A release's speed is measured with this many golden requests, or as many as fit into this time
 TIMED, TIMED_SECONDS = 5, 3.0
+
+
+def shapes_of(client: Any, model: str) -> dict[str, Sequence[int]]:
+    """The inputs of a model: name -> shape."""
+    return {given.name: given.shape for given in client.get_model_metadata(model).inputs}
+
+
+def request_inputs(
+    shapes: Mapping[str, Sequence[int]], prompt: str, max_tokens: int, stream: bool = False
+) -> list[Any]:
+    """
+    What a model is sent: the prompt, the limit of tokens, and what it must get beside them.
+
+    + shapes: of its inputs; text_input has two dimensions where the model batches in Triton, one in the LLM-API model
+    + stream: ask for each token as a part of its own
+    """
+    import numpy as np
+    import tritonclient.grpc as triton
+
+    def tensor(name: str, value: object, numpy_type: Any, triton_type: str) -> triton.InferInput:
+        array: np.typing.NDArray[Any] = np.full([1] * len(shapes["text_input"]), value, dtype=numpy_type)
+        given = triton.InferInput(name, list(array.shape), triton_type)
+        given.set_data_from_numpy(array)
+        return given
+
+    limit = "sampling_param_max_tokens" if "sampling_param_max_tokens" in shapes else "max_tokens"
+    return [
+        tensor("text_input", prompt.encode(), np.object_, "BYTES"),
+        tensor(limit, max_tokens, np.int32, "INT32"),
+        *(tensor(name, b"", np.object_, "BYTES") for name in ("bad_words", "stop_words") if name in shapes),
+        *([tensor("stream", True, bool, "BOOL")] if stream and "stream" in shapes else []),
+    ]
 
 
 def ask(address: str, golden: Golden, timeout_s: float = 120) -> str:
@@ -35,33 +67,13 @@ def ask(address: str, golden: Golden, timeout_s: float = 120) -> str:
 
     Streaming gRPC works for decoupled and plain models. Raises RuntimeError with the server's message.
     """
-    import numpy as np
     import tritonclient.grpc as triton
-
-    dimensions = 0  # of text_input: two where the model batches in Triton, one in the LLM-API model
-
-    def tensor(name: str, value: object, numpy_type: type, triton_type: str) -> triton.InferInput:
-        array: np.typing.NDArray[Any] = np.full([1] * dimensions, value, dtype=numpy_type)
-        given = triton.InferInput(name, list(array.shape), triton_type)
-        given.set_data_from_numpy(array)
-        return given
 
     answers: queue.Queue[tuple[triton.InferResult | None, Exception | None]] = queue.Queue()
     text = ""
     with triton.InferenceServerClient(address) as client:
-        metadata = client.get_model_metadata(golden.model)
-        shapes = {given.name: given.shape for given in metadata.inputs}
-        dimensions = len(shapes["text_input"])
-        limit = "sampling_param_max_tokens" if "sampling_param_max_tokens" in shapes else "max_tokens"
-        inputs = [
-            tensor("text_input", golden.sent.encode(), np.object_, "BYTES"),
-            tensor(limit, golden.max_tokens, np.int32, "INT32"),
-            *(
-                tensor(name, b"", np.object_, "BYTES")
-                for name in ("bad_words", "stop_words")
-                if name in shapes
-            ),
-        ]
+        shapes = shapes_of(client, golden.model)
+        inputs = request_inputs(shapes, golden.sent, golden.max_tokens)
         client.start_stream(callback=lambda result, error: answers.put((result, error)))
         client.async_stream_infer(golden.model, inputs, enable_empty_final_response=True)
         while True:

@@ -14,6 +14,7 @@ from typing import Any
 
 from operations.plan.errors import one_line
 from operations.plan.serving.replayed import Reply
+from operations.server.golden import request_inputs, shapes_of
 
 SECONDS = 600  # without a part of an answer
 
@@ -24,10 +25,9 @@ class Sender:
     def __init__(self, address: str, model: str) -> None:
         import tritonclient.grpc as triton
 
-        self.triton, self.model = triton, model
+        self.model = model
         self.client = triton.InferenceServerClient(address)
-        metadata = self.client.get_model_metadata(model)
-        self.shapes = {given.name: given.shape for given in metadata.inputs}
+        self.shapes = shapes_of(self.client, model)
         self.decoupled = bool(self.client.get_model_config(model).config.model_transaction_policy.decoupled)
         self._begin()
 
@@ -42,37 +42,11 @@ class Sender:
         self._begin()
         return Reply(number, error=problem)
 
-    def _inputs(self, prompt: str, max_tokens: int) -> list[Any]:
-        import numpy as np
-
-        dimensions = len(self.shapes["text_input"])
-
-        def tensor(name: str, value: object, numpy_type: Any, kind: str) -> Any:
-            array = np.full([1] * dimensions, value, dtype=numpy_type)
-            given = self.triton.InferInput(name, list(array.shape), kind)
-            given.set_data_from_numpy(array)
-            return given
-
-        limit = "sampling_param_max_tokens" if "sampling_param_max_tokens" in self.shapes else "max_tokens"
-        inputs = [
-            tensor("text_input", prompt.encode(), np.object_, "BYTES"),
-            tensor(limit, max_tokens, np.int32, "INT32"),
-            *(
-                tensor(name, b"", np.object_, "BYTES")
-                for name in ("bad_words", "stop_words")
-                if name in self.shapes
-            ),
-        ]
-        if self.decoupled and "stream" in self.shapes:
-            inputs.append(tensor("stream", True, bool, "BOOL"))
-        return inputs
-
     def ask(self, number: int, prompt: str, max_tokens: int) -> Reply:
         """The answer, with the time of its first part and of its end."""
         began = time.monotonic()
-        self.client.async_stream_infer(
-            self.model, self._inputs(prompt, max_tokens), enable_empty_final_response=True
-        )
+        inputs = request_inputs(self.shapes, prompt, max_tokens, stream=self.decoupled)
+        self.client.async_stream_infer(self.model, inputs, enable_empty_final_response=True)
         text, first, parts = "", 0.0, 0
         while True:
             try:

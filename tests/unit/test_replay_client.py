@@ -38,7 +38,7 @@ def sender(monkeypatch: pytest.MonkeyPatch) -> Sender:
     made = Sender.__new__(Sender)
     made.model, made.shapes, made.decoupled = "m", {"text_input": [-1, 1]}, False
     made.callbacks, made.script, made.stops = [], [], 0  # type: ignore[attr-defined]
-    monkeypatch.setattr(Sender, "_inputs", lambda *_: [])
+    monkeypatch.setattr(replay, "request_inputs", lambda *_, **__: [])
 
     class Client:
         def start_stream(self, callback: Callable[[Any, Any], None]) -> None:

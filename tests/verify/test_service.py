@@ -14,7 +14,7 @@ from operations import golden_answers
 from operations.plan import Release
 from operations.plan.exposure.server_flags import KEY
 from operations.plan.profile.tables import Golden
-from operations.plan.serving.recorded import Answer
+from operations.plan.serving.recorded import Answer, answer_to
 from operations.plan.serving.serve import IMAGE
 from operations.remote import host_files
 from operations.remote.host_files import HostFile
@@ -127,9 +127,7 @@ def test_golden_answers(connection: Connection, release: Release) -> None:
             assert not problem
             assert answer, model
             if len(answers) < len(texts):
-                asked = texts[len(answers)]
-                text = answer.removeprefix(asked.sent)
-                answers.append(Answer(asked.model, asked.title, asked.max_tokens, text))
+                answers.append(answer_to(texts[len(answers)], answer))
     # as recorded on the machine that deploys, if it is this one; clients may have requests meanwhile
     assert not golden_answers.difference_of(release, answers, connection.target.name, exact=False)
 

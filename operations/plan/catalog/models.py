@@ -42,14 +42,9 @@ class Model:
     purpose: str = ""
 
 
-def _registered(since: Version, rows: Iterable[tuple[str, str, str]]) -> Iterator[Model]:
+def _registered(since: Version, rows: Iterable[tuple[str, str, str]], sees: bool = False) -> Iterator[Model]:
     for architecture, model_type, models in rows:
-        yield Model(architecture, model_type, models, pytorch=since)
-
-
-def _registered_with_pictures(since: Version, rows: Iterable[tuple[str, str, str]]) -> Iterator[Model]:
-    for architecture, model_type, models in rows:
-        yield Model(architecture, model_type, models, pytorch=since, sees=True)
+        yield Model(architecture, model_type, models, pytorch=since, sees=sees)
 
 
 _ROWS = (
@@ -109,7 +104,7 @@ _ROWS = (
             ("Qwen3NextForCausalLM", "qwen3_next", "Qwen3-Next"),
         ],
     ),
-    *_registered_with_pictures(
+    *_registered(
         (1, 0),
         [
             ("Gemma3ForConditionalGeneration", "gemma3", "Gemma 3 4B, 12B, 27B"),
@@ -123,13 +118,15 @@ _ROWS = (
             ("Qwen2VLForConditionalGeneration", "qwen2_vl", "Qwen2-VL"),
             ("Qwen2_5_VLForConditionalGeneration", "qwen2_5_vl", "Qwen2.5-VL"),
         ],
+        sees=True,
     ),
-    *_registered_with_pictures(
+    *_registered(
         (1, 2),
         [
             ("Qwen3VLForConditionalGeneration", "qwen3_vl", "Qwen3-VL"),
             ("Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", "Qwen3-VL-30B-A3B"),
         ],
+        sees=True,
     ),
     # registered, but no model that goes on with a text
     Model(

@@ -15,6 +15,7 @@ from typing import Any
 
 from operations.plan.artifacts.keys import key_of
 from operations.plan.errors import PlanError
+from operations.plan.profile.tables import Golden
 
 KEPT = 200  # records of a profile: one for each way of computing, on each host
 _SHOWN = 60  # characters of an answer around the first difference
@@ -33,6 +34,11 @@ class Answer:
     def request(self) -> tuple[str, str, int]:
         """What was asked."""
         return self.model, self.prompt, self.max_tokens
+
+
+def answer_to(asked: Golden, said: str) -> Answer:
+    """A model's answer to a golden request. A server that does not exclude the input gives it back first."""
+    return Answer(asked.model, asked.title, asked.max_tokens, said.removeprefix(asked.sent))
 
 
 @dataclass(frozen=True)
