@@ -36,12 +36,17 @@ wanted = convergence.look()
 if wanted:
     lock.take(release=wanted)
 
-    # Host
-    storage.grow_root_file_system(release=wanted)
-    packages.install_tools(release=wanted)
-    storage.mount_local_disks(release=wanted)
-    ownership.take_back(release=wanted)
-    selinux.allow(release=wanted)
+    # Host: of several services, one does this for all
+    rollout.once_a_host(
+        release=wanted,
+        steps=[
+            storage.grow_root_file_system,
+            packages.install_tools,
+            storage.mount_local_disks,
+            ownership.take_back,
+            selinux.allow,
+        ],
+    )
     # these may restart docker: now if the host does not serve, otherwise in its turn of the rollout
     rollout.unless_serving(release=wanted, steps=[packages.install_runtime, container_runtime.configure])
 

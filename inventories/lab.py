@@ -14,7 +14,7 @@ if not Path("operations").is_dir():
 
 from operations.intake.refusing import refusing
 from operations.plan.errors import PlanError
-from operations.plan.inventory.hosts import checked_hosts, settings_of
+from operations.plan.inventory.hosts import checked_hosts, settings_of, with_services
 from tests.lab.settings import from_environment
 
 _lab_json = from_environment().record
@@ -33,4 +33,9 @@ with refusing():
     hosts = checked_hosts(
         [(h["name"], {"ssh_hostname": h["address"]}) for h in _lab["hosts"]], str(_lab_json)
     )
-    settings_of(hosts, "lab", Path(__file__).resolve().parent / "group_data")
+    _group_data = Path(__file__).resolve().parent / "group_data"
+    hosts, _groups = with_services(hosts, "lab", _group_data)
+    settings_of(hosts, "lab", _group_data, _groups)
+
+# a host with several services is a group of their entries
+globals().update(_groups)

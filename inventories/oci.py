@@ -34,6 +34,7 @@ from operations.plan.inventory.hosts import (
     settings_of,
     static_hosts,
     tables_from_toml,
+    with_services,
 )
 from operations.plan.inventory.oci import from_table, groups_with_static
 
@@ -57,7 +58,8 @@ with refusing():
         _origins = origins_of([name for name, _ in _static], _where)
         hosts = checked_hosts([*_static, *_found.hosts], _where, _origins)
         _groups = groups_with_static(_found.groups, _static)
+    hosts, _groups = with_services(hosts, "oci", _here / "group_data", _groups, _origins)
     settings_of(hosts, "oci", _here / "group_data", _groups, _origins)
 
-# pyinfra takes each list of the module for a group: bm_gpu4_8, ad_1, model_mixtral_8x7b
+# pyinfra takes each list of the module for a group: bm_gpu4_8, ad_1, model_mixtral_8x7b, and gpu-1 of gpu-1/llama and gpu-1/clip
 globals().update(_groups)

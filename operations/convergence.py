@@ -70,7 +70,7 @@ def look() -> Release | None:
         return None
     if not host_health.fits(release, observed):
         return None
-    rollout.expect(observed)
+    rollout.expect(release, observed)
     return release
 
 
@@ -112,9 +112,16 @@ def _expected(release: Release) -> tuple[list[ExpectedFile], LoadedGateway]:
 def planned_for(settings: Settings, profile: Profile, observed: Observed) -> Release:
     """The release that a host as it was found should become. Raises PlanError."""
     os_major = check_os(dict(observed.os_release), observed.architecture)
-    deployed = host_files.paths(settings).unit
-    ours = deployed in observed.file_digests and deployed not in observed.exposed
+    deployed = [path for path in host_files.main_units(settings) if path in observed.file_digests]
+    ours = bool(deployed) and not observed.exposed.keys() & set(deployed)
     check_data_root(settings.data_root, observed.data_root, ours)
+    if observed.alone and observed.alone == observed.serving:
+        raise PlanError(
+            "at_data_root",
+            f"release {observed.alone} of {settings.service_name}, from when the host had one service",
+            f"at_data_root = true for {settings.service_name}, and what it keeps stays where it is",
+            reference="served-alone-before",
+        )
     if settings.grow_root_file_system:
         root_growth(observed.root)  # refuses here, before anything is changed
     local_plan(settings, observed.data_root, observed.local)
@@ -138,10 +145,11 @@ def observe(settings: Settings, profile: Profile) -> Observed:
     """One round trip; of the release, only what is known before the host's GPUs are: names, not keys."""
     packages = [*wanted_packages(settings, ""), *CONFLICTING_PACKAGES]
     database = f"{settings.service_name}-database" if isinstance(profile, PlanProfile) else ""
-    unit_files = host_files.paths(settings).units
+    unit_files = host_files.unit_files(settings)
     state: Observed = host.get_fact(
         HostState,
         data_root=settings.data_root,
+        state_root=settings.state_root,
         service=settings.service_name,
         packages=packages,
         files=host_files.watched(settings),

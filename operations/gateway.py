@@ -132,7 +132,7 @@ def gone(release: Release) -> Generator[str, None, None]:
     unit = f"{plan.service(settings.service_name)}.service"
     if found.active or found.enabled:
         yield f"systemctl disable --quiet --now {unit}"
-    yield f"rm -rf {shlex.quote(plan.directory(settings.data_root))}"
+    yield f"rm -rf {shlex.quote(plan.directory(settings.state_root))}"
 
 
 def is_there(release: Release) -> bool:
@@ -151,7 +151,7 @@ def _found(release: Release) -> Found:
     found: Found = host.get_fact(
         GatewayState,
         service=service,
-        directory=plan.directory(release.settings.data_root),
+        directory=plan.directory(release.settings.state_root),
         paths=host_files.gateway_paths(release.settings),
         record=plan.record(service),
     )

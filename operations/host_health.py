@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import cache
 
-from pyinfra import host, logger
+from pyinfra import host, logger, state
 from pyinfra.api.exceptions import PyinfraError
 
-from operations import rollout
+from operations import pyinfra_patches, rollout
 from operations.facts.host_health import HostHealth
 from operations.intake.secrets import SecretMissing, hub_token
-from operations.plan import PlanError, Release, Settings
+from operations.plan import PlanError, Release, Settings, plan_release
+from operations.plan.inventory.services import machine_of
 from operations.plan.inventory.settings import from_host_data
 from operations.plan.machine import docker_host
 from operations.plan.observed.health import Health, HubAnswer
@@ -48,6 +50,7 @@ def fits(release: Release, observed: Observed) -> bool:
         observed,
         hub_answer(release.settings, release.profile) if _downloads(release, observed) else None,
         today=today(),
+        beside=_beside(release, observed),
     )
     found = preflight.of_deploy(preflight.checks(subject))
     logger.info(_said(found))
@@ -58,6 +61,24 @@ def fits(release: Release, observed: Observed) -> bool:
             "or name a check in preflight_waived; nothing was changed"
         )
     return not failed
+
+
+def _beside(release: Release, observed: Observed) -> tuple[Release, ...]:
+    """What the host's other services in this run become: it is made at the same time. One without a plan makes nothing."""
+    if not release.settings.services:
+        return ()
+    found = []
+    chosen = pyinfra_patches.hosts_of_run(state)
+    for each in host.inventory:
+        if each.name in chosen and each.name != host.name and machine_of(each.name) == machine_of(host.name):
+            with suppress(PlanError):
+                settings = from_host_data(data_of(each), each.name)
+                found.append(
+                    plan_release(
+                        settings, observed.gpus, release.os_major, None, observed.selinux is not None
+                    )
+                )
+    return tuple(found)
 
 
 def say_what_else(error: PlanError, observed: Observed | None = None) -> None:

@@ -26,7 +26,7 @@ from operations import pyinfra_patches, rollout
 from operations.intake import gateway_secrets
 from operations.intake.refusing import refusing
 from operations.intake.ssh_keys import is_encrypted, keys_of_agent, use_agent
-from operations.plan.deployable import check_deployable
+from operations.plan.deployable import check_deployable, check_services
 from operations.plan.errors import NOWHERE, Origin, PlanError, suggestion, typed
 from operations.plan.inventory.hosts import (
     LARGEST_SOURCE,
@@ -38,7 +38,8 @@ from operations.plan.inventory.hosts import (
     tables_from_toml,
     unread_group_files,
 )
-from operations.plan.inventory.settings import from_host_data
+from operations.plan.inventory.services import machine_of
+from operations.plan.inventory.settings import Settings, from_host_data
 from operations.plan.profile.profiles import load_profile
 
 PREFLIGHT = "operations.preflight"  # by pyinfra, and as a program of its own
@@ -142,9 +143,23 @@ def check(inventory: Inventory, given: Mapping[str, Any]) -> list[Host]:
             if is_encrypted(path, f"ssh_key {key}", host.name):
                 agent = keys_of_agent() if agent is None else agent
                 use_agent(host, path, agent)
+    if _deploys(given, ".py", PREFLIGHT):
+        _check_services(hosts, {machine_of(host.name) for host in selected})
     if Path(where).is_file():
         _say_unread(inventory, Path(where))
     return selected
+
+
+def _check_services(hosts: Sequence[Host], machines: set[str]) -> None:
+    """Several services of one host, also those that --limit leaves out, share no GPU and no port. Raises PlanError."""
+    together: dict[str, dict[str, Settings]] = {}
+    for host in hosts:
+        machine = machine_of(host.name)
+        if machine != host.name and machine in machines:
+            settings = from_host_data(pyinfra_patches.data_of(host), host.name)
+            together.setdefault(machine, {})[host.name.rpartition("/")[2]] = settings
+    for machine, services in together.items():
+        check_services(machine, services)
 
 
 def _check_settings(
@@ -190,8 +205,8 @@ def _of_host(inventory: Path, name: str) -> Origin:
     file = inventory.with_suffix(".toml")
     if inventory.suffix == ".py" and file.is_file() and VARIABLE not in os.environ:
         tables = tables_from_toml(file)
-        if name in tables.get("hosts", {}):
-            return origins_of([name], str(file))[name]
+        if machine_of(name) in tables.get("hosts", {}):
+            return origins_of([machine_of(name)], str(file))[machine_of(name)]
         return Origin(str(file), f"[oci] {name}")
     return Origin(str(inventory), f"host {name}") if inventory.is_file() else NOWHERE
 

@@ -10,12 +10,13 @@ import os
 import shlex
 import socket
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import gevent
+from gevent.lock import BoundedSemaphore
 from paramiko import SSHException
-from pyinfra import logger
+from pyinfra import host, logger
 from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.host import Host
@@ -23,6 +24,7 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
 from operations import pyinfra_patches
+from operations.plan.inventory.services import machine_of
 from operations.plan.release import Release
 from operations.remote.detached import LOST, said, shell
 from operations.scripts import host_script
@@ -31,15 +33,22 @@ ANSWER_SECONDS = 30
 BEAT_SECONDS = 5
 # What the host answers nothing for is a lost connection; the host itself waits a little longer before it frees the lock.
 SILENCE_SECONDS, SILENCE_ON_HOST_SECONDS = 40, 60
-_channels: dict[str, Any] = {}  # by host; kept open until this process ends
+# By the name of the machine: the services of a host share its lock, and lose it together.
+_channels: dict[str, Any] = {}  # kept open until this process ends
 _lost: dict[str, str] = {}
 # shell text in front of each command: it ends the command where this run does not hold the lock
 _guards: dict[str, str] = {}
+# the connections of its services, which end with the lock
+_transports: dict[str, list[Any]] = {}
+# detached work that this run would start itself
+_units: dict[str, set[str]] = {}
+_taking: dict[str, BoundedSemaphore] = {}
 
 
 @deploy("Lock")
 def take(release: Release) -> None:
     """The first step of a run that changes something; looking needs no lock."""
+    _units.setdefault(machine_of(host.name), set()).update(release.units)
     held(
         name="Hold the host's lock",
         purpose=f"deploy of release {release.id} ({release.settings.model})",
@@ -55,7 +64,8 @@ def held(purpose: str, units: Sequence[str] = ()) -> Generator[FunctionCommand, 
     + purpose: what the refusal tells another operator
     + units: detached work that this run would start itself: what is left of it on the host is taken up
 
-    Other detached work on the host holds the lock like a run does: it was started for another release.
+    Other detached work on the host holds the lock like a run does: it was started for another release. The services of a
+    host are one run: the first of them takes the lock for all.
     """
     yield FunctionCommand(hold, (purpose, units), {})
 
@@ -64,12 +74,26 @@ def hold(state: State, host: Host, purpose: str, units: Sequence[str] = ()) -> b
     transport = pyinfra_patches.transport_of(host)
     if transport is None:
         return True  # pyinfra's @local and its test connectors have no connection that could hold it
+    machine = machine_of(host.name)
+    with _taking.setdefault(machine, BoundedSemaphore(1)):
+        if machine not in _channels and not _take(
+            host, transport, purpose, {*units, *_units.get(machine, ())}
+        ):
+            return False
+    _transports.setdefault(machine, []).append(transport)
+    _guard(host)
+    return True
+
+
+def _take(host: Host, transport: Any, purpose: str, units: Iterable[str]) -> bool:
+    """Whether the host has given this run its lock; says why not."""
+    machine = machine_of(host.name)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     who = f"{_user()}@{socket.gethostname()} (process {os.getpid()}) since {now}: {purpose}"
     variables = {
         "WHO": who,
         "DIRECTORY": "/run/tritonhost",
-        "OWN": " ".join(units),
+        "OWN": " ".join(sorted(units)),
         "SILENCE": str(SILENCE_ON_HOST_SECONDS),
     }
     command = f"sh -c {shlex.quote(host_script('hold_lock.sh', variables))}"
@@ -84,9 +108,8 @@ def hold(state: State, host: Host, purpose: str, units: Sequence[str] = ()) -> b
         )
         return False
     if answer == "held":
-        _channels[host.name] = channel
-        _guards[host.name] = host_script("own_lock.sh", {"WHO": who, "DIRECTORY": "/run/tritonhost"})
-        _guard(host)
+        _channels[machine] = channel
+        _guards[machine] = host_script("own_lock.sh", {"WHO": who, "DIRECTORY": "/run/tritonhost"})
         gevent.spawn(_beat, host, transport, channel)
         return True
     if not answer.startswith("refused"):
@@ -106,10 +129,12 @@ def hold(state: State, host: Host, purpose: str, units: Sequence[str] = ()) -> b
 def _guard(host: Host) -> None:
     """From here on each command of the run asks the host itself whether the run still holds its lock, pyinfra's own among them."""
 
+    machine = machine_of(host.name)
+
     def guarded(command: StringCommand) -> StringCommand:
-        if problem := _lost.get(host.name):
+        if problem := _lost.get(machine):
             raise SSHException(problem)
-        guard = _guards.get(host.name, "")
+        guard = _guards.get(machine, "")
         if not guard or command.get_raw_value().startswith(guard):
             return command
         return StringCommand(guard, command, _separator="")
@@ -119,8 +144,9 @@ def _guard(host: Host) -> None:
 
 def lost(host: Host) -> str:
     """Why this run does not hold the host's lock any more, or nothing: the host is asked before a service is touched."""
-    if host.name in _lost or host.name not in _channels:
-        return _lost.get(host.name, "")
+    machine = machine_of(host.name)
+    if machine in _lost or machine not in _channels:
+        return _lost.get(machine, "")
     try:
         ok, output = shell(host, ":")
     except LOST as error:
@@ -134,6 +160,7 @@ def _beat(host: Host, transport: Any, channel: Any) -> None:
 
     Whatever waits on the connection then ends too: nothing goes on beside the next run.
     """
+    machine = machine_of(host.name)
     heard = before = _now()
     found = ""
     try:
@@ -153,17 +180,18 @@ def _beat(host: Host, transport: Any, channel: Any) -> None:
         found = str(error) or "the connection closed"
     if not transport.is_active():
         # closed by pyinfra at the end of the run, or lost: the connection itself reports that to the operation that waits on it
-        _lost.setdefault(host.name, "connection lost")
+        _lost.setdefault(machine, "connection lost")
         return
     found = found or "the lock ended by the host"
-    _lost[host.name] = f"connection lost, {found}"
+    _lost[machine] = f"connection lost, {found}"
     logger.error(
         f"{host.print_prefix}connection lost: found {found}, expected an answer each "
         f"{BEAT_SECONDS} s; units tritonhost-*.service continue on the host (systemctl list-units "
         "'tritonhost-*'; journalctl --follow --unit …), and so does the running release; run the same command "
         "again to adopt that work"
     )
-    pyinfra_patches.end_connection(transport, "connection lost")
+    for each in _transports.get(machine, [transport]):
+        pyinfra_patches.end_connection(each, "connection lost")
 
 
 def _now() -> float:

@@ -37,7 +37,7 @@ def taken_back(settings: Settings) -> Generator[StringCommand | FunctionCommand,
     What another account could have written is compared with its manifest, and made again if it differs. Directories of
     /etc and a site's additions to the units are not this tool's. It never changes them: the operator inspects them first.
     """
-    files, unit_files = host_files.watched(settings), host_files.paths(settings).units
+    files, unit_files = host_files.watched(settings), host_files.unit_files(settings)
     exposed = host.get_fact(Exposed, data_root=settings.data_root, files=files, unit_files=unit_files)
     mine, others = ownership.repaired(settings.data_root, files, exposed)
     if others:

@@ -231,6 +231,18 @@ def mark_failed(state: State, host: Host) -> None:
     state.failed_hosts.add(host)
 
 
+def leave_out(state: State, host: Host) -> None:
+    """
+    The run goes on without this host, and ends with exit code 1 because of it; call it while an operation of another one runs.
+
+    Relies on `State.failed_hosts` and `State.active_hosts`. `State.fail_hosts` would end the run where no host is left, which
+    pyinfra itself does after the operation.
+    Upstream: as for `leave_out_current_host`.
+    """
+    mark_failed(state, host)
+    state.active_hosts.discard(host)
+
+
 def failed_hosts(state: State) -> set[str]:
     """
     The names of the hosts that have failed.

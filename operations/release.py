@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from ipaddress import IPv4Address
 
 from pyinfra import host, logger
@@ -21,7 +21,14 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
 from operations.facts.provenance import Provenance
-from operations.facts.releases import ReleaseDocuments, ReleaseLinks, Stored, StoredNames, StoredReleases
+from operations.facts.releases import (
+    LinkedReleases,
+    ReleaseDocuments,
+    ReleaseLinks,
+    Stored,
+    StoredNames,
+    StoredReleases,
+)
 from operations.lock import hold
 from operations.plan import PlanError
 from operations.plan.artifacts.artifact import DIRECTORIES
@@ -46,29 +53,32 @@ BUILD = PROJECT / "build"  # on the controller; git ignores it
 STATUS = "TRITONHOST_STATUS"  # names a file that gets what `status` prints as JSON, one line a host
 
 
-def switch_script(data_root: str, release_id: str) -> str:
+def switch_script(settings: Settings, release_id: str) -> str:
     """The shell text that switches, for this operation and for a rollback."""
-    return host_script("switch_release.sh", {"DATA_ROOT": data_root, "RELEASE": release_id})
+    places = {"DATA_ROOT": settings.data_root, "STATE_ROOT": settings.state_root}
+    return host_script("switch_release.sh", {**places, "RELEASE": release_id})
 
 
-def link_script(data_root: str, link: str, release_id: str) -> str:
+def link_script(settings: Settings, link: str, release_id: str) -> str:
     """The shell text that points another link to a release: that of a server beside the one that stays."""
-    place = shlex.quote(data_root)
-    return f"cd {place} && ln -sfn releases/{release_id} .{link}.new && mv -T .{link}.new {link}"
+    place, target = shlex.quote(settings.state_root), f"{settings.to_data_root}releases/{release_id}"
+    return f"cd {place} && ln -sfn {target} .{link}.new && mv -T .{link}.new {link}"
 
 
-def switched(host: Host, data_root: str, release_id: str) -> None:
+def switched(host: Host, settings: Settings, release_id: str) -> None:
     """`current` points to a release. Raises Failed, and then it points where it did."""
-    done(host, switch_script(data_root, release_id), lines=3)
+    done(host, switch_script(settings, release_id), lines=3)
 
 
 def put_back(host: Host, settings: Settings, release_id: str) -> None:
     """A release that is on the host is current again and serves. Raises Failed."""
-    switched(host, settings.data_root, release_id)
+    switched(host, settings, release_id)
     start(host, settings)
     # with the front that it was started with; start_server.sh has stopped it for one that had none
     front = f"{settings.service_name}-front.service"
-    shell(host, f"! [ -e {settings.data_root}/current/serve-next ] || systemctl enable --quiet --now {front}")
+    shell(
+        host, f"! [ -e {settings.state_root}/current/serve-next ] || systemctl enable --quiet --now {front}"
+    )
 
 
 @deploy("Release")
@@ -79,24 +89,31 @@ def collect(release: Release) -> None:
     collected(
         name="Remove what no kept release needs",
         data_root=settings.data_root,
+        state_root=settings.state_root,
         keep=settings.keep_releases,
         in_use=[*artifacts, *(image.tag for image in release.images)],
+        beside=settings.beside,
     )
 
 
 @operation()
-def collected(data_root: str, keep: int, in_use: list[str]) -> Generator[StringCommand, None, None]:
+def collected(
+    data_root: str, state_root: str, keep: int, in_use: list[str], beside: Sequence[str] = ()
+) -> Generator[StringCommand, None, None]:
     """
     Of the releases, `current`, `previous` and the newest proven ones are there, and what they are made of; no others.
 
     + data_root: where `releases` is
+    + state_root: where the two links are
     + keep: how many releases stay, those two among them
     + in_use: directory/key and image tags that stay besides: what this run made
+    + beside: the other services of the host, which remove their own releases
     """
-    links = host.get_fact(ReleaseLinks, data_root=data_root)
+    links = host.get_fact(ReleaseLinks, state_root=state_root)
+    linked = host.get_fact(LinkedReleases, data_root=data_root)
     stored = host.get_fact(StoredReleases, data_root=data_root)
     names = host.get_fact(StoredNames, data_root=data_root)
-    directories, images = garbage(stored, links, names, keep, in_use)
+    directories, images = garbage(stored, links, names, keep, in_use, linked, beside)
     if unknown := unread(stored, names):
         logger.warning(
             f"{host.print_prefix}nothing is removed: {', '.join(unknown)} cannot be read, and may need it"
@@ -115,7 +132,7 @@ def status() -> Generator[FunctionCommand, None, None]:
 
 
 def _status_commands(settings: Settings) -> Iterator[FunctionCommand]:
-    links = host.get_fact(ReleaseLinks, data_root=settings.data_root)
+    links = host.get_fact(ReleaseLinks, state_root=settings.state_root)
     stored = host.get_fact(StoredReleases, data_root=settings.data_root)
     rows = [
         {
@@ -126,6 +143,7 @@ def _status_commands(settings: Settings) -> Iterator[FunctionCommand]:
             "verdict": release.verdict.text if release.verdict else "not judged",
         }
         for release in sorted(stored, key=lambda release: -release.made)
+        if not settings.services or release.service == settings.service_name or release.id in links.values()
     ]
     # as a command, because an operation itself is run twice: once to plan, once to act
     yield FunctionCommand(_say, (rows,), {})
@@ -151,7 +169,7 @@ def bill_of_materials() -> Generator[FunctionCommand, None, None]:
 
 
 def _bill_commands(settings: Settings) -> Iterator[FunctionCommand]:
-    current = host.get_fact(ReleaseLinks, data_root=settings.data_root).get("current", "")
+    current = host.get_fact(ReleaseLinks, state_root=settings.state_root).get("current", "")
     documents = host.get_fact(ReleaseDocuments, path=f"{settings.data_root}/releases/{current}")
     if not current or documents is None:
         yield refuse(
@@ -173,7 +191,7 @@ def _bill_commands(settings: Settings) -> Iterator[FunctionCommand]:
 
 def _write_bill(state: State, host: Host, text: str) -> bool:
     BUILD.mkdir(exist_ok=True)
-    place = BUILD / f"sbom-{host.name}.json"
+    place = BUILD / f"sbom-{host.name.replace('/', '-')}.json"
     place.write_text(text, encoding="utf-8")
     logger.info(f"{host.print_prefix}bill of materials: {place.relative_to(BUILD.parent)}")
     return True
@@ -190,7 +208,7 @@ def rollback() -> Generator[FunctionCommand, None, None]:
 
 
 def _rollback_commands(settings: Settings) -> Iterator[FunctionCommand]:
-    links = host.get_fact(ReleaseLinks, data_root=settings.data_root)
+    links = host.get_fact(ReleaseLinks, state_root=settings.state_root)
     stored = {release.id: release for release in host.get_fact(StoredReleases, data_root=settings.data_root)}
     previous = stored.get(links.get("previous", ""))
     if previous is None:
@@ -227,7 +245,7 @@ def _roll_back(state: State, host: Host, settings: Settings, current: str, previ
         )
         return False
     logger.info(f"{host.print_prefix}release {previous.id} serves again, in the place of {current}")
-    judged(host, settings.data_root, current, "withdrawn", "rolled back by hand")
+    judged(host, settings, current, "withdrawn", "rolled back by hand")
     return True
 
 

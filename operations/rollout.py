@@ -17,15 +17,19 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.exceptions import NestedOperationError, PyinfraError
 from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
 from pyinfra.api.state import BaseStateCallback, State
 
 from operations import lock, pyinfra_patches, run_report
 from operations.intake import host_key
 from operations.plan.difference import Difference
+from operations.plan.inventory.services import machine_of
 from operations.plan.observed.observed import Observed
 from operations.plan.release import Release
 from operations.plan.serving.rollout import Place, held_by, may_begin, report
 from operations.pyinfra_patches import operation_of_operations
+from operations.remote.detached import said, shell
+from operations.scripts import host_script
 
 TURN = "Serve the release, one host after another"
 UNCHANGED = "differs, nothing was changed"
@@ -46,6 +50,8 @@ class _Run:
         self.differences: dict[str, Sequence[Difference]] = {}
         self.since = datetime.now(UTC)
         self.containers: dict[str, str] = {}
+        self.leaders: dict[str, str] = {}  # by machine: the entry that does what all its services share
+        self.beside: dict[str, tuple[str, ...]] = {}  # units of other services that ran
         self.began = False
         self.reported = False
 
@@ -60,9 +66,13 @@ def watch() -> None:
         pyinfra_patches.print_no_traceback_of(PyinfraError)
 
 
-def expect(observed: Observed) -> None:
+def expect(release: Release, observed: Observed) -> None:
     """The host is to be changed; what it serves meanwhile decides whether it has to wait for its turn."""
-    _run.places[host.name] = Place(host.name, bool(observed.serving))
+    running = tuple(unit for unit in release.settings.beside if observed.runs(unit))
+    _run.beside[host.name] = running
+    # what restarts docker interrupts the host's other services as well
+    _run.places[host.name] = Place(host.name, bool(observed.serving or running))
+    _run.leaders.setdefault(machine_of(host.name), host.name)
     _run.releases[host.name] = observed.serving
     _run.containers[host.name] = observed.container.id if observed.container else ""
     _run.statuses[host.name] = UNCHANGED
@@ -100,15 +110,44 @@ def leave_out(message: str) -> None:
     pyinfra_patches.leave_out_current_host()
 
 
+def once_a_host(release: Release, steps: Sequence[Step]) -> None:
+    """
+    The steps are run once for each host: of several services, the first that has to be changed runs them for all.
+
+    + steps: what all services of a host share; if one fails, none of them goes on
+    """
+    if _leads():
+        for step in steps:
+            step(release=release)
+
+
+def _leads() -> bool:
+    return _run.leaders.get(machine_of(host.name)) == host.name
+
+
 def unless_serving(release: Release, steps: Sequence[Step]) -> None:
     """
     The steps are run on hosts that serve nobody, on all of them at once.
 
     + steps: what `host_by_host` runs again, in the turn of a host that serves
     """
-    if not _run.places[host.name].serves:
+    if _leads() and not _run.places[host.name].serves:
         for step in steps:
             step(release=release)
+    if release.settings.services:
+        ready(name="Wait until the host is ready for its services")
+
+
+@operation()
+def ready() -> Generator[FunctionCommand, None, None]:
+    """
+    What the services of a host share has been done; nothing else is done here.
+
+    An operation of all services, which pyinfra runs only when each has come to it: what one of them alone runs before it is
+    then before what the others run after it.
+    """
+    host.noop("what its services share is done")
+    yield from ()
 
 
 @deploy("Rollout")
@@ -162,6 +201,10 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
                 failed(host, f"given up before the step {step.__name__}: {problem}")
                 return False
             step(release=release)
+        if problem := _beside_problem(host, release):
+            logger.error(f"{host.print_prefix}{problem}")
+            failed(host, problem)
+            return False
         succeeded = True
         if _run.statuses[host.name] == UNCHANGED:
             note(host, "repaired: what differed is as it should be")
@@ -171,6 +214,16 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
         # in every case: a host that waits for this one must not wait without end
         _set(host, "done" if succeeded else "failed")
     return succeeded
+
+
+def _beside_problem(host: Host, release: Release) -> str:
+    """Waits for the other services of the host that served before this turn: a restart of docker restarts them. Why not."""
+    if not (units := _run.beside.get(host.name)):
+        return ""
+    seconds = release.settings.start_timeout_s
+    script = host_script("wait_units.sh", {"UNITS": "\n".join(units), "SECONDS_AT_MOST": str(seconds)})
+    ok, output = shell(host, script, timeout=seconds + 60)
+    return "" if ok else f"services beside it: {said(output)}"
 
 
 def _set(host: Host, stage: Any) -> None:
@@ -243,8 +296,21 @@ class _Watch(BaseStateCallback):
         state: State, host: Host, op_hash: str, retry_count: int = 0, max_retries: int = 0
     ) -> None:
         names = " ".join(pyinfra_patches.names_of_operation(state, op_hash))
-        if TURN not in names and host.name not in _run.failed:
+        if TURN in names:
+            return
+        if host.name not in _run.failed:
             failed(host, f"failed: {names}")
+        machine = machine_of(host.name)
+        if not _run.began and _run.leaders.get(machine) == host.name:
+            # what they share was to be made by this one
+            for each in state.inventory:
+                if (
+                    machine_of(each.name) == machine
+                    and each.name not in _run.failed
+                    and each.name in _run.places
+                ):
+                    failed(each, f"untouched: {host.name} failed before it")
+                    pyinfra_patches.leave_out(state, each)
 
     @staticmethod
     def host_disconnect(state: State, host: Host) -> None:

@@ -103,7 +103,7 @@ def _serve(state: State, host: Host, swap: _Swap) -> bool:
             logger.error(f"{host.print_prefix}release {release.id}: {problem}")
             _go_back(host, swap, str(problem))
             return False
-        judged(host, release.data_root, release.id, "proven")
+        judged(host, release.settings, release.id, "proven")
         if unwritten := golden_answers.keep(release, swap.answers, host.name):
             logger.warning(f"{host.print_prefix}{unwritten}")
         measured(host, release.settings, release.id, swap.figures)
@@ -132,7 +132,7 @@ def _swap(host: Host, swap: _Swap) -> None:
     release, way = swap.release, swap.way
     if way is None:
         # it already runs; even so, `current` may be missing, or point elsewhere at the next start
-        switched(host, release.data_root, release.id)
+        switched(host, release.settings, release.id)
         _gates(host, swap, swap.stays)
         return
     logger.info(f"{host.print_prefix}release {release.id}: {way} ({'; '.join(swap.problems)})")
@@ -158,7 +158,7 @@ def _in_place(host: Host, swap: _Swap) -> None:
 
 def _start_current(host: Host, swap: _Swap) -> None:
     release = swap.release
-    switched(host, release.data_root, release.id)
+    switched(host, release.settings, release.id)
     swap.switched = True
     if swap.starting:
         # what this start failed on may exist by now
@@ -175,7 +175,7 @@ def _side_by_side(host: Host, swap: _Swap) -> None:
     The release is loaded twice, so that in the end the unit that starts at boot is the one that serves. Raises Failed.
     """
     release, beside = swap.release, swap.release.servers[1]
-    done(host, link_script(release.data_root, beside.link, release.id), lines=3)
+    done(host, link_script(release.settings, beside.link, release.id), lines=3)
     began = time.monotonic()
     start(host, release.settings, beside.service, beside.link)
     swap.figures["load_s"] = time.monotonic() - began
@@ -189,7 +189,7 @@ def _side_by_side(host: Host, swap: _Swap) -> None:
     front.point_to(host, release, swap.stays)
     _drain(host, release, beside)
     front.stop_server(host, beside.service)
-    shell(host, f"rm -f {release.data_root}/{beside.link}")
+    shell(host, f"rm -f {release.settings.state_root}/{beside.link}")
 
 
 def _drain(host: Host, release: Release, server: Server) -> None:
@@ -237,7 +237,7 @@ def _compare(host: Host, swap: _Swap, server: Server) -> None:
 def _leave(host: Host, swap: _Swap, reason: str) -> None:
     """After a failed side-by-side swap: the old release serves, or is put back, and the second server is stopped."""
     release, beside = swap.release, swap.release.servers[1]
-    links = host.get_fact(ReleaseLinks, data_root=release.data_root)
+    links = host.get_fact(ReleaseLinks, state_root=release.settings.state_root)
     if links.get("current") == release.id:
         try:
             _put_previous_back(host, swap, reason)
@@ -246,14 +246,14 @@ def _leave(host: Host, swap: _Swap, reason: str) -> None:
             return
     else:
         logger.error(f"{host.print_prefix}release {swap.running} went on serving")
-        judged(host, release.data_root, release.id, "failed", reason)
+        judged(host, release.settings, release.id, "failed", reason)
         rollout.failed(host, f"kept {swap.running}: {reason}", swap.running)
     try:
         front.point_to(host, release, swap.stays)
     except Failed as problem:
         logger.error(f"{host.print_prefix}{problem}")
     front.stop_server(host, beside.service)
-    shell(host, f"rm -f {release.data_root}/{beside.link}")
+    shell(host, f"rm -f {release.settings.state_root}/{beside.link}")
 
 
 def _leave_beside(host: Host, swap: _Swap, reason: str) -> None:
@@ -276,7 +276,7 @@ def _leave_beside(host: Host, swap: _Swap, reason: str) -> None:
 def _put_previous_back(host: Host, swap: _Swap, reason: str) -> None:
     """Run the previous release again on the main server. Raises Failed after the host's status says so."""
     release = swap.release
-    previous = host.get_fact(ReleaseLinks, data_root=release.data_root).get("previous")
+    previous = host.get_fact(ReleaseLinks, state_root=release.settings.state_root).get("previous")
     if not previous or previous == release.id:
         logger.error(f"{host.print_prefix}no previous release to put back; no proven release serves")
         rollout.failed(host, f"NOT PROVEN: {reason}; no previous release to put back", release.id)
@@ -301,4 +301,4 @@ def _put_previous_back(host: Host, swap: _Swap, reason: str) -> None:
     logger.error(f"{host.print_prefix}previous release {previous} was put back and serves")
     rollout.failed(host, f"put back {previous}: {reason}", previous)
     # only if another release serves now: without one, the same command is the repair
-    judged(host, release.data_root, release.id, "failed", reason)
+    judged(host, release.settings, release.id, "failed", reason)

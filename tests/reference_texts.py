@@ -8,7 +8,16 @@ from __future__ import annotations
 
 # Heading -> keys of Settings, in the order of the page
 SETTINGS_GROUPS: dict[str, tuple[str, ...]] = {
-    "Model and host": ("model", "profile_overrides", "shape", "gpu_ids", "data_root", "service_name"),
+    "Model and host": (
+        "model",
+        "profile_overrides",
+        "shape",
+        "gpu_ids",
+        "data_root",
+        "service_name",
+        "services",
+        "at_data_root",
+    ),
     "Ports and access": (
         *("http_port", "grpc_port", "metrics_port", "bind_address", "expose", "allowed_sources", "egress"),
         *("gateway",),
@@ -55,6 +64,13 @@ SETTINGS: dict[str, str] = {
         "Directory on the host for every artifact and release. At least two levels, on a disk that is kept."
     ),
     "Settings.service_name": "Name of the systemd unit and of the container.",
+    "Settings.services": (
+        "Several services on the host: a table for each, with its `model`, `gpu_ids`, ports and other settings of a service. "
+        "Empty: the host has one. See [several services](../how-to/services.md)."
+    ),
+    "Settings.at_data_root": (
+        "The service that the host had before it had several: what it keeps stays at the data root. One of `services` at most."
+    ),
     "Settings.http_port": "HTTP port of Triton. None: the profile's.",
     "Settings.grpc_port": "gRPC port of Triton. None: the profile's.",
     "Settings.metrics_port": "Port of the metrics. None: the profile's.",

@@ -129,6 +129,7 @@ APART = (
     "test_canary_token",
     "test_hardened_host",
     "test_oracle_linux_8",
+    "test_services",
     "test_unreached_hosts",
 )
 # How long they take about, where it is far from the others' time: what is begun last must not take long.
@@ -140,7 +141,7 @@ LONG = {
     "test_artifacts": 400,
 }
 LONG |= {"test_canary_token": 580, "test_bundle": 160, "test_hardened_host": 100, "test_oracle_linux_8": 75}
-LONG |= {"test_unreached_hosts": 35}
+LONG |= {"test_unreached_hosts": 35, "test_services": 400}
 MUTATIONS = "test_mutations"
 # from a bare host to a verified one, and a second run
 WAY = ("test_bare_host", "test_verification", "test_second_run", "test_requests")

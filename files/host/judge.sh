@@ -1,4 +1,5 @@
-# Records a release's verdict: DATA_ROOT, RELEASE (an id), VERDICT (proven, failed or withdrawn), REASON (one line).
+# Records a release's verdict: DATA_ROOT, STATE_ROOT (the directory of the links), RELEASE (an id), VERDICT (proven, failed or
+# withdrawn), REASON (one line).
 # A proven release is not recorded as failed: a later failure is the host's. The operator may withdraw it.
 
 set -eu
@@ -9,4 +10,6 @@ printf '%s %s %s\n' "$VERDICT" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$REASON" >".$RE
 mv -T ".$RELEASE.new" "$RELEASE"
 sync -f .
 # a failed swap must not put it back
-if [ "$VERDICT" = withdrawn ] && [ "$(readlink ../previous || :)" = "releases/$RELEASE" ]; then rm -f ../previous; fi
+if [ "$VERDICT" = withdrawn ] && [ "$(basename "$(readlink "$STATE_ROOT/previous" || :)")" = "$RELEASE" ]; then
+    rm -f "$STATE_ROOT/previous"
+fi

@@ -14,8 +14,11 @@ exposed() {
         $(printf '%s' "$wrong" | tr ' ' '\n') -printf "$as"
     find "$DATA_ROOT/images" "$DATA_ROOT/verdicts" "$DATA_ROOT/measurements" ! -type l \( ! -uid 0 -o -perm /022 \) -printf "$as"
     find "$DATA_ROOT" -maxdepth 0 \( ! -uid 0 -o -perm /022 \) -printf "$as"
+    # of several services: the directories of their links
+    find "$DATA_ROOT/services" -maxdepth 1 ! -type l \( ! -uid 0 -o -perm /022 \) -printf "$as"
     # PostgreSQL's socket is in it
     find "$DATA_ROOT/database" -maxdepth 0 \( ! -uid 0 -o -perm /077 \) -printf "$as"
+    find "$DATA_ROOT/services" -mindepth 2 -maxdepth 2 -name database \( ! -uid 0 -o -perm /077 \) -printf "$as"
     # a link instead of a file may lead to a file that another user can write
     find $OWNED -maxdepth 0 \( -type l -printf '%p\tlink:%U:%G\n' -o \( ! -uid 0 -o -perm /022 \) -printf "$as" \)
     find -H $SITE -maxdepth 0 \( ! -uid 0 -o -perm /022 \) -printf "$as"

@@ -1,7 +1,7 @@
 # Reads everything that a release depends on, in one round trip, and changes nothing.
 #
 # Input, as shell variables set before this text:
-#   DATA_ROOT, SERVICE, GPU_FIELDS
+#   DATA_ROOT, STATE_ROOT (of the service: links, database, gateway), SERVICE, GPU_FIELDS
 #   DATABASE_STATE, GUARD_STATE, FIREWALL_STATE   commands, or empty
 #   GATEWAY_RECORD                                a file
 #   GATEWAY_DIRECTORY, GATEWAY_MODES              a directory, and a format of find
@@ -72,8 +72,10 @@ find $(under "$MEASURED") -type f ! -path '*/.*' \
 
 section links
 for link in current previous; do
-    printf '%s\t%s\n' "$link" "$(readlink "$DATA_ROOT/$link" 2>/dev/null)"
+    printf '%s\t%s\n' "$link" "$(readlink "$STATE_ROOT/$link" 2>/dev/null)"
 done
+
+[ "$STATE_ROOT" = "$DATA_ROOT" ] || printf 'alone\t%s\n' "$(readlink "$DATA_ROOT/current" 2>/dev/null)"
 
 section verdicts
 find "$DATA_ROOT/verdicts" -type f ! -name '.*' -printf '%f\t' -exec cat {} \; 2>/dev/null
@@ -86,7 +88,7 @@ section listening
 awk '$4 == "0A" { print $2 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null
 
 section release-files
-release=$(readlink -f "$DATA_ROOT/current" 2>/dev/null)
+release=$(readlink -f "$STATE_ROOT/current" 2>/dev/null)
 [ -n "$release" ] && [ -d "$release" ] && (cd "$release" && find . -type f ! -name manifest.json -exec sha256sum {} + 2>/dev/null)
 
 section inodes

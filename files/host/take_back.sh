@@ -60,8 +60,8 @@ printf '%s\n' "$found" | cut -f 1 | while read -r path; do
             rm -rf "$path"
             ;;
         "$DATA_ROOT/images/"* | "$DATA_ROOT/verdicts/"* | "$DATA_ROOT/measurements/"*) rm -f "$path" ;;
-        "$DATA_ROOT") chown 0:0 "$path" && chmod go-w "$path" ;;
-        "$DATA_ROOT/database") chown 0:0 "$path" && chmod 700 "$path" ;;
+        "$DATA_ROOT/database" | "$DATA_ROOT/services/"*/database) chown 0:0 "$path" && chmod 700 "$path" ;;
+        "$DATA_ROOT" | "$DATA_ROOT/services" | "$DATA_ROOT/services/"*) chown 0:0 "$path" && chmod go-w "$path" ;;
         *) printf '%s\n' "$OWNED" | grep -qxF -e "$path" || continue
             if [ -h "$path" ]; then rm -f "$path"; else chown 0:0 "$path" && chmod go-w "$path"; fi
             ;;

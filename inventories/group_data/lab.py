@@ -26,6 +26,9 @@ if _lab_json.exists():
     ssh_known_hosts_file = _lab["known_hosts"]
 
     model = os.environ.get("LAB_MODEL", "smollm2-135m")
+    # several services on each host, as JSON: {"a": {"gpu_ids": [0]}, "b": {"gpu_ids": [1], "http_port": 8010, ...}}
+    if os.environ.get("LAB_SERVICES"):
+        services = json.loads(os.environ["LAB_SERVICES"])
 
     docker_repository_url = f"{_http}/dnf/docker-ce/el{{os_major}}/"
     docker_gpg_key_url = f"{_http}/dnf/docker-ce/gpg"

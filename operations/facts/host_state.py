@@ -48,6 +48,7 @@ class HostState(FactBase[Observed]):
     The host as `operations.plan.observed.observed.Observed`.
 
     + data_root: where the artifacts are
+    + state_root: where what the service keeps is
     + service: the serving container's name
     + database: the database's container; empty where the model has none
     + local_disks: whether the host's local disks are looked at
@@ -60,6 +61,7 @@ class HostState(FactBase[Observed]):
     def command(
         self,
         data_root: str,
+        state_root: str,
         service: str,
         packages: list[str],
         files: list[str],
@@ -75,6 +77,7 @@ class HostState(FactBase[Observed]):
             "probe.sh",
             {
                 "DATA_ROOT": data_root,
+                "STATE_ROOT": state_root,
                 "SERVICE": service,
                 "DATABASE_STATE": state_command(database) if database else "",
                 **ownership.variables(data_root, files, unit_files),
@@ -87,7 +90,7 @@ class HostState(FactBase[Observed]):
                 "MOUNT_UNIT": mount_unit(data_root) if local_disks else "",
                 "BOOLEANS": "\n".join(BOOLEANS),
                 "GATEWAY_RECORD": gateway.record(gateway.service(service)),
-                "GATEWAY_DIRECTORY": gateway.directory(data_root),
+                "GATEWAY_DIRECTORY": gateway.directory(state_root),
                 "GATEWAY_MODES": gateway.MODES,
                 "GUARD_STATE": guard_command(service),
                 "FIREWALL_STATE": firewall_command(*firewall),
@@ -132,6 +135,7 @@ def observed(output: list[str]) -> Observed:
         artifacts=artifacts,
         current=current,
         previous=links.get("previous", "").rsplit("/", 1)[-1],
+        alone=links.get("alone", "").rsplit("/", 1)[-1],
         verdicts={
             release: found for release, text in tabbed(part["verdicts"]).items() if (found := verdict(text))
         },

@@ -63,19 +63,36 @@ class ReleaseLinks(FactBase[dict[str, str]]):
     """
     `current` and `previous` -> the id of the release each points to; only those that exist.
 
-    + data_root: the directory of the links
+    + state_root: the directory of the links
     """
 
     default = dict
 
-    def command(self, data_root: str) -> str:
+    def command(self, state_root: str) -> str:
         return (
-            f"cd {shlex.quote(data_root)} 2>/dev/null && for link in current previous; do "
+            f"cd {shlex.quote(state_root)} 2>/dev/null && for link in current previous; do "
             "! test -L $link || printf '%s\\t%s\\n' $link \"$(readlink $link)\"; done || :"
         )
 
     def process(self, output: list[str]) -> dict[str, str]:
         return {link: target.rsplit("/", 1)[-1] for link, target in tabbed(output).items()}
+
+
+class LinkedReleases(FactBase[list[str]]):
+    """
+    The ids of all releases that a service of the host links to.
+
+    + data_root: where the links are, or where `services` with the directories of the links is
+    """
+
+    default = list
+
+    def command(self, data_root: str) -> str:
+        place = shlex.quote(data_root)
+        return f"find {place} -maxdepth 3 -type l ! -path '*/releases/*' -lname '*releases/*' -printf '%l\n' 2>/dev/null || :"
+
+    def process(self, output: list[str]) -> list[str]:
+        return sorted({line.strip().rsplit("/", 1)[-1] for line in output if line.strip()})
 
 
 class ReleaseDocuments(FactBase[tuple[dict[str, Any], dict[str, Any]] | None]):
@@ -140,6 +157,7 @@ def stored(identity: str, made: int, judged: str, document: str, golden: str) ->
         artifacts=tuple((name.split("-")[0], a["key"]) for name, a in release["artifacts"].items()),
         images=tuple(release["images"]),
         golden=tuple(asked.get("golden", ())),
+        service=str(release.get("service", "")),
         address=asked.get("address", "127.0.0.1"),
         grpc_port=int(asked.get("grpc_port", 8001)),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 
 from operations.plan.catalog.version_floors import check_docker, check_floors
 from operations.plan.errors import PlanError
+from operations.plan.inventory import services
 from operations.plan.inventory.settings import Settings
 from operations.plan.inventory.versions import components
 from operations.plan.profile.profiles import load_profile
@@ -32,3 +34,26 @@ def check_deployable(name: str, settings: Settings, today: date) -> None:
         check_before_gpus(settings, profile)
     except PlanError as error:
         raise error.placed(host=name) from None
+
+
+def check_services(machine: str, settings: Mapping[str, Settings]) -> None:
+    """
+    The services of one host share no GPU and no port.
+
+    + machine: the host's name, for the error
+    + settings: service -> its settings
+
+    Raises PlanError.
+    """
+    from operations.plan.planning import ports_of
+
+    try:
+        services.check_gpus({name: one.gpu_ids for name, one in settings.items()})
+        services.check_ports(
+            {
+                name: ports_of(one, load_profile(one.model, one.profile_overrides))
+                for name, one in settings.items()
+            }
+        )
+    except PlanError as error:
+        raise error.placed(host=machine) from None

@@ -252,7 +252,7 @@ def _gateway(
     release: Release, observed: Observed, files: Sequence[ExpectedFile], loaded: LoadedGateway
 ) -> Rows:
     service = gateway.service(release.settings.service_name)
-    directory = gateway.directory(release.settings.data_root)
+    directory = gateway.directory(release.settings.state_root)
     unit = f"{service}.service"
     if release.gateway is None:
         found = observed.units.get(unit, {})

@@ -112,6 +112,14 @@ def check_before_gpus(settings: Settings, profile: Profile) -> None:
     images.check_images(settings, profile, stack)
 
 
+def ports_of(settings: Settings, profile: Profile) -> tuple[int, ...]:
+    """Every port of the host that a service uses: clients', those behind a proxy, the gateway's. Raises PlanError."""
+    ports = _ports(settings, profile)
+    behind = [port for server in servers(settings, ports) for port in server.ports]
+    gateway = [settings.gateway.port] if settings.gateway else []
+    return tuple(dict.fromkeys((*ports, *behind, *gateway)))
+
+
 def _of_the_model(profile: Profile, stack: StackRelease, gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
     """Whether the model runs on these GPUs, as far as the profile alone can tell. Returns warnings."""
     warnings = check_capacity(profile, stack, gpus)
@@ -146,7 +154,7 @@ def _gateway(settings: Settings, profile: Profile, ports: tuple[int, int, int]) 
         service=gateway_service(settings.service_name),
         image=image,
         image_record=image.record(settings.data_root),
-        directory=gateway_directory(settings.data_root),
+        directory=gateway_directory(settings.state_root),
         address=settings.bind_address,
         port=settings.gateway.port,
         behind=ports,
@@ -163,7 +171,7 @@ def _database(settings: Settings, profile: Profile, selinux: bool) -> Database |
     return Database(
         service=f"{settings.service_name}-database",
         image=images.database_image(settings, profile),
-        directory=f"{settings.data_root}/database",
+        directory=f"{settings.state_root}/database",
         shm_size=profile.documents.shm_size,
         migrations=own_models.migrations(),
         seed=seed,

@@ -293,6 +293,7 @@ class Release:
         }
         return {
             "release": self.id,
+            "service": self.settings.service_name,
             "model": self.settings.model,
             "summary": self.profile.summary,
             "stack": {

@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
+from gevent.lock import BoundedSemaphore
 from paramiko import SSHException
 from pyinfra import host, logger
 from pyinfra.api.command import FunctionCommand, StringCommand
@@ -22,6 +23,7 @@ from operations.intake.secrets import SecretMissing, hub_token
 from operations.plan.artifacts.artifact import Artifact, ServingImage, Work
 from operations.plan.causes import advice
 from operations.plan.errors import one_line
+from operations.plan.inventory.services import machine_of
 from operations.plan.paths import TREE
 from operations.remote.refusal import Failed
 from operations.scripts import archive, host_script
@@ -32,6 +34,9 @@ LOST = (OSError, EOFError, SSHException, TimeoutError)
 FOLLOW_SECONDS = 5  # how long one follow command waits on the host for news
 ANSWER_SECONDS = 30  # how much longer the controller waits for its answer before it calls the connection lost
 REFUSED = "tritonhost: refused: "  # what a script of ours says last, in one line, where it declines to begin
+# Services of one host may need the same image or weights: one of them makes it, and the others wait. By machine and unit.
+_working: dict[tuple[str, str], BoundedSemaphore] = {}
+_made: set[tuple[str, str]] = set()
 LINES_SHOWN = 6  # of the work's output, at each look; the whole is in the host's journal
 
 
@@ -72,8 +77,20 @@ def run_and_follow(state: State, host: Host, work: Work) -> bool:
     Start the unit or attach to it, show its output as it comes, and say whether it succeeded.
 
     Returns False, having logged one line that says what failed and what to do; it never raises, because pyinfra
-    prints a traceback for what a callback raises.
+    prints a traceback for what a callback raises. What another service of the host has made in this run is not made again.
     """
+    key = (machine_of(host.name), work.unit)
+    with _working.setdefault(key, BoundedSemaphore(1)):
+        if machine_of(host.name) != host.name and key in _made:
+            logger.info(f"{host.print_prefix}{work.title}: made for another service of this host")
+            return True
+        made = _run_and_follow(host, work)
+        if made:
+            _made.add(key)
+        return made
+
+
+def _run_and_follow(host: Host, work: Work) -> bool:
     began = time.monotonic()
     try:
         ok, output = shell(

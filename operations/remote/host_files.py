@@ -91,8 +91,10 @@ class Paths(NamedTuple):
 
 def paths(settings: Settings) -> Paths:
     """Where the files are, whether this inventory wants them or not."""
-    name = settings.service_name
+    return _paths_of(settings.service_name)
 
+
+def _paths_of(name: str) -> Paths:
     def unit(service: str) -> str:
         return f"/etc/systemd/system/{service}.service"
 
@@ -108,13 +110,27 @@ def paths(settings: Settings) -> Paths:
     )
 
 
+def main_units(settings: Settings) -> list[str]:
+    """The files of the servers' units, of all services of the host."""
+    return [_paths_of(name).unit for name in (settings.service_name, *settings.beside)]
+
+
+def unit_files(settings: Settings) -> list[str]:
+    """The files of all units, of all services of the host: a site may add directories of its own to each."""
+    return [path for name in (settings.service_name, *settings.beside) for path in _paths_of(name).units]
+
+
 def watched(settings: Settings) -> list[str]:
-    """Every file outside the data root that may be ours: what it holds, and whose it is, is looked at in each run."""
+    """
+    Every file outside the data root that may be ours: what it holds, and whose it is, is looked at in each run.
+
+    Those of the host's other services are among them: one of the services repairs them for all.
+    """
     return [
         DOCKER_REPOSITORY,
         TOOLKIT_REPOSITORY,
         SYSTEM_REPOSITORIES,
-        *paths(settings),
+        *(path for name in (settings.service_name, *settings.beside) for path in _paths_of(name)),
         daemon_json.UNREAD,
         *PACKAGE_KEYS,
     ]
@@ -122,7 +138,7 @@ def watched(settings: Settings) -> list[str]:
 
 def gateway_paths(settings: Settings) -> list[str]:
     """Where the gateway's own files are, its certificate and keys among them: nothing there without a gateway."""
-    return [f"{gateway.directory(settings.data_root)}/{name}" for name in (*gateway.FILES, gateway.SCRIPT)]
+    return [f"{gateway.directory(settings.state_root)}/{name}" for name in (*gateway.FILES, gateway.SCRIPT)]
 
 
 def mount_unit_text(settings: Settings) -> str:

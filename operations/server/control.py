@@ -42,7 +42,7 @@ def start(
     variables = {
         "SERVICE": service,
         "FRONT": f"{settings.service_name}-front",
-        "RELEASE": f"{settings.data_root}/{link}",
+        "RELEASE": f"{settings.state_root}/{link}",
         "VERB": "start" if join else "restart",
     }
     ok, output = shell(host, host_script("start_server.sh", variables))
@@ -97,10 +97,11 @@ def answer_seconds(host: Host, server: Server, requests: Iterable[Golden | Searc
         return seconds_of(endpoint, golden)
 
 
-def judged(host: Host, data_root: str, release_id: str, verdict: str, reason: str = "") -> None:
+def judged(host: Host, settings: Settings, release_id: str, verdict: str, reason: str = "") -> None:
     """Record a release's verdict on the host: proven, failed or withdrawn, and why."""
     variables = {
-        "DATA_ROOT": data_root,
+        "DATA_ROOT": settings.data_root,
+        "STATE_ROOT": settings.state_root,
         "RELEASE": release_id,
         "VERDICT": verdict,
         "REASON": one_line(reason)[:300],

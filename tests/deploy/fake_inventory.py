@@ -1,6 +1,7 @@
 """Hosts of pyinfra's @fake connector, as the JSON file named by SCENARIO describes them.
 
-    {"log": FILE, "data": {inventory data}, "hosts": {NAME: [[PART OF A COMMAND, SUCCESS, [LINES]], …]}}
+    {"log": FILE, "data": {inventory data}, "hosts": {NAME: [[PART OF A COMMAND, SUCCESS, [LINES]], …]},
+     "own": {NAME: {data of one host}}}
 
 The connector's own `fake_responses` are host data, and the plan refuses data it does not know; so the one method that
 looks a response up is replaced, which also writes down what reached the host.
@@ -27,4 +28,4 @@ def _look_up(self: FakeConnector, command_str: str) -> tuple[bool, CommandOutput
 
 FakeConnector._lookup_response = _look_up  # type: ignore[method-assign]
 
-hosts = [(name, _scenario["data"]) for name in _scenario["hosts"]]
+hosts = [(name, {**_scenario["data"], **_scenario["own"].get(name, {})}) for name in _scenario["hosts"]]

@@ -43,11 +43,19 @@ Answers = list[tuple[str, bool, list[str]]]
 class Run:
     """One run of pyinfra, and what reached each host."""
 
-    def __init__(self, tmp_path: Path, hosts: dict[str, Answers], *arguments: str) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        hosts: dict[str, Answers],
+        *arguments: str,
+        own: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
         log = tmp_path / "commands"
         scenario = tmp_path / "scenario.json"
         data = {"_sudo": True, **DATA}
-        scenario.write_text(json.dumps({"log": str(log), "data": data, "hosts": hosts}), encoding="utf-8")
+        scenario.write_text(
+            json.dumps({"log": str(log), "data": data, "hosts": hosts, "own": own or {}}), encoding="utf-8"
+        )
         done = pyinfra("tests/deploy/fake_inventory.py", "deploy.py", *arguments, SCENARIO=str(scenario))
         self.code, self.stdout = done.returncode, done.stdout
         self.output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
@@ -467,7 +475,9 @@ def test_preflight_command_checks_hosts_and_prints_json(tmp_path: Path) -> None:
     bad = [*preflight_answer(clock=[str(time.time())], **other), *UBUNTU]
     hosts = {A: good, B: bad}
     data = {"_sudo": True, **DATA}
-    scenario.write_text(json.dumps({"log": str(log), "data": data, "hosts": hosts}), encoding="utf-8")
+    scenario.write_text(
+        json.dumps({"log": str(log), "data": data, "hosts": hosts, "own": {}}), encoding="utf-8"
+    )
     done = preflight("tests/deploy/fake_inventory.py", "--json", SCENARIO=str(scenario))
     assert done.returncode == 3, done.stderr + done.stdout
     found = json.loads(done.stdout)["hosts"]

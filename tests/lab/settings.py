@@ -21,6 +21,7 @@ NETWORKS = {
     "LAB_GUIDES_NET": "10.93.0",
     "LAB_HARDENED_NET": "10.96.0",
     "LAB_OWN_NET": "10.97.0",
+    "LAB_SERVICES_NET": "10.98.30",
     "LAB_THREE_NET": "10.98.90",
 }
 # Tests within a root of this machine share its network and its kernel's names: their networks are lower by this number.

@@ -26,7 +26,7 @@ HOST: Any = type("Host", (), {"print_prefix": "[h1] "})()
 STEPS: dict[str, tuple[Any, Callable[[Any, Release], None]]] = {
     "point to": (front, lambda host, wanted: front.point_to(host, wanted, wanted.servers[0])),
     "stop": (front, lambda host, wanted: front.stop(host, wanted)),
-    "switched": (release, lambda host, wanted: release.switched(host, wanted.data_root, wanted.id)),
+    "switched": (release, lambda host, wanted: release.switched(host, wanted.settings, wanted.id)),
     "start": (control, lambda host, wanted: control.start(host, wanted.settings)),
     "soaked": (control, lambda host, wanted: control.soaked(host, "triton", 1)),
     "link of the second server": (

@@ -697,8 +697,8 @@ def test_unfillable_template_is_refused_with_its_line() -> None:
 
 
 def test_current_is_switched_by_renames() -> None:
-    script = switch_script("/data", "two")
-    assert script.startswith("DATA_ROOT=/data\nRELEASE=two\n")
+    script = switch_script(WANTED.settings.model_copy(update={"data_root": "/data/root"}), "two")
+    assert script.startswith("DATA_ROOT=/data/root\nSTATE_ROOT=/data/root\nRELEASE=two\n")
     assert "mv -T" in script
     assert "ln -sfn" not in script
 

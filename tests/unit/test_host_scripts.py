@@ -20,6 +20,7 @@ from operations.plan.artifacts import commands
 from operations.plan.artifacts.artifact import Artifact, ServingImage
 from operations.release import switch_script
 from operations.scripts import HOST_SCRIPTS, archive, host_functions, host_script
+from tests.unit.builders import settings
 from tests.unit.stubs import Stubs
 
 SCRIPTS = sorted(HOST_SCRIPTS.glob("*.sh"))
@@ -364,7 +365,13 @@ def data_root(tmp_path: Path) -> Path:
 
 def judge(stubs: Stubs, root: Path, name: str, verdict: str, reason: str = "") -> str:
     """What is remembered of a release after another verdict."""
-    variables = {"DATA_ROOT": str(root), "RELEASE": name, "VERDICT": verdict, "REASON": reason}
+    variables = {
+        "DATA_ROOT": str(root),
+        "STATE_ROOT": str(root),
+        "RELEASE": name,
+        "VERDICT": verdict,
+        "REASON": reason,
+    }
     done = stubs.run(host_script("judge.sh", variables))
     assert (done.returncode, done.stderr) == (0, "")
     return (root / "verdicts" / name).read_text("utf-8")
@@ -375,7 +382,7 @@ def links(root: Path) -> dict[str, str]:
 
 
 def switch(stubs: Stubs, root: Path, name: str) -> subprocess.CompletedProcess[str]:
-    return stubs.run(switch_script(str(root), name))
+    return stubs.run(switch_script(settings().model_copy(update={"data_root": str(root)}), name))
 
 
 def test_the_first_switch_has_no_previous(stubs: Stubs, data_root: Path) -> None:

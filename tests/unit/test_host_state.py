@@ -126,7 +126,14 @@ def test_nvidia_smi_stderr_is_read_only_without_output(
 ) -> None:
     stubs.add("nvidia-smi", smi)
     asked = HostState().command(
-        data_root="/nowhere", service="s", packages=[], files=[], unit_files=[], units=[], urls=[]
+        data_root="/nowhere",
+        state_root="/nowhere",
+        service="s",
+        packages=[],
+        files=[],
+        unit_files=[],
+        units=[],
+        urls=[],
     )
     found = observed(stubs.run(asked).stdout.split("\n"))
     assert len(found.gpus) == gpus
@@ -362,7 +369,9 @@ def probe(data_root: Path, stubs: Stubs, **arguments: Any) -> Any:
     for name in ("rpm", "docker", "systemctl", "nvidia-smi", "curl"):
         if not (stubs.directory / name).exists():
             stubs.add(name, "exit 1")
-    script = HostState().command(data_root=str(data_root), **{"files": [], **ARGUMENTS, **arguments})
+    script = HostState().command(
+        data_root=str(data_root), state_root=str(data_root), **{"files": [], **ARGUMENTS, **arguments}
+    )
     done = stubs.run(script)
     assert (done.returncode, done.stderr) == (0, "")
     return HostState().process(done.stdout.split("\n")[:-1])
@@ -370,7 +379,7 @@ def probe(data_root: Path, stubs: Stubs, **arguments: Any) -> Any:
 
 def test_probe_prints_every_section_once_in_order(tmp_path: Path, stubs: Stubs) -> None:
     probe(tmp_path / "nothing", stubs)
-    script = HostState().command(data_root="/nonexistent", files=[], **ARGUMENTS)
+    script = HostState().command(data_root="/nonexistent", state_root="/nonexistent", files=[], **ARGUMENTS)
     assert tuple(sections(stubs.run(script).stdout.split("\n"))) == probe_output.NAMES
 
 

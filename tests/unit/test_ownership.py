@@ -66,7 +66,14 @@ def exposed(root: Path, stubs: Stubs) -> dict[str, str]:
     for name in ("rpm", "docker", "systemctl", "nvidia-smi", "curl"):
         stubs.add(name, "exit 1")
     asked = HostState().command(
-        data_root=str(root), service="s", packages=[], files=files, unit_files=files, units=[], urls=[]
+        data_root=str(root),
+        state_root=str(root),
+        service="s",
+        packages=[],
+        files=files,
+        unit_files=files,
+        units=[],
+        urls=[],
     )
     assert HostState().process(stubs.run(asked).stdout.split("\n")[:-1]).exposed == found
     return {path.removeprefix(f"{root.parent}/"): str(value) for path, value in found.items()}

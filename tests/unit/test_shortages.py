@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from operations.plan.observed.observed import BlockDevice, DataRoot, LocalDisks, Signature
 from operations.plan.planning import plan_release
-from operations.plan.preflight.shortages import shortages
+from operations.plan.preflight.shortages import needed, needed_together, shortages
 from operations.plan.profile.profiles import load_profile
 from operations.plan.release import Release
 from tests.unit.builders import DIGEST, converged, gpu, release, settings
@@ -80,3 +80,20 @@ def test_gpu_memory_used_by_another_process_is_a_warning() -> None:
     [warning] = shortages(wanted, replace(serves, container=None))
     assert warning.startswith("GPU 0 (NVIDIA A100-SXM4-40GB): 22.0 GiB of 40.0 GiB free")
     assert "another process uses it" in warning
+
+
+def test_space_of_services_is_summed_and_shared_artifacts_once() -> None:
+    one = nemo()
+    bare = replace(converged(one), artifacts={}, images={})
+    alone = needed(one, bare)
+    assert alone and all(alone[0].values())
+    # the builds run at the same time
+    assert needed_together([one, one], bare) == (alone[0], 2 * alone[1])
+    big = gpu(name="NVIDIA A100-SXM4-80GB", compute_capability="8.0", memory_total_mib=81920)
+    image = {"nvidia/tritonserver:24.08-trtllm-python-py3": DIGEST}
+    other = plan_release(settings(image_digests=image), [big], "9", load_profile("mistral-nemo"))
+    sizes, _ = needed_together([one, other], bare) or ({}, 0)
+    assert sizes["engine"] == 2 * alone[0]["engine"] and sizes["weights"] == alone[0]["weights"]
+    # what one takes may not be known, as of a profile without an architecture
+    assert needed_together([release(), one], bare) is None
+    assert needed_together([one, release()], bare) == alone

@@ -51,7 +51,7 @@ def test_others_cannot_write_files_that_root_reads(host: Any, release: Release) 
 
 
 def test_others_cannot_write_parent_directories(host: Any, release: Release) -> None:
-    own = gateway.directory(release.data_root)
+    own = gateway.directory(release.settings.state_root)
     files = [*host_files.watched(release.settings), f"{release.data_root}/x", "/etc/docker/daemon.json"]
     directories = sorted({directory for path in files for directory in above(path)} - {own})
     assert found(host, directories, f"-maxdepth 0 ! -perm -1000 {OTHERS_WRITE}") == []

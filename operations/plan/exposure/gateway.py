@@ -158,9 +158,9 @@ def service(server: str) -> str:
     return f"{server}-gateway"
 
 
-def directory(data_root: str) -> str:
+def directory(state_root: str) -> str:
     """Where its files are on the host."""
-    return f"{data_root}/gateway"
+    return f"{state_root}/gateway"
 
 
 def modes(directory: str) -> dict[str, Permissions]:

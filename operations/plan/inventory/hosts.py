@@ -5,18 +5,19 @@ from __future__ import annotations
 import ast
 import re
 import runpy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from traceback import extract_tb
 from typing import Any
 
 from operations.plan.errors import NOWHERE, Origin, PlanError, nearest, suggestion, typed
+from operations.plan.inventory import services
 from operations.plan.inventory.oci import refuse_secrets
+from operations.plan.inventory.services import HostEntry, machine_of
 from operations.plan.inventory.settings import Settings, from_host_data
 from operations.plan.toml_file import read_toml
 
 LARGEST_SOURCE = 10**6  # bytes: thousands of hosts
-HostEntry = tuple[str, dict[str, Any]]
 VARIABLE = "OCI_HOSTS"
 
 # A DNS name or an IPv4 address: what may follow on an ssh command line without being taken for an option.
@@ -95,7 +96,7 @@ def checked_hosts(hosts: object, where: str, origins: Mapping[str, Origin] | Non
         # as text: a port that is no number is refused with the other settings
         address = f"{data.get('ssh_hostname', name)}:{data.get('ssh_port', 22)}"
         for identity in (name, address):
-            if identity in seen:
+            if identity in seen and (identity == name or machine_of(seen[identity]) != machine_of(name)):
                 other = "" if identity == name else f", which {seen[identity]} has too"
                 raise PlanError(
                     _label(name, origins or {}),
@@ -121,7 +122,9 @@ def _entry(number: int, host: object, where: str, origins: Mapping[str, Origin])
         raise PlanError(f"host #{number}", host, expected, where=where, reference="not-a-host")
     key = "address" if name in origins or where == VARIABLE else "ssh_hostname"
     place = f"{_label(name, origins)} {key}"
-    for at, value in ((f"host #{number} name", name), (place, data.get("ssh_hostname", name))):
+    # the entry of one of several services is HOST/SERVICE
+    known = machine_of(name) if data.get("services") else name
+    for at, value in ((f"host #{number} name", known), (place, data.get("ssh_hostname", known))):
         problem = ""
         if not isinstance(value, str) or not _HOST_NAME.match(value):
             problem = "a host name or an IPv4 address"
@@ -189,7 +192,39 @@ def settings_of(
     origins: Mapping[str, Origin] | None = None,
 ) -> dict[str, Settings]:
     """
-    Each host's validated settings, from the same files pyinfra will read.
+    Each entry's validated settings, from the same files pyinfra will read.
+
+    + hosts: as given by `checked_hosts`, or by `with_services`
+    + group, directory, groups, origins: as of `with_services`
+
+    pyinfra merges group data after the inventory file has run and connects right after, so this is the only
+    place where a bad key can still be refused before a connection is made.
+    """
+    result = {}
+    for name, merged, written in _merged(hosts, group, directory, groups or {}, origins or {}):
+        result[name] = from_host_data(merged, name, lambda key, at=written: at.get(key, NOWHERE))  # type: ignore[misc]
+    together: dict[str, dict[str, Sequence[int] | str]] = {}
+    for name, settings in result.items():
+        if settings.services:
+            machine, _, service = name.rpartition("/")
+            together.setdefault(machine, {})[service] = settings.gpu_ids
+    for machine, gpus in together.items():
+        try:
+            services.check_gpus(gpus)
+        except PlanError as error:
+            raise error.placed((origins or {}).get(machine, NOWHERE), machine) from None
+    return result
+
+
+def with_services(
+    hosts: Sequence[HostEntry],
+    group: str,
+    directory: Path,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    origins: Mapping[str, Origin] | None = None,
+) -> tuple[list[HostEntry], dict[str, list[str]]]:
+    """
+    The hosts, and their groups, with an entry for each service where a host has several: `gpu-1/llama`, `gpu-1/clip`.
 
     + hosts: as given by `checked_hosts`
     + group: the inventory's own group, whose data wins over all.py
@@ -198,25 +233,51 @@ def settings_of(
       the inventory's own over them all
     + origins: host -> its table in the inventory's file, for the error
 
-    pyinfra merges group data after the inventory file has run and connects right after, so this is the only
-    place where a bad key can still be refused before a connection is made.
+    Raises PlanError for services that cannot be.
     """
-    of_groups = {name: read_group_data(directory / f"{name}.py") for name in ("all", group, *(groups or {}))}
-    result = {}
+    made: list[HostEntry] = []
+    several: dict[str, list[str]] = {}
+    for (name, data), (_, merged, written) in zip(
+        hosts, _merged(hosts, group, directory, groups or {}, origins or {}), strict=True
+    ):
+        if "services" not in merged:
+            made.append((name, data))
+            continue
+        own = {key: value for key, value in data.items() if key not in ("services", "ssh_hostname")}
+        address = str(data.get("ssh_hostname", name))
+        found = services.entries(name, address, merged["services"], written.get("services", NOWHERE))
+        several[name] = [entry for entry, _ in found]
+        made += [(entry, {**own, **of_service}) for entry, of_service in found]
+    members = {
+        group: [entry for name in names for entry in several.get(name, [name])]
+        for group, names in (groups or {}).items()
+    }
+    # a host with several is a group of their entries, for --limit
+    return made, {**members, **several}
+
+
+def _merged(
+    hosts: Sequence[HostEntry],
+    group: str,
+    directory: Path,
+    groups: Mapping[str, Sequence[str]],
+    origins: Mapping[str, Origin],
+) -> Iterator[tuple[str, dict[str, Any], dict[str, Origin]]]:
+    """Each entry's name, its data as pyinfra will merge them, and where each key was written."""
+    of_groups = {name: read_group_data(directory / f"{name}.py") for name in ("all", group, *groups)}
     for name, data in hosts:
-        others = [other for other, members in (groups or {}).items() if name in members]
+        others = [other for other, members in groups.items() if name in members]
         # the later wins
         sources = [
             *((_file_of(directory, one), of_groups[one]) for one in ("all", *others, group)),
-            ((origins or {}).get(name, NOWHERE), data),
+            (origins.get(name) or origins.get(machine_of(name), NOWHERE), data),
         ]
         merged: dict[str, Any] = {}
         written: dict[str, Origin] = {}
         for origin, found in sources:
             merged |= found
             written |= dict.fromkeys(found, origin)
-        result[name] = from_host_data(merged, name, lambda key, at=written: at.get(key, NOWHERE))  # type: ignore[misc]
-    return result
+        yield name, merged, written
 
 
 def _file_of(directory: Path, group: str) -> Origin:

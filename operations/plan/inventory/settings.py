@@ -26,6 +26,7 @@ from operations.plan.catalog.host_checks import WAIVABLE
 from operations.plan.catalog.package_names import refused_extra
 from operations.plan.catalog.server_options import ServerOption
 from operations.plan.catalog.shapes import SHAPES, expected
+from operations.plan.catalog.unit_names import OTHERS_UNITS
 from operations.plan.catalog.values import Port, Switch
 from operations.plan.catalog.version_floors import Waiver
 from operations.plan.errors import NOWHERE, TOKEN, Origin, PlanError, suggestion, text_of, typed
@@ -48,6 +49,7 @@ from operations.plan.inventory.field_types import (
 )
 from operations.plan.inventory.gateway_settings import GatewaySettings, check_paths
 from operations.plan.inventory.lock_file import with_locked_digests
+from operations.plan.inventory.services import units_of
 from operations.plan.profile.tables import different_ports
 from operations.plan.toml_file import check_plain
 from operations.plan.wording import Form, complaint, from_validation
@@ -78,48 +80,6 @@ CONNECTOR_KEYS = frozenset(
 )
 
 
-# Units that a host of Oracle Linux has, or what the tool itself installs: a unit file of ours would take their place.
-_OTHERS_UNITS = frozenset(
-    [
-        "auditd",
-        "chronyd",
-        "cloud-config",
-        "cloud-final",
-        "cloud-init",
-        "crond",
-        "dbus",
-        "dbus-broker",
-        "dnf-makecache",
-        "firewalld",
-        "getty",
-        "gssproxy",
-        "haproxy",
-        "irqbalance",
-        "iscsid",
-        "kdump",
-        "lvm2-monitor",
-        "mdmonitor",
-        "multipathd",
-        "networkmanager",
-        "nftables",
-        "nginx",
-        "oracle-cloud-agent",
-        "ocid",
-        "polkit",
-        "postgresql",
-        "rngd",
-        "rpcbind",
-        "rsyslog",
-        "selinux-autorelabel",
-        "smartd",
-        "ssh",
-        "sshd",
-        "sssd",
-        "tuned",
-    ]
-)
-
-
 class Settings(BaseModel):
     """One host's inventory data, validated: what the site decides, as against what the model profile decides."""
 
@@ -128,6 +88,10 @@ class Settings(BaseModel):
     # What is served
     model: str = Field(min_length=1)
     profile_overrides: dict[str, Any] = {}
+    # Several services on one host, name -> settings of its own; empty: one. operations/plan/inventory/services.py
+    services: dict[str, dict[str, Any]] = {}
+    # of several services the one that the host served alone before: what it keeps stays where it is
+    at_data_root: Switch = False
 
     # What was rented: its GPUs are held against what nvidia-smi finds. The dynamic inventory sets it; None: not known.
     shape: str | None = None
@@ -258,7 +222,7 @@ class Settings(BaseModel):
     def _not_a_transient_unit_s(cls, value: str) -> str:
         if value == "tritonhost" or value.startswith("tritonhost-"):
             raise ValueError("a name that does not begin as those of the transient units do, tritonhost-")
-        if value in _OTHERS_UNITS or value.startswith(("systemd-", "nvidia-", "docker", "containerd")):
+        if value in OTHERS_UNITS or value.startswith(("systemd-", "nvidia-", "docker", "containerd")):
             raise ValueError(
                 "a name that is no unit of the distribution's, of docker or of NVIDIA, such as triton"
             )
@@ -368,6 +332,40 @@ class Settings(BaseModel):
     def _ports_of_their_own(self) -> Settings:
         different_ports(self.http_port, self.grpc_port, self.metrics_port)
         return self
+
+    @model_validator(mode="after")
+    def _one_of_the_services(self) -> Settings:
+        units = units_of(self.services)
+        if self.services and self.service_name not in units.values():
+            raise complaint(
+                "services",
+                sorted(units),
+                "an entry of the inventory for each",
+                then="the inventory passes its hosts through with_services, as inventories/oci.py does",
+                reference="services-in-one-entry",
+            )
+        return self
+
+    @property
+    def state_root(self) -> str:
+        """
+        The directory of what a service keeps: links to its releases, its database, its gateway.
+
+        Of a host with one service it is the data root. Artifacts are below the data root for all services.
+        """
+        if not self.services or self.at_data_root:
+            return self.data_root
+        return f"{self.data_root}/services/{self.service_name}"
+
+    @property
+    def to_data_root(self) -> str:
+        """The way from there to the data root, as links have it: empty, or a relative path that ends in a slash."""
+        return "" if self.state_root == self.data_root else "../../"
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The units of the other services on the host."""
+        return tuple(unit for unit in units_of(self.services).values() if unit != self.service_name)
 
     @property
     def server_bind_address(self) -> str:

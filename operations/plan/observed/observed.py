@@ -215,6 +215,7 @@ class Observed:
     artifacts: Mapping[tuple[str, str], StoredArtifact] = field(default_factory=dict)
     current: str = ""  # release id
     previous: str = ""
+    alone: str = ""  # of a host with several services: the release that it served when it had one
     verdicts: Mapping[str, ReleaseVerdict] = field(default_factory=dict)  # by release id
     release_digests: Mapping[str, str] = field(default_factory=dict)  # of `current`: relative path -> sha256
     release_manifest: Mapping[str, str] = field(default_factory=dict)  # the same, as its manifest records it
@@ -245,6 +246,10 @@ class Observed:
         """The id of the release whose server runs; empty where none does, or it is not ours."""
         running = self.container is not None and self.container.running
         return self.container.labels.get("tritonhost.release", "") if self.container and running else ""
+
+    def runs(self, unit: str) -> bool:
+        """Whether a service's unit is active, or was about to be. `unit`: without .service."""
+        return self.units.get(f"{unit}.service", {}).get("ActiveState") in ("active", "activating")
 
     @property
     def os_major(self) -> str:

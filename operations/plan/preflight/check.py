@@ -51,6 +51,7 @@ class Subject:
     problem: PlanError | str = ""  # why there is no release
     sudo_problem: str = ""
     today: date | None = None  # that waivers are compared with
+    beside: tuple[Release, ...] = ()  # of the host's other services in this run
 
     @property
     def shape(self) -> Shape | None:

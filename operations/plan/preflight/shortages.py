@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from operations.plan.capacity.fit import deployment
 from operations.plan.capacity.forecast import forecast
 from operations.plan.capacity.limits import check_memory_free
@@ -36,6 +38,30 @@ def needed(release: Release, observed: Observed) -> tuple[dict[str, int], int] |
     sizes |= {"checkpoint": figures.disk_checkpoint} if built and missing("checkpoint") else {}
     sizes |= {"image": figures.disk_image} if release.image.tag not in observed.images else {}
     return sizes, max(figures.ram_build, figures.ram_conversion if built and missing("checkpoint") else 0)
+
+
+def needed_together(releases: Sequence[Release], observed: Observed) -> tuple[dict[str, int], int] | None:
+    """
+    The same for the releases of several services of one host, which are made at the same time; what two share counts once.
+
+    + releases: not empty; what one of the others takes may not be known
+
+    None if it is not known of the first.
+    """
+    sizes: dict[str, int] = {}
+    memory, counted = 0, set()
+    for number, release in enumerate(releases):
+        wanted = needed(release, observed)
+        if wanted is None:
+            if number == 0:
+                return None
+            continue
+        memory += wanted[1]
+        for kind, size in wanted[0].items():
+            made = release.image.tag if kind == "image" else release.artifact(kind).key
+            sizes[kind] = sizes.get(kind, 0) + (0 if made in counted else size)
+            counted.add(made)
+    return sizes, memory
 
 
 def on_local_disks_to_come(release: Release, observed: Observed) -> bool:

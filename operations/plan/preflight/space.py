@@ -8,7 +8,7 @@ from operations.plan.machine.disks import root_growth
 from operations.plan.observed.health import Verdict
 from operations.plan.observed.observed import Observed
 from operations.plan.preflight.check import Check, Checks, Subject
-from operations.plan.preflight.shortages import data_space, needed, on_local_disks_to_come
+from operations.plan.preflight.shortages import data_space, needed_together, on_local_disks_to_come
 from operations.plan.units import gib
 
 # in the place of a mount point, while there is none
@@ -22,7 +22,7 @@ INODES_FAILED, INODES_WARNING = 10_000, 200_000
 
 def of_space(subject: Subject) -> Checks:
     health, observed, release = subject.health, subject.observed, subject.release
-    wanted = needed(release, observed) if release and observed else None
+    wanted = needed_together((release, *subject.beside), observed) if release and observed else None
     data = health.disks.get(subject.settings.data_root)
     docker = health.disks.get(health.docker_root)
     if not data or not docker or observed is None:

@@ -22,6 +22,7 @@ class Stored:
     artifacts: tuple[tuple[str, str], ...]  # kind and key
     images: tuple[str, ...]  # tags
     golden: tuple[Mapping[str, Any], ...] = ()
+    service: str = ""  # the unit that it was made for; empty: a version before wrote it
     address: str = "127.0.0.1"
     grpc_port: int = 8001
 
@@ -41,6 +42,8 @@ def garbage(
     names: Sequence[str],
     keep: int,
     in_use: Collection[str] = (),
+    linked: Collection[str] = (),
+    beside: Collection[str] = (),
 ) -> tuple[list[str], list[str]]:
     """
     Directories below the data root, and tags of images, that no kept release needs.
@@ -50,22 +53,30 @@ def garbage(
     + names: what exists: `<directory>/<key>`, and `tritonhost/…` tags
     + in_use: names among those that are always kept, because the plan wants them now
     + keep: how many releases to keep; current and previous are always among them
+    + linked: ids of releases that a service of the host links to: they are kept
+    + beside: the other services of the host, whose releases are theirs to remove
 
     Nothing if `current` is not known: then the running release cannot be told from the others.
     """
     known = {release.id for release in stored}
-    linked = {links.get("current", ""), links.get("previous", "")} & known
+    own = {links.get("current", ""), links.get("previous", "")} & known
+    others = {release.id for release in stored if release.service in beside and release.id not in own}
     if links.get("current") not in known:
         return [], []
     proven = sorted(
-        (release for release in stored if release.verdict and release.verdict.outcome is Outcome.PROVEN),
+        (
+            release
+            for release in stored
+            if release.verdict and release.verdict.outcome is Outcome.PROVEN and release.id not in others
+        ),
         key=lambda r: (-r.made, r.id),
     )
-    kept = set(linked)
+    kept = set(own)
     for release in proven:
         if len(kept) >= keep:
             break
         kept.add(release.id)
+    kept |= others | (set(linked) & known)
     needed = {artifact_path("", "release", identity)[1:] for identity in kept}
     needed |= {name for name in in_use if not name.startswith("tritonhost/")}
     images = {name for name in in_use if name.startswith("tritonhost/")}

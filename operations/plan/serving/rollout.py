@@ -1,10 +1,16 @@
-"""The order of a rollout: serving hosts are changed in inventory order, the first one alone, and a failure stops the rest."""
+"""
+The order of a rollout: serving hosts are changed in inventory order, the first one alone, and a failure stops the rest.
+
+A service of a host with several is a place of its own; never are two of one host changed at the same time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from operations.plan.inventory.services import machine_of
 
 
 @dataclass(frozen=True)
@@ -14,6 +20,11 @@ class Place:
     name: str
     serves: bool
     stage: Literal["waiting", "at work", "done", "failed", "unreached"] = "waiting"
+
+    @property
+    def machine(self) -> str:
+        """The host that it is on."""
+        return machine_of(self.name)
 
 
 def stopped_by(places: Sequence[Place]) -> str:
@@ -43,6 +54,8 @@ def may_begin(places: Sequence[Place], name: str, max_unavailable: int) -> bool:
     if held_by(places, name):
         return False
     own = next(place for place in places if place.name == name)
+    if any(place.machine == own.machine and place.stage == "at work" for place in places):
+        return False
     if not own.serves:
         return True
     serving = [place for place in places if place.serves and place.stage != "unreached"]

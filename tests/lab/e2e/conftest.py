@@ -40,6 +40,7 @@ ORDER = (
     "test_oracle_linux_8",
     "test_hardened_host",
     "test_unreached_hosts",
+    "test_services",
 )
 HERE = Path(__file__).parent
 KEEP = bool(os.environ.get("LAB_E2E_KEEP"))

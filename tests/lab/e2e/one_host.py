@@ -102,7 +102,9 @@ class Verification(Done):
         skipped: dict[str, str] = {}
         cases = ElementTree.parse(report).getroot().iter("testcase") if report.stat().st_size else ()
         for case in cases:
-            name = re.sub(r"(?<=\[)h\d+-|-h\d+(?=\])|\[h\d+\]", "", case.attrib["name"])
+            name = re.sub(
+                r"(?<=\[)h\d+(/[a-z]+)?-|-h\d+(/[a-z]+)?(?=\])|\[h\d+(/[a-z]+)?\]", "", case.attrib["name"]
+            )
             test = f"{case.attrib['classname'].rpartition('.')[2]}.py::{name}"
             skip = case.find("skipped")
             if skip is not None:

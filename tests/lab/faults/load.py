@@ -62,11 +62,12 @@ def ask(endpoint: str, connection: http.client.HTTPConnection | None = None) -> 
 
 
 @contextmanager
-def load(endpoints: Sequence[str]) -> Iterator[Load]:
+def load(endpoints: Sequence[str], ask: Callable[[str], str] = ask) -> Iterator[Load]:
     """
     The load, while the block runs; it is complete when the block has ended.
 
     + endpoints: host:port; a client tries the next one if one does not answer, as clients of several hosts do
+    + ask: one request to one of them; the problem, or an empty string
     """
     found, stop, began = Load(), threading.Event(), time.monotonic()
 
