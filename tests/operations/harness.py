@@ -41,7 +41,8 @@ def text_of(command: StringCommand) -> str:
 
 def refusal_of(commands: list[Any]) -> str:
     """The message of the one command that refuses to go on."""
-    [command] = commands
+    assert len(commands) == 1, commands
+    command = commands[0]
     assert isinstance(command, FunctionCommand)
     assert command.function.__name__ == "_refuse"
     return str(command.args[0])

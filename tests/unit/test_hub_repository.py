@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 
 from operations import hub_repository
 from operations.hub_repository import read_directory, read_hub
@@ -106,9 +107,28 @@ def test_repository_is_read_with_its_commit_and_counts(hub: Callable[..., str], 
 def test_branch_and_commit_lead_to_the_same(hub: Callable[..., str], folder: Path) -> None:
     endpoint = hub()
     found = read_hub("owner/name", endpoint, "main")
+    assert len(found.revision) == 40
     assert read_hub("owner/name", endpoint, found.revision) == found
     error = refused("owner/name", endpoint, "v9")
     assert str(error) == "--revision: found v9, expected a commit, branch or tag of owner/name"
+
+
+def test_files_are_read_at_the_commit(hub: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A branch may move between two requests."""
+    asked: list[str | None] = []
+
+    def recorded(method: Callable[..., Any]) -> Callable[..., Any]:
+        def record(*words: Any, **given: Any) -> Any:
+            asked.append(given.get("revision"))
+            return method(*words, **given)
+
+        return record
+
+    for name in ("hf_hub_download", "parse_safetensors_file_metadata"):
+        monkeypatch.setattr(HfApi, name, recorded(getattr(HfApi, name)))
+    found = read_hub("owner/name", hub(), "main")
+    # two small files, and the headers of two files of weights
+    assert asked == [found.revision] * 4
 
 
 def test_gated_repository_needs_a_token(hub: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,6 +308,7 @@ def test_entry_that_is_not_needed_any_more_is_a_difference() -> None:
         ),
         ("[images", "inventories/lock.toml: found "),
     ],
+    ids=["table", "entry", "digest", "toml"],
 )
 def test_damaged_lock_file_is_refused(inventory: Path, text: str, line: str) -> None:
     lock_file.LOCK.write_text(text)

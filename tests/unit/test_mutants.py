@@ -1,0 +1,290 @@
+"""A check that is taken out of the code is noticed: for each mutant of a module, the tests that are named beside it fail.
+
+The tests run on a copy of the tracked files, in a process of their own, once without a mutant and once with each.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.util import cache_from_source
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LIMIT_S = 300  # of all tests of the table; a mutant that hangs fails
+# How pytest's summary begins to say why a test failed, where that is an assertion of the test
+ASSERTIONS = ("assert ", "AssertionError", "Failed: DID NOT RAISE")
+
+
+class Mutant(NamedTuple):
+    """
+    A module without one of its checks.
+
+    + file: below operations/
+    + text: what is replaced, which the file has once; by: what stands in its place
+    + noticed_by: the tests that fail, each of them
+    """
+
+    name: str
+    file: str
+    text: str
+    by: str
+    noticed_by: tuple[str, ...]
+
+
+UNIT, OPERATIONS = "tests/unit", "tests/operations"
+REPORTS, GOLDEN = f"{UNIT}/test_public_reports.py", f"{UNIT}/test_golden_answers.py"
+PROPOSAL, LOCK = f"{UNIT}/test_proposal.py", f"{UNIT}/test_lock_inventory.py"
+MUTANTS = (
+    # the family: of the weights, in the model table, and where `new` chooses a kind
+    Mutant(
+        "converter reads any model type",
+        "plan/capacity/described.py",
+        "    if found not in allowed:\n",
+        "    if False:\n",
+        (
+            f"{REPORTS}::test_engine_of_an_unsupported_architecture_is_refused[qwen2]",
+            f"{OPERATIONS}/test_weights.py::test_other_model_type_is_refused_on_its_host_only",
+        ),
+    ),
+    Mutant(
+        "every row is of llama's family",
+        "plan/catalog/models.py",
+        ' for row in _ROWS if row.family in ("llama", "mistral", "mixtral")',
+        " for row in _ROWS",
+        (
+            f"{REPORTS}::test_engine_of_an_unsupported_architecture_is_refused[falcon]",
+            f"{REPORTS}::test_engine_of_an_unsupported_architecture_is_refused[qwen2]",
+        ),
+    ),
+    Mutant(
+        "release serves any architecture",
+        "plan/capacity/described.py",
+        "    if row.pytorch is None or stack.version < row.pytorch:\n",
+        "    if False:\n",
+        (
+            f"{REPORTS}::test_architecture_missing_from_pytorch_backend_is_refused[GPT2LMHeadModel]",
+            f"{REPORTS}::test_architecture_of_a_later_release_names_it",
+        ),
+    ),
+    # the golden comparison: in a swap, between records, by its limit, and the profile's own answer
+    Mutant(
+        "swap compares no answers",
+        "swap.py",
+        "    _compare(host, swap, server)\n",
+        "",
+        (
+            f"{OPERATIONS}/test_swap.py::test_swap_asks_again_before_it_holds_a_release_back",
+            f"{OPERATIONS}/test_swap.py::test_swap_holds_back_a_release_that_answers_differently",
+        ),
+    ),
+    Mutant(
+        "recorded answers are not compared",
+        "golden_answers.py",
+        "    return recorded.difference(known, record_of(release, answers, host), settings.golden_agreement, exact)\n",
+        '    return ""\n',
+        (f"{GOLDEN}::test_another_answer_is_held_back_and_kept",),
+    ),
+    Mutant(
+        "same numbers may answer differently",
+        "plan/serving/recorded.py",
+        "        same_text = same is not None and exact\n",
+        "        same_text = False\n",
+        (f"{GOLDEN}::test_equal_numerics_must_answer_the_same",),
+    ),
+    Mutant(
+        "golden_agreement is ignored",
+        "plan/serving/recorded.py",
+        "        if part >= agreement and not same_text:\n",
+        "        if not same_text:\n",
+        (
+            f"{GOLDEN}::test_line_of_other_numerics_has_both_numbers",
+            f"{GOLDEN}::test_other_numerics_must_agree_in_part[Something else entirely-0.6-True]",
+        ),
+    ),
+    Mutant(
+        "any golden answer is right",
+        "server/golden.py",
+        "        good = answer.strip().startswith(golden.expect.strip())\n",
+        "        good = True\n",
+        (f"{UNIT}/test_golden_requests.py::test_a_wrong_answer_of_the_second_model_is_named",),
+    ),
+    # the capacity of kind llmapi: by the model's numbers, and by its files
+    Mutant(
+        "llmapi has no forecast",
+        "plan/capacity/fit.py",
+        "        return _of_llm_api(profile, stack, gpu, architecture, stored)\n",
+        "        return None\n",
+        (
+            f"{REPORTS}::test_config_of_the_hub_is_compared_with_the_gpu",
+            f"{REPORTS}::test_llmapi_model_too_large_for_the_gpu_is_refused",
+        ),
+    ),
+    Mutant(
+        "size of the files is not compared",
+        "plan/capacity/described.py",
+        "    _check_size(profile, gpus[0], described)\n",
+        "",
+        (f"{REPORTS}::test_file_sizes_are_compared_for_any_architecture",),
+    ),
+    # `new`
+    Mutant(
+        "new pins a branch",
+        "hub_repository.py",
+        "        found = Repository(name, info.sha, files, gated=bool(info.gated))\n",
+        '        found = Repository(name, revision or "main", files, gated=bool(info.gated))\n',
+        (f"{UNIT}/test_hub_repository.py::test_branch_and_commit_lead_to_the_same",),
+    ),
+    Mutant(
+        "new reads the files of a branch",
+        "hub_repository.py",
+        "found.name, path, revision=found.revision, local_dir=folder,",
+        "found.name, path, local_dir=folder,",
+        (f"{UNIT}/test_hub_repository.py::test_files_are_read_at_the_commit",),
+    ),
+    Mutant(
+        "new takes what cannot be served",
+        "plan/proposal/propose.py",
+        "    check_servable(found)\n",
+        "",
+        (f"{PROPOSAL}::test_what_cannot_be_served_is_said[-pickles alone (pytorch_model.bin)]",),
+    ),
+    Mutant(
+        "template runs without a sandbox",
+        "plan/proposal/render.py",
+        "from jinja2.sandbox import ImmutableSandboxedEnvironment\n",
+        "from jinja2 import Environment as ImmutableSandboxedEnvironment\n",
+        (f"{PROPOSAL}::test_template_that_fails_gives_a_plain_prompt[{{{{ messages.__class__.__mro__ }}}}]",),
+    ),
+    # `lock`
+    Mutant(
+        "lock file has any digest",
+        "plan/inventory/lock_file.py",
+        ' or (kind == "images" and not _DIGEST.match(value))',
+        "",
+        (f"{LOCK}::test_damaged_lock_file_is_refused[digest]",),
+    ),
+    Mutant(
+        "two registries may disagree",
+        "lock_inventory.py",
+        "        if other != digest:\n",
+        "        if False:\n",
+        (f"{LOCK}::test_two_registries_must_agree",),
+    ),
+    Mutant(
+        "lock asks for no pinned commit",
+        "lock_inventory.py",
+        "            newest_commit(model.name, model.hub, model.commit)\n",
+        "",
+        (f"{LOCK}::test_each_commit_that_a_host_pins_is_asked_for",),
+    ),
+    # `replay`
+    Mutant(
+        "missing answer agrees",
+        "plan/serving/replayed.py",
+        "None if a.error or b.error else agreement_of(a.text, b.text)",
+        "agreement_of(a.text, b.text)",
+        (f"{UNIT}/test_replayed.py::test_pairs_have_their_agreement",),
+    ),
+    Mutant(
+        "replay without an answer succeeds",
+        "replay.py",
+        '    return 1 if found["from"]["errors"] or found["to"]["errors"] else 0\n',
+        "    return 0\n",
+        (f"{UNIT}/test_replay.py::test_prompt_without_an_answer_is_an_error",),
+    ),
+)
+
+
+class Ended(NamedTuple):
+    """
+    A run of pytest.
+
+    + failed: test -> why, in the words of pytest's summary
+    """
+
+    code: int
+    failed: dict[str, str]
+    output: str
+
+
+def run(tree: Path, tests: Iterable[str], keep_byte_code: bool = False) -> Ended:
+    """Run tests of a copy of the repository."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        # another project's directory, another run's options
+        if not name.startswith(("TRITONHOST_", "PYTEST_", "PYTHON"))
+    }
+    # the summary cuts its lines to the terminal's width
+    environment |= {"COLUMNS": "300", **({} if keep_byte_code else {"PYTHONDONTWRITEBYTECODE": "1"})}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no", "--tb=short", *tests],
+        cwd=tree,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+    )
+    summary = [line[len("FAILED ") :] for line in done.stdout.splitlines() if line.startswith("FAILED ")]
+    failed = {test: why for test, _, why in (line.partition(" - ") for line in summary)}
+    return Ended(done.returncode, failed, done.stdout + done.stderr)
+
+
+def stale(mutant: Mutant, text: str) -> str:
+    """Why a mutant cannot be made of a module's text; empty: it can."""
+    if (count := text.count(mutant.text)) == 1:
+        return ""
+    return f"the table is stale: operations/{mutant.file} has {mutant.text.strip()!r} {count} times, expected once: {mutant.name}"
+
+
+def apply(mutant: Mutant, tree: Path) -> None:
+    """The copy has the mutant in the place of the module, and no byte code of it."""
+    path = tree / "operations" / mutant.file
+    text = path.read_text("utf-8")
+    assert not (problem := stale(mutant, text)), problem
+    path.unlink()  # another copy has the same file
+    path.write_text(text.replace(mutant.text, mutant.by), "utf-8")
+    Path(cache_from_source(str(path))).unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tracked files, in which every test of the table passes; with byte code, so that a mutant compiles one module."""
+    tree = tmp_path_factory.mktemp("tree")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    for path in filter(None, listed.stdout.split("\0")):
+        if (source := REPOSITORY / path).is_file():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, tree / path)
+    tests = dict.fromkeys(test for mutant in MUTANTS for test in mutant.noticed_by)
+    ended = run(tree, tests, keep_byte_code=True)
+    assert ended.code == 0, ended.output
+    return tree
+
+
+def test_texts_of_the_mutants_occur_once() -> None:
+    texts = {mutant: (REPOSITORY / "operations" / mutant.file).read_text("utf-8") for mutant in MUTANTS}
+    assert [problem for mutant, text in texts.items() if (problem := stale(mutant, text))] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_mutant_is_noticed(mutant: Mutant, tree: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "tree"
+    shutil.copytree(tree, copy, copy_function=os.link)
+    apply(mutant, copy)
+    ended = run(copy, mutant.noticed_by)
+    assert ended.code == 1, ended.output
+    assert sorted(ended.failed) == sorted(mutant.noticed_by), ended.output
+    others = {test: why for test, why in ended.failed.items() if not why.startswith(ASSERTIONS)}
+    assert others == {}, ended.output
