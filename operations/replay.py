@@ -33,7 +33,8 @@ from operations.intake import host_key
 from operations.intake.refusing import refusing
 from operations.plan import PlanError
 from operations.plan.errors import one_line
-from operations.plan.serving.replayed import Prompt, Reply, lines, page, pairs_of, prompts_of, report
+from operations.plan.serving.replay_page import page
+from operations.plan.serving.replayed import Prompt, Reply, lines, pairs_of, prompts_of, report
 from operations.remote.detached import LOST
 from operations.remote.tunnel import forwarded
 from operations.server.golden import in_a_process

@@ -193,6 +193,13 @@ MUTANTS = (
         (f"{UNIT}/test_replayed.py::test_pairs_have_their_agreement",),
     ),
     Mutant(
+        "page of replay has an answer's markup",
+        "plan/serving/replay_page.py",
+        "</span>', escape(text))",
+        "</span>', text)",
+        (f"{UNIT}/test_replay_page.py::test_page_shows_markup_as_text",),
+    ),
+    Mutant(
         "replay without an answer succeeds",
         "replay.py",
         '    return 1 if found["from"]["errors"] or found["to"]["errors"] else 0\n',

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 
 import pytest
 
@@ -14,8 +13,8 @@ from operations.plan.serving.replayed import (
     Reply,
     histogram,
     lines,
-    page,
     pairs_of,
+    percent,
     prompts_of,
     report,
 )
@@ -107,36 +106,18 @@ def test_lines_say_what_a_reader_asks() -> None:
     assert said.endswith("the same answer: 1 of 3; words in common: median 75%, least 50%")
 
 
-class _Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.wrong: list[str] = []
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Of a picture: it has no content."""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if not self.open or self.open.pop() != tag:
-            self.wrong.append(tag)
+def test_lines_have_no_exponent() -> None:
+    long = [Reply(1, "word " * 1234, 0.1, 2345.6, 1)]
+    said = "\n".join(lines(report(NAMES, pairs_of(PROMPTS[:1], long, long))))
+    assert "1234, p95 1234" in said and "2346 s, p95 2346 s" in said
 
 
-def test_page_is_whole_and_shows_no_markup_of_an_answer() -> None:
-    bad = [Reply(1, "<script>alert(1)</script>", 0.1, 0.2, 1), *ONE[1:]]
-    text = page(report(NAMES, pairs_of(PROMPTS, bad, TWO)), pairs_of(PROMPTS, bad, TWO))
-    assert "<script>" not in text and "&lt;script&gt;" in text
-    assert "CUDA out of memory" in text
-    # nothing is fetched
-    assert "http" not in text and "src=" not in text
-    tags = _Tags()
-    tags.feed(text)
-    assert (tags.open, tags.wrong) == ([], [])
-
-
-def test_page_shows_the_least_alike_first() -> None:
-    text = page(report(NAMES, pairs()), pairs())
-    assert text.index("three?") < text.index("two?") < text.index("one?")
+def test_only_the_same_answer_is_100_percent() -> None:
+    assert [percent(part) for part in (0.0, 0.004, 0.5, 0.9949, 0.9999, 1.0)] == [
+        "0%",
+        "0%",
+        "50%",
+        "99%",
+        "99%",
+        "100%",
+    ]

@@ -149,12 +149,15 @@ def _common(one: Sequence[str], two: Sequence[str]) -> int:
     return len(one) - open_places.bit_count()
 
 
+def parting(before: str, now: str) -> int:
+    """How many characters two answers begin with alike."""
+    pairs = enumerate(zip(before, now, strict=False))
+    return next((number for number, (one, two) in pairs if one != two), min(len(before), len(now)))
+
+
 def shown(before: str, now: str) -> str:
     """Where two answers part, in words of both."""
-    at = next(
-        (n for n, (one, two) in enumerate(zip(before, now, strict=False)) if one != two),
-        min(len(before), len(now)),
-    )
+    at = parting(before, now)
     start = max(0, at - _SHOWN // 3)
     dots = "…" if start else ""
     one, two = (f"{dots}{text[start : start + _SHOWN]}" for text in (before, now))
