@@ -40,6 +40,7 @@ from operations.plan.inventory.settings import Settings, from_host_data
 from operations.plan.paths import PROJECT
 from operations.plan.profile.tables import Golden
 from operations.plan.release import Release
+from operations.plan.serving.compile_cache import DIRECTORY as CACHES
 from operations.plan.serving.garbage import garbage, unread
 from operations.plan.serving.servers import Server
 from operations.pyinfra_patches import data_of
@@ -91,7 +92,11 @@ def collect(release: Release) -> None:
         data_root=settings.data_root,
         state_root=settings.state_root,
         keep=settings.keep_releases,
-        in_use=[*artifacts, *(image.tag for image in release.images)],
+        in_use=[
+            *artifacts,
+            *(image.tag for image in release.images),
+            *([f"{CACHES}/{release.cache.key}"] if release.cache else []),
+        ],
         beside=settings.beside,
     )
 

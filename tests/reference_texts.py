@@ -246,6 +246,10 @@ PROFILE: dict[str, str] = {
     ),
     "LlmApiProfile.quantized": "How the weights of the repository are quantized already, for the forecast from `[architecture]`.",
     "LlmApiProfile.decoupled": "Stream the answer.",
+    "LlmApiProfile.compile_cache": (
+        "Keep what PyTorch, Triton's compiler, FlashInfer and the autotuner make at a start for the next one, in a directory that "
+        "the server's user writes. Its file system must not be `noexec`."
+    ),
     "PlanProfile.encoders": "Two tables, `[encoders.vision]` and `[encoders.text]`, each with the keys below.",
     "Encoder.architecture": "`clip_vision` for `vision`, `bert` for `text`.",
     "Encoder.weights": "A table with the keys of `weights` of [kind `engine`](#kind-engine).",

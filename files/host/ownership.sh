@@ -14,6 +14,8 @@ exposed() {
         $(printf '%s' "$wrong" | tr ' ' '\n') -printf "$as"
     find "$DATA_ROOT/images" "$DATA_ROOT/verdicts" "$DATA_ROOT/measurements" ! -type l \( ! -uid 0 -o -perm /022 \) -printf "$as"
     find "$DATA_ROOT" -maxdepth 0 \( ! -uid 0 -o -perm /022 \) -printf "$as"
+    # where servers write, each in a directory of its own, and nowhere else
+    find "$DATA_ROOT/caches" -maxdepth 0 \( ! -uid 0 -o -perm /022 \) -printf "$as"
     # of several services: the directories of their links
     find "$DATA_ROOT/services" -maxdepth 1 ! -type l \( ! -uid 0 -o -perm /022 \) -printf "$as"
     # PostgreSQL's socket is in it

@@ -61,7 +61,7 @@ printf '%s\n' "$found" | cut -f 1 | while read -r path; do
             ;;
         "$DATA_ROOT/images/"* | "$DATA_ROOT/verdicts/"* | "$DATA_ROOT/measurements/"*) rm -f "$path" ;;
         "$DATA_ROOT/database" | "$DATA_ROOT/services/"*/database) chown 0:0 "$path" && chmod 700 "$path" ;;
-        "$DATA_ROOT" | "$DATA_ROOT/services" | "$DATA_ROOT/services/"*) chown 0:0 "$path" && chmod go-w "$path" ;;
+        "$DATA_ROOT" | "$DATA_ROOT/caches" | "$DATA_ROOT/services" | "$DATA_ROOT/services/"*) chown 0:0 "$path" && chmod go-w "$path" ;;
         *) printf '%s\n' "$OWNED" | grep -qxF -e "$path" || continue
             if [ -h "$path" ]; then rm -f "$path"; else chown 0:0 "$path" && chmod go-w "$path"; fi
             ;;

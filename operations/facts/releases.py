@@ -11,6 +11,7 @@ from pyinfra.api.facts import FactBase
 from operations.facts.artifacts import Files, WithManifest
 from operations.facts.parse import digest_pairs, tabbed, verdict
 from operations.plan.artifacts.artifact import DIRECTORIES
+from operations.plan.serving.compile_cache import DIRECTORY as CACHES
 from operations.plan.serving.garbage import Stored
 
 _PART = "\x1f"
@@ -157,6 +158,7 @@ def stored(identity: str, made: int, judged: str, document: str, golden: str) ->
         artifacts=tuple((name.split("-")[0], a["key"]) for name, a in release["artifacts"].items()),
         images=tuple(release["images"]),
         golden=tuple(asked.get("golden", ())),
+        cache=str(release.get("cache", "")),
         service=str(release.get("service", "")),
         address=asked.get("address", "127.0.0.1"),
         grpc_port=int(asked.get("grpc_port", 8001)),
@@ -165,7 +167,8 @@ def stored(identity: str, made: int, judged: str, document: str, golden: str) ->
 
 class StoredNames(FactBase[list[str]]):
     """
-    What garbage may be among: kind/key of complete artifacts, kind/.key.partial of unfinished ones, tags of our images.
+    What garbage may be among: kind/key of complete artifacts, kind/.key.partial of unfinished ones, caches/key, tags of our
+    images.
 
     + data_root: where they are
     """
@@ -178,6 +181,7 @@ class StoredNames(FactBase[list[str]]):
             f"cd {shlex.quote(data_root)} 2>/dev/null && find {directories} -mindepth 2 -maxdepth 2 "
             "-name manifest.json ! -path '*/.*' -printf '%h\\n' 2>/dev/null; "
             f"find {directories} -mindepth 1 -maxdepth 1 -name '.*.partial*' 2>/dev/null; "
+            f"find {CACHES} -mindepth 1 -maxdepth 1 -type d 2>/dev/null; "
             "docker image ls --format '{{.Repository}}:{{.Tag}}' --filter 'reference=tritonhost/*' 2>/dev/null || :"
         )
 

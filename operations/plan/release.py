@@ -19,6 +19,8 @@ from operations.plan.machine import packages
 from operations.plan.profile.model_repository import DEFAULTS
 from operations.plan.profile.profiles import LlmApiProfile, Profile
 from operations.plan.serving import serve
+from operations.plan.serving.compile_cache import PLACE as CACHE
+from operations.plan.serving.compile_cache import CompileCache, compile_cache
 from operations.plan.serving.servers import LOOPBACK, Server, local_address, ready_url, ready_urls, servers
 
 # Each GPU needs thousands: the server's and the engine's threads, and one Python process per model, whose libraries start
@@ -214,6 +216,14 @@ class Release:
         return servers(self.settings, self.ports)
 
     @cached_property
+    def cache(self) -> CompileCache | None:
+        """What the server keeps from one start to the next; None: nothing."""
+        if not isinstance(self.profile, LlmApiProfile):
+            return None
+        weights, gpu = self.artifact("weights").key, self.gpus[0].name
+        return compile_cache(self.profile, self.image.key, weights, gpu, self.stack.version)
+
+    @cached_property
     def files(self) -> dict[str, str]:
         """The release's own files, except the model repository and release.json: path -> content."""
         files = {}
@@ -234,6 +244,7 @@ class Release:
                 commands.tritonserver(
                     ports=self.ports,
                     world_size=self.profile.ranks,
+                    workers=self.profile.gpus_needed,
                     complete_configs=isinstance(self.profile, LlmApiProfile),
                     load_models=self.profile.server.load_models,
                     exposure=server_flags.exposure(
@@ -255,6 +266,7 @@ class Release:
                     "HF_HUB_OFFLINE": "1",
                     "HOME": "/tmp",
                     "USER": "triton-server",
+                    **(self.cache.environment if self.cache else {}),
                     **self.profile.server.environment,
                 },
             ),
@@ -262,6 +274,7 @@ class Release:
             image=(self.image.tag, self.image.record(self.data_root)),
             network=network.network(self.settings.service_name),
             bridge=network.bridge(self.settings.service_name),
+            kept=(self.cache.path(self.data_root), self.settings.server_user) if self.cache else None,
         )
 
     @cached_property
@@ -307,6 +320,7 @@ class Release:
             "image": {"tag": self.image.tag, "inputs": dict(self.image.inputs)},
             "images": {image.tag: dict(image.inputs) for image in self.own_images},
             "artifacts": artifacts,
+            **({"cache": self.cache.key} if self.cache else {}),
             "parameters": dict(self.parameters),
             "packages": packages.wanted_packages(self.settings, self.os_major),
         }
@@ -327,6 +341,11 @@ class Release:
         )
         if self.database and self.database.level:
             socket += ["--security-opt", f"label=level:{self.database.level}"]
+        kept = (
+            ["--mount", f"type=bind,source={self.cache.path(self.data_root)},target={CACHE}"]
+            if self.cache
+            else []
+        )
         # docker's resolver queries the host's name servers from the host's own network, past the guard, and a query can carry data
         # out; servers named here are queried from the container's network (moby, TransformForIntNS in resolvconf.go).
         names = [] if self.settings.egress else ["--dns", LOOPBACK]
@@ -334,6 +353,7 @@ class Release:
             *published,
             *names,
             *socket,
+            *kept,
             "--user",
             self.settings.server_user,
             "--read-only",

@@ -125,7 +125,8 @@ def _dispatch(arguments: argparse.Namespace) -> None:
             print(*machine.packages(arguments.check))
         return
     settings = from_environment()
-    if lacking := machine.missing(settings):
+    # a lab that runs can be used, and removed, on a full disk
+    if lacking := machine.missing(settings, boots=arguments.command == "up"):
         raise LabError("\nlab: ".join(lacking))
     if arguments.command == "up":
         life.up(settings, arguments.count)

@@ -162,8 +162,12 @@ def _free_mib(folder: Path) -> int:
     return shutil.disk_usage(folder).free >> 20
 
 
-def missing(settings: Settings) -> list[str]:
-    """One line for each thing that this machine lacks; empty if it can run a lab."""
+def missing(settings: Settings, boots: bool = True) -> list[str]:
+    """
+    One line for each thing that this machine lacks; empty if it can run a lab.
+
+    + boots: whether a lab is to be booted, which takes room on the disk
+    """
     if platform.system() != "Linux":
         return [f"this is {platform.system()}, expected Linux: run the lab in a Debian 12 virtual machine"]
     lines = []
@@ -185,7 +189,7 @@ def missing(settings: Settings) -> list[str]:
         lines.append("no cgroup v2 hierarchy at /sys/fs/cgroup or /sys/fs/cgroup/unified: mount one there")
     elif os.geteuid() == 0 and not os.access(cgroups.unified() or "/", os.W_OK):
         lines.append("the cgroup v2 hierarchy is read-only: a privileged machine is needed")
-    if (free := _free_mib(settings.cache)) < FREE_MIB:
+    if boots and (free := _free_mib(settings.cache)) < FREE_MIB:
         lines.append(
             f"{free} MiB free under {settings.cache}, expected {FREE_MIB}: free some, or set LAB_CACHE elsewhere"
         )

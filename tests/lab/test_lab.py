@@ -296,6 +296,15 @@ def test_down_leaves_nothing(lab: Lab) -> None:
     assert f"{NETWORK}.1" not in listed
 
 
+def test_full_disk_keeps_nobody_from_removing_a_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(boots: bool) -> list[str]:
+        return [line for line in machine.missing(settings.from_environment(), boots) if "MiB free" in line]
+
+    monkeypatch.setattr(machine, "_free_mib", lambda _: 1)
+    assert len(said(boots=True)) == 1
+    assert said(boots=False) == []
+
+
 def test_missing_requirements_of_a_machine_are_all_listed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

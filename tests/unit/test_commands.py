@@ -150,6 +150,7 @@ def test_tritonserver(models: list[str], control: list[str]) -> None:
     argv = commands.tritonserver(
         ports=(1, 2, 3),
         world_size=1,
+        workers=1,
         complete_configs=False,
         load_models=models,
         exposure=["--exit-timeout-secs=45"],
@@ -250,6 +251,7 @@ def test_ranks_share_one_mpirun_and_rank_0_is_the_leader() -> None:
     argv = commands.tritonserver(
         ports=(1, 2, 3),
         world_size=2,
+        workers=2,
         complete_configs=False,
         load_models=[],
         exposure=["--model-control-mode=none"],
@@ -265,3 +267,18 @@ def test_ranks_share_one_mpirun_and_rank_0_is_the_leader() -> None:
     assert "--model-control-mode=none" in leader and "--model-control-mode=none" not in worker
     assert "shm-region-prefix-name=prefix1_" in worker
     assert end == ""
+
+
+def test_server_that_starts_its_own_workers_has_an_mpirun() -> None:
+    argv = commands.tritonserver(
+        ports=(1, 2, 3),
+        world_size=1,
+        workers=4,
+        complete_configs=True,
+        load_models=[],
+        exposure=["--model-control-mode=none"],
+        arguments=["--x=1"],
+    )
+    assert argv[:5] == ["mpirun", "--allow-run-as-root", "-n", "1", "tritonserver"]
+    assert argv[-2:] == ["--x=1", "--backend-config=python,shm-region-prefix-name=prefix0_"]
+    assert ":" not in argv and "--disable-auto-complete-config" not in argv

@@ -212,6 +212,13 @@ def test_unknown_llm_argument_is_refused(name: str, meant: str) -> None:
     plan(llmapi_of(llm={name: 2048}, llm_unlisted=[name]))
 
 
+@pytest.mark.parametrize(("name", "value"), [("enable_lora", True), ("lora_config", {"max_loras": 1})])
+def test_adapter_that_no_request_can_name_is_refused(name: str, value: object) -> None:
+    error = refused(llmapi_of(llm={name: value}))
+    assert f"llm.{name}: found unknown argument" in error
+    assert "before TensorRT-LLM 1.3: merge it into the weights" in error
+
+
 def test_unknown_kv_cache_argument_is_refused() -> None:
     error = refused(llmapi_of(llm={"kv_cache_config": {"free_gpu_mem_fraction": 0.5}}))
     assert (

@@ -12,6 +12,7 @@ from tritonclient.utils import InferenceServerException
 
 from operations.plan import Release
 from operations.plan.release import PIDS_PER_GPU
+from operations.plan.serving.compile_cache import PLACE as CACHE
 from tests.verify.connection import Connection
 
 pytestmark = pytest.mark.usefixtures("journal")
@@ -74,14 +75,22 @@ def test_every_server_process_is_unprivileged(processes: dict[int, dict[str, str
 
 
 @pytest.mark.requirement("R51")
-def test_server_can_write_only_to_its_scratch_space(host: Any, container: dict[str, Any]) -> None:
+def test_server_can_write_only_to_its_scratch_space(
+    host: Any, container: dict[str, Any], release: Release
+) -> None:
     pid = container["State"]["Pid"]
     mounts = [line.split() for line in host.check_output(f"cat /proc/{pid}/mountinfo").splitlines()]
     writable = {fields[4] for fields in mounts if "rw" in fields[5].split(",")}
     assert "/tmp" in writable
-    assert not [place for place in writable if not f"{place}/".startswith(tuple(f"{w}/" for w in WRITABLE))]
+    own = (*WRITABLE, *([CACHE] if release.cache else []))
+    assert not [place for place in writable if not f"{place}/".startswith(tuple(f"{w}/" for w in own))]
     # as root, whom no mode of a file would stop
-    targets = ["/", "/opt", "/release", *(mount["Destination"] for mount in container["Mounts"])]
+    targets = [
+        "/",
+        "/opt",
+        "/release",
+        *(mount["Destination"] for mount in container["Mounts"] if mount["Destination"] != CACHE),
+    ]
     for target in targets:
         tried = host.run(f"nsenter --target {pid} --mount --root touch {target}/.tritonhost-probe")
         assert tried.rc != 0, target

@@ -15,7 +15,7 @@ from tests.verify import manifests
 
 
 def test_current_is_the_desired_release(host: Any, release: Release) -> None:
-    assert host.check_output(f"readlink --canonicalize {release.data_root}/current") == release.path
+    assert host.check_output(f"readlink --canonicalize {release.settings.state_root}/current") == release.path
 
 
 def test_release_was_proven(host: Any, release: Release) -> None:

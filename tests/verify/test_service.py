@@ -76,7 +76,10 @@ def test_container_mounts_the_current_directories(
     assert container["Config"]["Labels"].get("tritonhost.mounts") == " ".join(inodes)
     mounted = {mount["Source"]: mount["RW"] for mount in container["Mounts"]}
     socket = [release.database.socket] if release.database else []
-    assert mounted == dict.fromkeys([*paths, *socket], False), "each of them, and read-only"
+    kept = {release.cache.path(release.data_root): True} if release.cache else {}
+    assert mounted == {**dict.fromkeys([*paths, *socket], False), **kept}, (
+        "each of them, read-only but the cache"
+    )
 
 
 def test_ports_are_bound_to_the_bind_address_only(host: Any, release: Release) -> None:

@@ -326,6 +326,7 @@ def tritonserver(
     *,
     ports: tuple[int, int, int],
     world_size: int,
+    workers: int,
     complete_configs: bool,
     load_models: Sequence[str],
     exposure: Sequence[str],
@@ -338,6 +339,9 @@ def tritonserver(
       them does: rank 0 opens the ports and loads every model, the others load only tensorrt_llm and stay inside it.
       tensorrtllm_backend's scripts/launch_triton_server.py makes the same line; the script itself returns at once, so
       no supervisor can watch it.
+    + workers: processes that the one model starts by itself, as the LLM API does for several GPUs. NVIDIA's guide starts such a
+      server under an mpirun of its own, which has a place for each of them (tensorrtllm_backend r26.07, docs/llmapi.md; its
+      test of one GPU starts tritonserver alone)
     + complete_configs: models complete their own config.pbtxt (the LLM-API model does); otherwise the file is served
     as written
     + load_models: with explicit model control, what to load; empty loads the whole repository
@@ -354,6 +358,9 @@ def tritonserver(
     ]
     control = ["--model-control-mode=explicit", *[f"--load-model={model}" for model in load_models]]
     leader = [*common, *(control if load_models else []), *exposure, *arguments]
+    alone = ["mpirun", "--allow-run-as-root", "-n", "1"]
+    if world_size == 1 and workers > 1:
+        return [*alone, *leader, "--backend-config=python,shm-region-prefix-name=prefix0_"]
     if world_size == 1:
         return leader
     worker = [*common, "--model-control-mode=explicit", "--load-model=tensorrt_llm", *arguments]

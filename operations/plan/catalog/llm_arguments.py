@@ -65,6 +65,13 @@ KV_CACHE = _names(
         )
     }
 )
+# Arguments for LoRA adapters. LLM knows them, and no request to Triton's llmapi model can name an adapter before this version:
+# the inputs of triton_backend/all_models/llmapi/tensorrt_llm/config.pbtxt at 1.2.1 have none; those of NVIDIA/TensorRT-LLM
+# pull request 14079, of the 1.3 line, are lora_id, lora_name and lora_path.
+ADAPTERS = frozenset(
+    {"enable_lora", "lora_config", "max_lora_rank", "max_loras", "max_cpu_loras", "peft_cache_config"}
+)
+FIRST_ADAPTERS: Version = (1, 3)
 # Names of other programs and of other tables -> the name here. The nearest spelling would be another argument.
 MEANT = {
     "gpu_memory_utilization": "kv_cache_config.free_gpu_memory_fraction",
@@ -113,6 +120,8 @@ def check_names(
     tables = (("llm", "", ARGUMENTS, arguments), ("llm.kv_cache_config", "kv_cache_config.", KV_CACHE, cache))
     for table, prefix, known, said in tables:
         names = {name for name, since in known.items() if since <= version < REMOVED.get(name, (99,))}
+        if version < FIRST_ADAPTERS:
+            names -= ADAPTERS
         for name in said:
             if name in names or f"{prefix}{name}" in unlisted:
                 continue
@@ -129,6 +138,12 @@ def _instead(name: str, prefix: str, names: set[str], known: Mapping[str, Versio
     meant = MEANT.get(name)
     if meant:
         return f"say {meant.removeprefix(prefix) if prefix else meant}"
+    if name in ADAPTERS:
+        first = ".".join(map(str, FIRST_ADAPTERS))
+        return (
+            f"no request to Triton's llmapi model names an adapter before TensorRT-LLM {first}: merge it into the weights, and "
+            "serve those"
+        )
     if name in REMOVED and name in known:
         return f"it was removed in TensorRT-LLM {'.'.join(map(str, REMOVED[name]))}: take it away"
     if name in known:

@@ -167,6 +167,9 @@ class LlmApiProfile(_LanguageModel):
     # further keys of triton_config in model.yaml: what the Triton model itself reads; one that a release does not know has no effect
     triton_config: dict[ArgumentName, Value] = Field(default_factory=dict)
 
+    # what is compiled and measured at a start is kept for the next; operations/plan/serving/compile_cache.py
+    compile_cache: Annotated[bool, Field(strict=True)] = False
+
     templates: ClassVar[str] = "llmapi"
     models: ClassVar[list[str]] = ["tensorrt_llm"]
     model_parameters: ClassVar[dict[str, dict[str, Value]]] = {}

@@ -8,6 +8,7 @@ from typing import Any
 
 from operations.plan.artifacts.artifact import artifact_path
 from operations.plan.observed.observed import Outcome, ReleaseVerdict
+from operations.plan.serving.compile_cache import DIRECTORY as CACHES
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Stored:
     artifacts: tuple[tuple[str, str], ...]  # kind and key
     images: tuple[str, ...]  # tags
     golden: tuple[Mapping[str, Any], ...] = ()
+    cache: str = ""  # the key of the directory that its server writes
     service: str = ""  # the unit that it was made for; empty: a version before wrote it
     address: str = "127.0.0.1"
     grpc_port: int = 8001
@@ -84,6 +86,7 @@ def garbage(
         if release.id in kept:
             needed |= {artifact_path("", kind, key)[1:] for kind, key in release.artifacts}
             images |= set(release.images)
+            needed |= {f"{CACHES}/{release.cache}"} if release.cache else set()
     if unread(stored, names):
         return [], []
     directories = [name for name in names if not name.startswith("tritonhost/") and name not in needed]

@@ -84,6 +84,14 @@ elif [ "$made" != "{bridge} {network}" ]; then
 fi"""
 
 
+def _written_by_its_user(kept: tuple[str, str] | None) -> str:
+    """The lines that make a directory for the server's user; the one above is root's, so that no link can take its place."""
+    if kept is None:
+        return ""
+    path, user = shlex.quote(kept[0]), kept[1].replace(":", " -g ")
+    return f'install -d -m 755 "$(dirname {path})"\ninstall -d -m 700 -o {user} {path}\n'
+
+
 def serve_script(
     service: str,
     container: Sequence[str],
@@ -91,6 +99,7 @@ def serve_script(
     image: tuple[str, str],
     network: str,
     bridge: str,
+    kept: tuple[str, str] | None = None,
 ) -> str:
     """
     Run the release's server in the foreground, from the files and the image it was made with, or refuse.
@@ -102,6 +111,7 @@ def serve_script(
     + image: its tag, for the message, and the file that holds its id
     + network: its docker network, made where it is missing: docker forgets it when its own data is removed
     + bridge: the name of that network's interface, which the guard's rules know
+    + kept: a directory that its user writes, made where it is missing, and that user as uid:gid
     """
     directories = " ".join(shlex.quote(path) for path in mounted)
     run, rest = list(container[:2]), list(container[2:])
@@ -138,7 +148,7 @@ mounts=$(stat -c %i "$release" {directories})
 # The key of the closed APIs: a new one at each start, which is written to no file. A user who may list the host's
 # processes can read it there.
 key=$(od -An -tx1 -N 32 /dev/urandom | tr -d ' \\n')
-echo "tritonhost: serving release $id from $release"
+{_written_by_its_user(kept)}echo "tritonhost: serving release $id from $release"
 exec {shlex.join(run)} --label "tritonhost.mounts=$(echo $mounts)" \\
     {words}
 """

@@ -17,7 +17,7 @@ import pytest
 
 from tests.lab import skips
 from tests.lab.e2e.one_host import DATA_ROOT, PYINFRA, STARTED, Done, OneHost, settings_of_lab
-from tests.lab.faults.load import PATIENCE_SECONDS, Load, load
+from tests.lab.faults.load import PATIENCE_SECONDS, Load, ask, patient_load
 from tests.lab.settings import network_of
 
 KEEP = bool(os.environ.get("LAB_E2E_KEEP"))
@@ -40,8 +40,12 @@ THREE: dict[str, dict[str, Any]] = {
     },
 }
 # another release of the same engine, and one that answers otherwise than it should
-NEXT: dict[str, Any] = {"server": {"shm_size": "2g"}}
-BROKEN: dict[str, Any] = {"server": {"shm_size": "3g"}, "golden": {"expect": "no model says this"}}
+NEXT: dict[str, Any] = {"repository": {"parameters": {"max_queue_delay_microseconds": 200}}}
+OTHER: dict[str, Any] = {"repository": {"parameters": {"max_queue_delay_microseconds": 300}}}
+BROKEN: dict[str, Any] = {
+    "repository": {"parameters": {"max_queue_delay_microseconds": 400}},
+    "golden": [{"prompt": "Machine learning is", "max_tokens": 4, "expect": "no model says this"}],
+}
 SEARCH = {"inputs": [{"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": ["a red square"]}]}
 # what each test changed, and what the services beside it lost meanwhile
 TABLE: list[tuple[str, str]] = []
@@ -107,14 +111,14 @@ def _search(endpoint: str) -> str:
 
 @contextmanager
 def clients(host: Host, *services: str) -> Iterator[dict[str, Load]]:
-    """Clients of these services, one request every 50 ms each, while the block runs."""
+    """Two clients of each of these services, each with one request at a time, while the block runs."""
     with ExitStack() as stack:
         found = {}
         for service in services:
             port = int(THREE[service].get("http_port", 8000))
             endpoint = stack.enter_context(host.http(port)).removeprefix("http://")
             found[service] = stack.enter_context(
-                load([endpoint], _search) if service == "search" else load([endpoint])
+                patient_load(endpoint, _search if service == "search" else ask)
             )
         yield found
 
@@ -155,10 +159,8 @@ def test_second_run_changes_none_of_them(serving: Host) -> None:
 def test_all_three_are_verified(serving: Host) -> None:
     done = serving.verify()
     assert done.code == 0, done.output
-    assert len(done.passed) > 100
-    hardware = {skip.test for skip in skips.SKIPS if not skip.feature}
-    unknown = {test: why for test, why in done.skipped.items() if test not in hardware and "kind" not in why}
-    assert {test for test in unknown if "gateway" not in test and "selinux" not in test.lower()} == set()
+    assert len(done.passed) > 80
+    assert done.skipped.keys() <= {skip.test for skip in skips.SKIPS}
 
 
 def test_upgrade_of_one_loses_no_request_of_the_others(serving: Host) -> None:
@@ -186,7 +188,7 @@ def test_release_that_fails_is_put_back_alone(serving: Host) -> None:
 
 
 def test_rollback_of_one_leaves_the_others(serving: Host) -> None:
-    serving.change("gpt", NEXT)
+    serving.change("gpt", OTHER)
     serving.converge()
     before = {service: serving.state(service) for service in THREE}
     with clients(serving, "llama", "search") as found:

@@ -62,12 +62,11 @@ def ask(endpoint: str, connection: http.client.HTTPConnection | None = None) -> 
 
 
 @contextmanager
-def load(endpoints: Sequence[str], ask: Callable[[str], str] = ask) -> Iterator[Load]:
+def load(endpoints: Sequence[str]) -> Iterator[Load]:
     """
     The load, while the block runs; it is complete when the block has ended.
 
     + endpoints: host:port; a client tries the next one if one does not answer, as clients of several hosts do
-    + ask: one request to one of them; the problem, or an empty string
     """
     found, stop, began = Load(), threading.Event(), time.monotonic()
 
@@ -106,3 +105,28 @@ def keeping_its_connection(endpoint: str, found: Load, stop: Callable[[], bool])
         found.count(time.monotonic() - began, ask(endpoint, connection))
         time.sleep(EVERY_SECONDS)
     connection.close()
+
+
+@contextmanager
+def patient_load(endpoint: str, request: Callable[[str], str] = ask, clients: int = 2) -> Iterator[Load]:
+    """
+    Clients that send their next request when the last is answered, while the block runs: no more than the server can do.
+
+    + request: sends one; the problem, or an empty string
+    """
+    found, stop, began = Load(), threading.Event(), time.monotonic()
+
+    def client() -> None:
+        while not stop.wait(EVERY_SECONDS):
+            at = time.monotonic() - began
+            found.count(at, request(endpoint))
+
+    running = [threading.Thread(target=client) for _ in range(clients)]
+    for one in running:
+        one.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        for one in running:
+            one.join()
