@@ -128,7 +128,8 @@ def difference_of(release: Release, answers: Sequence[Answer], host: str, exact:
     if not answers or not settings.record_golden:
         return ""
     known = read(path_of(settings.model, settings.golden_directory))
-    return recorded.difference(known, record_of(release, answers, host), settings.golden_agreement, exact)
+    record = record_of(release, answers, host)
+    return recorded.difference(known, record, settings.golden_agreement, exact, settings.golden_less_likely)
 
 
 def held_back(release: Release, answers: Sequence[Answer], host: str) -> str:

@@ -34,7 +34,7 @@ SETTINGS_GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Upgrades": (
         *("front", "haproxy_packages", "drain_s", "max_unavailable", "soak_s", "latency_factor"),
-        *("record_golden", "golden_directory", "golden_agreement"),
+        *("record_golden", "golden_directory", "golden_agreement", "golden_less_likely"),
         *("retry_failed", "keep_releases"),
     ),
     "Disks": ("grow_root_file_system", "local_disks", "local_disks_erase"),
@@ -102,6 +102,10 @@ SETTINGS: dict[str, str] = {
     "Settings.golden_directory": "Where they are recorded, relative to the project.",
     "Settings.golden_agreement": (
         "The part of the words that must be the same where the numbers are computed another way: another engine, image, precision or GPU."
+    ),
+    "Settings.golden_less_likely": (
+        "By how many nats for each token an answer may be less likely than the recorded one, where the numbers are computed another way and "
+        "the server gives log-probabilities."
     ),
     "Settings.latency_factor": "How many times slower than the previous release the golden answers may be.",
     "Settings.retry_failed": "Try a release again that has the verdict `failed` or `withdrawn`.",

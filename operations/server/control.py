@@ -78,11 +78,11 @@ def answered(
     texts = [request for request in requests if isinstance(request, Golden)]
     answers: list[Answer] = []
     with forwarded(host, server.address, server.ports[1]) as endpoint:
-        for model, answer, problem in proven(endpoint, requests, seed):
+        for model, answer, problem, likely in proven(endpoint, requests, seed):
             if problem:
                 raise Failed(problem)
             if len(answers) < len(texts):
-                answers.append(answer_to(texts[len(answers)], answer))
+                answers.append(answer_to(texts[len(answers)], answer, likely))
             shown = one_line(answer)[:90]
             logger.info(f"{host.print_prefix}{model} gives the golden answer: {shown}")
     return answers

@@ -7,14 +7,16 @@ Also a command: gRPC does not work in one process with gevent, with which pyinfr
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 import queue
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from operations.plan.errors import one_line
 from operations.plan.paths import TREE
@@ -23,6 +25,21 @@ from operations.plan.profile.tables import Golden, SearchGolden
 
 # A release's speed is measured with this many golden requests, or as many as fit into this time
 TIMED, TIMED_SECONDS = 5, 3.0
+# The input that asks for the log-probability of a whole answer -> the output that has it, in nats; of ensemble and its like, and
+# of the LLM-API model (tensors of tensorrtllm_backend v0.9 and later, and of triton_backend/all_models/llmapi)
+LOG_PROBABILITY = {
+    "return_log_probs": "cum_log_probs",
+    "return_cumulative_logprob": "cumulative_logprob",
+}
+
+
+class Given(NamedTuple):
+    """An answer to a golden request. `problem`: empty if it is as expected; `log_probability`: None where it is not known."""
+
+    model: str
+    answer: str
+    problem: str
+    log_probability: float | None = None
 
 
 def shapes_of(client: Any, model: str) -> dict[str, Sequence[int]]:
@@ -69,27 +86,62 @@ def ask(address: str, golden: Golden, timeout_s: float = 120) -> str:
     """
     import tritonclient.grpc as triton
 
-    answers: queue.Queue[tuple[triton.InferResult | None, Exception | None]] = queue.Queue()
     text = ""
     with triton.InferenceServerClient(address) as client:
         shapes = shapes_of(client, golden.model)
         inputs = request_inputs(shapes, golden.sent, golden.max_tokens)
-        client.start_stream(callback=lambda result, error: answers.put((result, error)))
-        client.async_stream_infer(golden.model, inputs, enable_empty_final_response=True)
-        while True:
-            try:
-                result, error = answers.get(timeout=timeout_s)
-            except queue.Empty:
-                raise RuntimeError(f"no answer from {golden.model} within {timeout_s:.0f} s") from None
-            if error is not None or result is None:
-                raise RuntimeError(str(error))
+        for result in _parts(client, golden.model, inputs, timeout_s):
             part = result.as_numpy("text_output")
             if part is not None and part.size:
                 text += part.reshape(-1)[0].decode()
-            if result.get_response().parameters["triton_final_response"].bool_param:
-                break
-        client.stop_stream()
     return text
+
+
+def _parts(client: Any, model: str, inputs: list[Any], timeout_s: float) -> Iterator[Any]:
+    """The parts of one answer, one part of a plain model. Raises RuntimeError with the server's message."""
+    answers: queue.Queue[tuple[Any, Exception | None]] = queue.Queue()
+    client.start_stream(callback=lambda result, error: answers.put((result, error)))
+    client.async_stream_infer(model, inputs, enable_empty_final_response=True)
+    while True:
+        try:
+            result, error = answers.get(timeout=timeout_s)
+        except queue.Empty:
+            raise RuntimeError(f"no answer from {model} within {timeout_s:.0f} s") from None
+        if error is not None or result is None:
+            raise RuntimeError(str(error))
+        yield result
+        if result.get_response().parameters["triton_final_response"].bool_param:
+            break
+    client.stop_stream()
+
+
+def log_probability(address: str, golden: Golden, timeout_s: float = 120) -> float | None:
+    """
+    The log-probability of the model's answer, in nats; None where the server gives none.
+
+    A request of its own, after the one that decides: a release that refuses the additional input is not refused for it.
+    """
+    import numpy as np
+    import tritonclient.grpc as triton
+
+    found: float | None = None
+    try:
+        with triton.InferenceServerClient(address) as client:
+            shapes = shapes_of(client, golden.model)
+            asked = next((name for name in LOG_PROBABILITY if name in shapes), "")
+            if not asked:
+                return None
+            wish = triton.InferInput(asked, [1] * len(shapes["text_input"]), "BOOL")
+            wish.set_data_from_numpy(np.full([1] * len(shapes["text_input"]), True))
+            inputs = [*request_inputs(shapes, golden.sent, golden.max_tokens), wish]
+            for result in _parts(client, golden.model, inputs, timeout_s):
+                part = result.as_numpy(LOG_PROBABILITY[asked])
+                # each part has the sum so far
+                if part is not None and part.size and math.isfinite(value := float(part.reshape(-1)[0])):
+                    found = value
+    except Exception:  # of the client's, or of a server that is gone: the next request says so
+        return None
+    return found
 
 
 def verdict(golden: Golden, answer: str) -> str:
@@ -104,9 +156,7 @@ def verdict(golden: Golden, answer: str) -> str:
     return "" if good else f"golden request to {golden.model}: found {answer[:80]!r}, expected {wanted}"
 
 
-def proven(
-    address: str, requests: Sequence[Golden | SearchGolden], seed: str = ""
-) -> Iterator[tuple[str, str, str]]:
+def proven(address: str, requests: Sequence[Golden | SearchGolden], seed: str = "") -> Iterator[Given]:
     """
     For each golden request: the model, its answer as text, and the problem (empty: none).
 
@@ -117,17 +167,19 @@ def proven(
     texts = [golden for golden in requests if isinstance(golden, Golden)]
     if texts:
         lines = "\n".join(golden.model_dump_json() for golden in texts)
-        answers, problem = in_a_process("golden", address, lines, timeout_s=150 * len(texts))
+        answers, problem = in_a_process(
+            "golden", address, lines, timeout_s=150 * len(texts), arguments=("--log-probabilities",)
+        )
         for golden, found in zip(texts, answers, strict=False):
             answer = str(found["answer"])
-            yield golden.model, answer, verdict(golden, answer)
+            yield Given(golden.model, answer, verdict(golden, answer), found.get("log_probability"))
         if problem:
             model = texts[min(len(answers), len(texts) - 1)].model
-            yield model, "", f"golden request to {model}: {problem}"
+            yield Given(model, "", f"golden request to {model}: {problem}")
             return
     for search in requests:
         if isinstance(search, SearchGolden):
-            yield search.model, *_searched(address, search, seed)
+            yield Given(search.model, *_searched(address, search, seed))
 
 
 def _searched(address: str, golden: SearchGolden, seed: str) -> tuple[str, str]:
@@ -147,7 +199,7 @@ def seconds_of(address: str, golden: Golden) -> float | None:
     """The median time of a request that is sent several times, in seconds. None if it gets no answer."""
     request = golden.model_dump_json()
     requests = "\n".join([request] * TIMED)
-    answers, problem = in_a_process("golden", address, requests, arguments=(str(TIMED_SECONDS),))
+    answers, problem = in_a_process("golden", address, requests, arguments=("--enough", str(TIMED_SECONDS)))
     return None if problem else statistics.median(float(answer["seconds"]) for answer in answers)
 
 
@@ -175,21 +227,25 @@ def in_a_process(
 
 
 def main() -> int:
-    """
-    Read requests from standard input, one per line; print each answer with the seconds it took.
-
-    A second argument limits the time in seconds, once one request was answered.
-    """
-    enough = time.monotonic() + float(sys.argv[2]) if len(sys.argv) > 2 else None
+    """Read requests from standard input, one per line; print each answer with the seconds it took."""
+    parser = argparse.ArgumentParser(prog="python -m operations.server.golden", allow_abbrev=False)
+    parser.add_argument("address")
+    parser.add_argument("--enough", type=float, help="seconds after which no further request is sent")
+    parser.add_argument("--log-probabilities", action="store_true", help="ask for those of each answer too")
+    given = parser.parse_args()
+    enough = time.monotonic() + given.enough if given.enough is not None else None
     for line in sys.stdin:
         golden = Golden.model_validate_json(line)
         began = time.monotonic()
         try:
-            answer = ask(sys.argv[1], golden)
+            answer = ask(given.address, golden)
         except Exception as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             return 1
-        print(json.dumps({"answer": answer, "seconds": time.monotonic() - began}), flush=True)
+        found: dict[str, object] = {"answer": answer, "seconds": time.monotonic() - began}
+        if given.log_probabilities:
+            found["log_probability"] = log_probability(given.address, golden)
+        print(json.dumps(found), flush=True)
         if enough is not None and time.monotonic() > enough:
             break
     return 0

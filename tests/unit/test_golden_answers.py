@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,42 @@ def test_equal_numerics_must_answer_the_same() -> None:
 )
 def test_other_numerics_must_agree_in_part(text: str, agreement: float, held: bool) -> None:
     assert bool(difference(FIRST, record("b", other(text)), agreement)) is held
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "held"),
+    [
+        (-8.0, -15.9, False),
+        (-8.0, -16.1, True),
+        (-16.1, -8.0, False),
+        (None, -99.0, False),
+        (-8.0, None, False),
+    ],
+)
+def test_answer_of_other_numerics_must_be_as_likely(
+    before: float | None, now: float | None, held: bool
+) -> None:
+    known = Recorded((record("a", replace(SAID, log_probability=before)),))
+    line = difference(known, record("b", replace(SAID, log_probability=now)), 0.6, less_likely=0.5)
+    assert bool(line) is held
+    if held:
+        assert "found an answer that is less likely by 0.51 nats a token, expected at most 0.5" in line
+    # the same numbers: the text alone counts, because sums in another order differ a little
+    assert difference(known, record("a", replace(SAID, log_probability=now)), 0.6, less_likely=0.5) == ""
+
+
+def test_log_probabilities_are_kept_and_may_be_missing() -> None:
+    known = Recorded((record("a", replace(SAID, log_probability=-3.5), replace(SAID, prompt="x")),))
+    assert recorded.read(text_of(known).encode(), "here") == known
+    old = json.loads(text_of(known))
+    for answer in old["records"][0]["answers"]:
+        del answer["log_probability"]
+    assert [
+        one.log_probability for one in recorded.read(json.dumps(old).encode(), "here").records[0].answers
+    ] == [
+        None,
+        None,
+    ]
 
 
 def test_line_of_other_numerics_has_both_numbers() -> None:

@@ -6,8 +6,9 @@ import json
 import subprocess
 from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from operations import swap
@@ -84,21 +85,100 @@ def answering(monkeypatch: pytest.MonkeyPatch, answers: list[str], problem: str 
 def test_all_models_are_queried_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = answering(monkeypatch, ["That. And so on", "That."])
     found = list(golden.proven("127.0.0.1:1", BOTH))
-    assert [(model, problem) for model, _, problem in found] == [("ensemble", ""), ("tensorrt_llm_bls", "")]
+    assert [(model, problem) for model, _, problem, _ in found] == [
+        ("ensemble", ""),
+        ("tensorrt_llm_bls", ""),
+    ]
     [requests] = asked
     assert [json.loads(line)["model"] for line in requests.splitlines()] == ["ensemble", "tensorrt_llm_bls"]
 
 
+class Result:
+    """A part of an answer, as the client gives it."""
+
+    def __init__(self, value: float | None, last: bool) -> None:
+        self.value, self.last = value, last
+
+    def as_numpy(self, name: str) -> Any:
+        assert name in golden.LOG_PROBABILITY.values()
+        return None if self.value is None else np.array([[self.value]], np.float32)
+
+    def get_response(self) -> Any:
+        return SimpleNamespace(parameters={"triton_final_response": SimpleNamespace(bool_param=self.last)})
+
+
+class Client:
+    """A server whose model has these inputs and gives these parts."""
+
+    inputs: tuple[str, ...] = ("text_input", "max_tokens", "return_log_probs")
+    parts: tuple[Any, ...] = ()
+    sent: ClassVar[list[str]] = []
+
+    def __init__(self, _: str) -> None: ...
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def get_model_metadata(self, _: str) -> Any:
+        return SimpleNamespace(inputs=[SimpleNamespace(name=name, shape=[-1, 1]) for name in self.inputs])
+
+    def start_stream(self, callback: Any) -> None:
+        self.callback = callback
+
+    def async_stream_infer(self, _: str, inputs: list[Any], **__: Any) -> None:
+        type(self).sent = [given.name() for given in inputs]
+        for part in self.parts:
+            self.callback(*(part if isinstance(part, tuple) else (part, None)))
+
+    def stop_stream(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [
+        ([Result(-1.5, False), Result(-2.5, False), Result(None, True)], -2.5),
+        ([Result(-4.0, True)], -4.0),
+        ([Result(float("nan"), True)], None),
+        ([(None, RuntimeError("unexpected input"))], None),
+    ],
+)
+def test_log_probability_is_the_last_that_is_a_number(
+    monkeypatch: pytest.MonkeyPatch, parts: list[Any], found: float | None
+) -> None:
+    monkeypatch.setattr(
+        "tritonclient.grpc.InferenceServerClient", type("One", (Client,), {"parts": tuple(parts)})
+    )
+    assert golden.log_probability("127.0.0.1:1", BOTH[0], timeout_s=1) == found
+
+
+@pytest.mark.parametrize(
+    ("inputs", "asked"),
+    [
+        (("text_input", "max_tokens"), False),
+        (("text_input", "sampling_param_max_tokens", "return_cumulative_logprob"), True),
+    ],
+)
+def test_only_a_model_that_has_the_input_is_asked(
+    monkeypatch: pytest.MonkeyPatch, inputs: tuple[str, ...], asked: bool
+) -> None:
+    one: Any = type("One", (Client,), {"inputs": inputs, "parts": (Result(-1.0, True),), "sent": []})
+    monkeypatch.setattr("tritonclient.grpc.InferenceServerClient", one)
+    found = golden.log_probability("127.0.0.1:1", BOTH[0], timeout_s=1)
+    assert (found is not None, "return_cumulative_logprob" in one.sent) == (asked, asked)
+
+
 def test_the_model_without_an_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, ["That."], "RuntimeError: Model '${tensorrt_llm_model_name}' is not ready")
-    *_, (model, _, problem) = golden.proven("127.0.0.1:1", BOTH)
+    *_, (model, _, problem, _) = golden.proven("127.0.0.1:1", BOTH)
     assert model == "tensorrt_llm_bls"
     assert problem.startswith("golden request to tensorrt_llm_bls: RuntimeError: Model")
 
 
 def test_a_wrong_answer_of_the_second_model_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, ["That.", "Nothing."])
-    *_, (model, _, problem) = golden.proven("127.0.0.1:1", BOTH)
+    *_, (model, _, problem, _) = golden.proven("127.0.0.1:1", BOTH)
     assert model == "tensorrt_llm_bls" and "found 'Nothing.', expected an answer starting with" in problem
 
 

@@ -87,7 +87,7 @@ MUTANTS = (
     Mutant(
         "recorded answers are not compared",
         "golden_answers.py",
-        "    return recorded.difference(known, record_of(release, answers, host), settings.golden_agreement, exact)\n",
+        "    return recorded.difference(known, record, settings.golden_agreement, exact, settings.golden_less_likely)\n",
         '    return ""\n',
         (f"{GOLDEN}::test_another_answer_is_held_back_and_kept",),
     ),
@@ -97,6 +97,13 @@ MUTANTS = (
         "        same_text = same is not None and exact\n",
         "        same_text = False\n",
         (f"{GOLDEN}::test_equal_numerics_must_answer_the_same",),
+    ),
+    Mutant(
+        "an answer may be less likely",
+        "plan/serving/recorded.py",
+        "        if same is None and nats > less_likely:\n",
+        "        if False:\n",
+        (f"{GOLDEN}::test_answer_of_other_numerics_must_be_as_likely[-8.0--16.1-True]",),
     ),
     Mutant(
         "golden_agreement is ignored",

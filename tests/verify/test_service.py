@@ -126,11 +126,11 @@ def test_golden_answers(connection: Connection, release: Release) -> None:
         requests = release.profile.golden_requests
         texts = [request for request in requests if isinstance(request, Golden)]
         answers: list[Answer] = []
-        for model, answer, problem in proven(endpoint, requests, seed):
+        for model, answer, problem, likely in proven(endpoint, requests, seed):
             assert not problem
             assert answer, model
             if len(answers) < len(texts):
-                answers.append(answer_to(texts[len(answers)], answer))
+                answers.append(answer_to(texts[len(answers)], answer, likely))
     # as recorded on the machine that deploys, if it is this one; clients may have requests meanwhile
     assert not golden_answers.difference_of(release, answers, connection.target.name, exact=False)
 

@@ -23,6 +23,7 @@ OF_A_SERVICE = frozenset(
         "gateway",
         "golden_agreement",
         "golden_directory",
+        "golden_less_likely",
         "gpu_ids",
         "grpc_port",
         "http_port",

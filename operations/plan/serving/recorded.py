@@ -8,6 +8,7 @@ another word.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,12 +24,13 @@ _SHOWN = 60  # characters of an answer around the first difference
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answered to a golden request."""
+    """What a model answered to a golden request. `log_probability`: of the whole answer, in nats; None: not known."""
 
     model: str
     prompt: str
     max_tokens: int
     text: str
+    log_probability: float | None = None
 
     @property
     def request(self) -> tuple[str, str, int]:
@@ -36,9 +38,9 @@ class Answer:
         return self.model, self.prompt, self.max_tokens
 
 
-def answer_to(asked: Golden, said: str) -> Answer:
+def answer_to(asked: Golden, said: str, log_probability: float | None = None) -> Answer:
     """A model's answer to a golden request. A server that does not exclude the input gives it back first."""
-    return Answer(asked.model, asked.title, asked.max_tokens, said.removeprefix(asked.sent))
+    return Answer(asked.model, asked.title, asked.max_tokens, said.removeprefix(asked.sent), log_probability)
 
 
 @dataclass(frozen=True)
@@ -88,22 +90,32 @@ def numerics(made_with: Mapping[str, str]) -> str:
     return key_of(dict(made_with))
 
 
-def difference(recorded: Recorded, record: Record, agreement: float, exact: bool = True) -> str:
+def difference(
+    recorded: Recorded, record: Record, agreement: float, exact: bool = True, less_likely: float = math.inf
+) -> str:
     """
     What is wrong with a release's answers; empty: nothing, or nothing to compare with.
 
     + record: the release's own answers
     + agreement: from 0 to 1: the part of the words that must be the same, in order, where the numbers are computed another way
+    + less_likely: nats a token by which an answer may be less likely than the recorded one, where the numbers are computed another way
     + exact: whether equal numerics must give the same text; not of a server that has other requests, which change the order of sums
     """
     same = next((one for one in recorded.records if one.numerics == record.numerics), None)
     other = same or (recorded.records[-1] if recorded.records else None)
     if other is None:
         return ""
-    known = {answer.request: answer.text for answer in other.answers}
+    known = {answer.request: answer for answer in other.answers}
     for answer in record.answers:
-        before = known.get(answer.request)
-        if before is None or before == answer.text:
+        if (was := known.get(answer.request)) is None:
+            continue
+        nats = drop(was, answer)
+        if same is None and nats > less_likely:
+            return (
+                f"golden request to {answer.model}: found an answer that is less likely by {nats:.2f} nats a token, expected at "
+                f"most {less_likely:g} (release {other.release} of {other.at})"
+            )
+        if (before := was.text) == answer.text:
             continue
         part = agreement_of(before, answer.text)
         same_text = same is not None and exact
@@ -113,6 +125,13 @@ def difference(recorded: Recorded, record: Record, agreement: float, exact: bool
         how = "recorded with the same numbers" if same_text else how
         return f"golden request to {answer.model}: {shown(before, answer.text)} ({how}, release {other.release} of {other.at})"
     return ""
+
+
+def drop(before: Answer, now: Answer) -> float:
+    """By how much an answer is less likely than another one to the same request, in nats for each token asked for; 0: not known."""
+    if before.log_probability is None or now.log_probability is None:
+        return 0.0
+    return (before.log_probability - now.log_probability) / max(1, now.max_tokens)
 
 
 def agreement_of(before: str, now: str) -> float:
@@ -201,7 +220,14 @@ def read(content: bytes, where: str) -> Recorded:
 
 def _record(one: Mapping[str, Any]) -> Record:
     answers = tuple(
-        Answer(str(a["model"]), str(a["prompt"]), int(a["max_tokens"]), str(a["text"]))
+        Answer(
+            str(a["model"]),
+            str(a["prompt"]),
+            int(a["max_tokens"]),
+            str(a["text"]),
+            # files of before have none
+            None if a.get("log_probability") is None else float(a["log_probability"]),
+        )
         for a in one["answers"]
     )
     made_with = {str(name): str(value) for name, value in one["made_with"].items()}
