@@ -61,14 +61,18 @@ class Installed:
             "scripts/trtllm-build", "--checkpoint_dir", "checkpoint", "--output_dir", "engine", *words
         )
 
-    def decode(self, count: int = 12) -> list[int]:
-        """The tokens with which the engine continues PROMPT."""
+    def decode(self, count: int = 12, model: Path | None = None) -> list[int]:
+        """The tokens with which PROMPT is continued: by the engine, or by the LLM API with a Hugging Face folder."""
+        load = (
+            f"load_folder(Path({str(model)!r}))" if model else 'load_engine(Path("engine"), visible_gpus())'
+        )
         script = f"""
             from pathlib import Path
             from tensorrt_llm.gpu import visible_gpus
             from tensorrt_llm.runtime.decoder import Sampling
             from tensorrt_llm.runtime.engine import load_engine
-            decoder = load_engine(Path("engine"), visible_gpus())
+            from tensorrt_llm.runtime.folder import load_folder
+            decoder = {load}
             print([step.token for step in decoder.generate({PROMPT}, {count}, Sampling())])
         """
         done = self.run("-c", textwrap.dedent(script))

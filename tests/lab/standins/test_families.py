@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from operations.plan.catalog.models import MODELS
+from operations.plan.catalog.support_matrix import converter_folder
 from tests.lab.standins import calibration_data
 from tests.lab.standins.installed import PROMPT, Installed
 
@@ -208,6 +210,11 @@ def llama_weights(config: dict[str, Any]) -> Weights:
         else:
             shapes |= {f"{n}mlp.{part}_proj.weight": (INNER, HIDDEN) for part in ("gate", "up")}
             shapes[n + "mlp.down_proj.weight"] = (HIDDEN, INNER)
+        if config["architectures"] == ["Qwen2ForCausalLM"]:
+            heads = {"q": 4, "k": 2, "v": 2}
+            shapes |= {f"{n}self_attn.{part}_proj.bias": (heads[part] * size,) for part in heads}
+        if config["architectures"] == ["Qwen3ForCausalLM"]:
+            shapes |= {f"{n}self_attn.{part}_norm.weight": (size,) for part in "qk"}
     return {
         name: bfloat16(dice(shape, seed) + (len(shape) == 1))
         for seed, (name, shape) in enumerate(shapes.items())
@@ -252,6 +259,9 @@ def llama_logits(w: Weights, config: dict[str, Any], ids: list[int]) -> Any:
     def norm(x: Any, name: str) -> Any:
         return np.array([row / math.sqrt((row**2).mean() + 1e-5) for row in x]) * w[name + ".weight"]
 
+    def head_by_head(x: Any, name: str) -> Any:
+        return np.hstack([norm(head, name) for head in np.hsplit(x, x.shape[1] // size)])
+
     def expert(x: Any, name: str) -> Any:
         return w[name + "w2.weight"] @ (silu(w[name + "w1.weight"] @ x) * (w[name + "w3.weight"] @ x))
 
@@ -270,7 +280,12 @@ def llama_logits(w: Weights, config: dict[str, Any], ids: list[int]) -> Any:
     for layer in range(2):
         n = f"model.layers.{layer}."
         h = norm(x, n + "input_layernorm")
-        q, k, v = (h @ w[f"{n}self_attn.{part}_proj.weight"].T for part in "qkv")
+        q, k, v = (
+            h @ w[f"{n}self_attn.{part}_proj.weight"].T + w.get(f"{n}self_attn.{part}_proj.bias", 0)
+            for part in "qkv"
+        )
+        if n + "self_attn.q_norm.weight" in w:
+            q, k = (head_by_head(x, f"{n}self_attn.{part}_norm") for part, x in (("q", q), ("k", k)))
         mixed = attention(turned(q, size, scaling), turned(k, size, scaling), v, size)
         x = x + mixed @ w[n + "self_attn.o_proj.weight"].T
         h = norm(x, n + "post_attention_layernorm")
@@ -279,7 +294,8 @@ def llama_logits(w: Weights, config: dict[str, Any], ids: list[int]) -> Any:
         else:
             inner = silu(h @ w[n + "mlp.gate_proj.weight"].T) * (h @ w[n + "mlp.up_proj.weight"].T)
             x = x + inner @ w[n + "mlp.down_proj.weight"].T
-    return norm(x, "model.norm")[-1] @ w["lm_head.weight"].T
+    output = "model.embed_tokens" if config["tie_word_embeddings"] else "lm_head"
+    return norm(x, "model.norm")[-1] @ w[output + ".weight"].T
 
 
 MIXTRAL = llama_config(architectures=["MixtralForCausalLM"], num_local_experts=EXPERTS, num_experts_per_tok=2)
@@ -322,6 +338,95 @@ def test_llama_family_decodes_like_the_reference(
     assert installed.build("--gemm_plugin", "bfloat16").returncode == 0
     wide = {name: bfloat16(values).astype(np.float64) for name, values in weights.items()}
     assert installed.decode(COUNT) == greedy(lambda ids: llama_logits(wide, config, ids))
+
+
+# ---- Qwen and Phi, which the LLM API serves and no converter of this stand-in reads
+
+QWEN2 = llama_config(architectures=["Qwen2ForCausalLM"], tie_word_embeddings=True)
+QWEN3 = llama_config(architectures=["Qwen3ForCausalLM"], head_dim=12)
+PHI3 = llama_config(architectures=["Phi3ForCausalLM"])
+
+
+def fused(weights: Weights) -> Weights:
+    """The same weights as Phi-3's folder has them."""
+    result = dict(weights)
+    for layer in range(2):
+        n = f"model.layers.{layer}."
+        for target, parts in (("self_attn.qkv_proj", "qkv"), ("mlp.gate_up_proj", ("gate", "up"))):
+            block = target.partition(".")[0]
+            result[f"{n}{target}.weight"] = np.vstack(
+                [result.pop(f"{n}{block}.{part}_proj.weight") for part in parts]
+            )
+    return result
+
+
+@pytest.mark.parametrize(
+    ("config", "since"),
+    [(NEMO, "v1.0.0"), (SCALED, "v1.0.0"), (QWEN2, "v1.0.0"), (QWEN3, "v1.0.0"), (PHI3, "v1.2.1")],
+    ids=lambda value: value["architectures"][0] if isinstance(value, dict) else value,
+)
+def test_llm_api_decodes_like_the_reference(tmp_path: Path, config: dict[str, Any], since: str) -> None:
+    weights = llama_weights(config)
+    if config["tie_word_embeddings"]:
+        del weights["lm_head.weight"]
+    of_folder = fused(weights) if config is PHI3 else weights
+    model = write(tmp_path / "model", config, of_folder, "BF16", 2)
+    wide = {name: bfloat16(values).astype(np.float64) for name, values in weights.items()}
+    installed = Installed(tmp_path / "install", since)
+    assert installed.decode(COUNT, model) == greedy(lambda ids: llama_logits(wide, config, ids))
+
+
+@pytest.mark.parametrize("config", [QWEN2, QWEN3, PHI3], ids=lambda config: config["architectures"][0])
+@pytest.mark.parametrize("version", ["v0.13.0", "v1.2.1"])
+def test_no_converter_reads_qwen_and_phi(tmp_path: Path, config: dict[str, Any], version: str) -> None:
+    model = write(tmp_path / "model", config, llama_weights(config), "BF16")
+    installed = Installed(tmp_path / "install", version)
+    refused = f"architecture {config['architectures'][0]}: this stand-in converts"
+    for family, flags in (("llama", ()), ("gpt", ("--gpt_variant", "gpt2"))):
+        assert refused in installed.convert(model, *flags, family=family).stderr
+    words = ["--model_dir", str(model), "--output_dir", "checkpoint", "--qformat", "int8_wo"]
+    assert refused in installed.run("examples/quantization/quantize.py", *words).stderr
+    assert not (installed.folder / "checkpoint").exists()
+
+
+def test_gpt_converter_does_not_read_mistral(tmp_path: Path) -> None:
+    model = write(tmp_path / "model", NEMO, llama_weights(NEMO), "BF16")
+    done = Installed(tmp_path / "install", "v1.2.1").convert(model, family="gpt")
+    assert "architecture MistralForCausalLM: this stand-in converts GPT2LMHeadModel" in done.stderr
+
+
+def test_families_are_those_of_the_model_table(tmp_path: Path) -> None:
+    script = (
+        "import json; from tensorrt_llm.families import GPT, LLAMA, SERVED\n"
+        "print(json.dumps({'llama': LLAMA.architectures, 'gpt': GPT.architectures,"
+        " 'served': [[name, since] for family, since in SERVED for name in family.architectures]}))"
+    )
+    found = json.loads(Installed(tmp_path / "install", "v1.2.1").run("-c", script).stdout.splitlines()[-1])
+    for folder in ("llama", "gpt"):
+        assert {converter_folder(MODELS[name].family) for name in found[folder]} == {folder}
+    assert all(MODELS[name].pytorch == tuple(since) for name, since in found["served"])
+
+
+@pytest.mark.parametrize(
+    ("config", "version", "line"),
+    [
+        (GPT2, "v1.2.1", "Unknown architecture for AutoModelForCausalLM: GPT2LMHeadModel"),
+        (PHI3, "v1.0.0", "Unknown architecture for AutoModelForCausalLM: Phi3ForCausalLM"),
+        (
+            {**QWEN2, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}},
+            "v1.2.1",
+            "rope_scaling of type yarn",
+        ),
+    ],
+    ids=["gpt2", "phi3 before 1.1", "yarn"],
+)
+def test_llm_api_refuses_what_it_does_not_serve(
+    tmp_path: Path, config: dict[str, Any], version: str, line: str
+) -> None:
+    weights = gpt2_weights() if config is GPT2 else llama_weights(config)
+    model = write(tmp_path / "model", config, weights, "BF16")
+    with pytest.raises(AssertionError, match=line):
+        Installed(tmp_path / "install", version).decode(COUNT, model)
 
 
 def test_bfloat16_weights_are_stored_as_bf16(tmp_path: Path) -> None:

@@ -112,17 +112,23 @@ def _check_split(settings: dict[str, Any], split: Split) -> None:
     assert layers % pp == 0, f"num_hidden_layers {layers} must be divisible by pp_size {pp}"
 
 
-def _check_release(settings: dict[str, Any]) -> None:
-    """Refuse what came with a later release than the installed one."""
+def check_rope(settings: dict[str, Any]) -> str | None:
+    """The type of the rotary embedding's scaling; None without one. Refuses one that is not played here."""
     scaling = settings.get("rotary_scaling") or {}
-    kind = scaling.get("rope_type", scaling.get("type"))
+    kind: str | None = scaling.get("rope_type", scaling.get("type"))
     if scaling and kind != "llama3":
         raise CheckpointError(
             f"rope_scaling of type {kind}: this stand-in knows plain rotary embedding and llama3"
         )
+    return kind
+
+
+def _check_release(settings: dict[str, Any]) -> None:
+    """Refuse what came with a later release than the installed one."""
+    kind = check_rope(settings)
     if release(__version__) >= NEW_IN_0_12:
         return
-    if scaling:
+    if kind:
         raise CheckpointError(f"rope_scaling of type {kind} is not known to TensorRT-LLM {__version__}")
     if settings["head_size"] * settings["num_attention_heads"] != settings["hidden_size"]:
         raise CheckpointError(

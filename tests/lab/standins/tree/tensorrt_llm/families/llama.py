@@ -1,4 +1,7 @@
-"""Llama, Mistral and Mixtral: rotary positions, RMS norm, gated feed-forward, in Mixtral one of several experts."""
+"""Llama, Mistral and Mixtral: rotary positions, RMS norm, gated feed-forward, in Mixtral one of several experts.
+
+Qwen2 is a Llama with biases of query, key and value, Qwen3 one with norms of each query and key head.
+"""
 
 from __future__ import annotations
 
@@ -68,6 +71,21 @@ def _feed_forward(hf: Tensors, source: str, split: Split, tp_rank: int) -> Tenso
     }
 
 
+def _attention(hf: Tensors, source: str, tp_rank: int, tp: int, kv_rank: int, kv_parts: int) -> Tensors:
+    places = (("q_proj", tp_rank, tp), ("k_proj", kv_rank, kv_parts), ("v_proj", kv_rank, kv_parts))
+    result = {
+        f"qkv.{kind}": np.concatenate(
+            [part(hf[f"{source}{one}.{kind}"], rank, of) for one, rank, of in places]
+        )
+        for kind in ("weight", "bias")
+        if f"{source}q_proj.{kind}" in hf
+    }
+    for ours, theirs in (("q_layernorm", "q_norm"), ("k_layernorm", "k_norm")):
+        if f"{source}{theirs}.weight" in hf:
+            result[f"{ours}.weight"] = hf[f"{source}{theirs}.weight"]
+    return {**result, "dense.weight": part(hf[source + "o_proj.weight"], tp_rank, tp, 1)}
+
+
 def rank_tensors(config: dict[str, Any], hf: Tensors, split: Split, tp_rank: int, pp_rank: int) -> Tensors:
     """The tensors of one rank; layers count from 0 in each pipeline stage, as in the real checkpoint."""
     tp, kv_heads = split.tp, config.get("num_key_value_heads", config["num_attention_heads"])
@@ -87,14 +105,8 @@ def rank_tensors(config: dict[str, Any], hf: Tensors, split: Split, tp_rank: int
     kv_rank = tp_rank * kv_parts // tp
     for local in range(per_stage):
         source, name = f"model.layers.{pp_rank * per_stage + local}.", f"transformer.layers.{local}."
-        result[name + "attention.qkv.weight"] = np.concatenate(
-            [
-                part(hf[source + "self_attn.q_proj.weight"], tp_rank, tp),
-                part(hf[source + "self_attn.k_proj.weight"], kv_rank, kv_parts),
-                part(hf[source + "self_attn.v_proj.weight"], kv_rank, kv_parts),
-            ]
-        )
-        result[name + "attention.dense.weight"] = part(hf[source + "self_attn.o_proj.weight"], tp_rank, tp, 1)
+        attention = _attention(hf, source + "self_attn.", tp_rank, tp, kv_rank, kv_parts)
+        result |= {f"{name}attention.{key}": tensor for key, tensor in attention.items()}
         mixture = "num_local_experts" in config
         inner = (
             _experts(config, hf, source, split, tp_rank)

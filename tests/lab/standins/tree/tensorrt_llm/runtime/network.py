@@ -103,6 +103,9 @@ class Network:
         queries = dense.shape[1] // self.head
         shared = (qkv.shape[1] // self.head - queries) // 2
         q, k, v = np.split(qkv.reshape(count, -1, self.head).transpose(1, 0, 2), [queries, queries + shared])
+        if layer + "attention.q_layernorm.weight" in rank:  # of each head
+            q = self._normed(q, rank, layer + "attention.q_layernorm")
+            k = self._normed(k, rank, layer + "attention.k_layernorm")
         cache[0][:, begin:end], cache[1][:, begin:end] = self._rotated(k, begin, end), v
         group = queries // shared  # query heads that share one key/value head
         q = self._rotated(q, begin, end).reshape(shared, group * count, self.head)
