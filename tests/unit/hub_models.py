@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from operations.plan.proposal.repository import Repository
+from tests.lab.standins.chat import CHATML, INST
 
 # The form of Llama 3's template, in our own words
 _HEADERS = (
@@ -17,11 +18,6 @@ _HEADERS = (
     "{{ message.content | trim }}<|eot_id|>{% endfor %}"
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
-_CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-_INST = "{{ bos_token }}{% for message in messages %}[INST] {{ message.content }} [/INST]{% endfor %}"
 _TURNS = (
     "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message.role }}\n{{ message.content }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
@@ -143,7 +139,7 @@ MODELS = (
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         _llama(576, 30, 9, 3, 1536, 49152, 8192, **TIED),
         134_515_008,
-        _CHATML,
+        CHATML,
     ),
     HubModel(
         "deepseek-ai/DeepSeek-R1-Distill-Llama-70B",
@@ -170,7 +166,7 @@ MODELS = (
         "mistralai/Mistral-7B-Instruct-v0.3",
         _decoder("MistralForCausalLM", "mistral", 4096, 32, 32, 8, 14336, 32768, 32768),
         7_248_023_552,
-        _INST,
+        INST,
         "<s>",
         gated=True,
     ),
@@ -178,7 +174,7 @@ MODELS = (
         "mistralai/Mistral-Nemo-Instruct-2407",
         _decoder("MistralForCausalLM", "mistral", 5120, 40, 32, 8, 14336, 131072, 1024000, head_dim=128),
         12_247_782_400,
-        _INST,
+        INST,
         "<s>",
         gated=True,
     ),
@@ -186,21 +182,21 @@ MODELS = (
         "mistralai/Mistral-Small-24B-Instruct-2501",
         _decoder("MistralForCausalLM", "mistral", 5120, 40, 32, 8, 32768, 131072, 32768, head_dim=128),
         23_572_403_200,
-        _INST,
+        INST,
         "<s>",
     ),
     HubModel(
         "mistralai/Mixtral-8x7B-Instruct-v0.1",
         _decoder("MixtralForCausalLM", "mixtral", 4096, 32, 32, 8, 14336, 32000, 32768, num_local_experts=8),
         46_702_792_704,
-        _INST,
+        INST,
         "<s>",
     ),
     HubModel(
         "mistralai/Mixtral-8x22B-Instruct-v0.1",
         _decoder("MixtralForCausalLM", "mixtral", 6144, 56, 48, 8, 16384, 32768, 65536, num_local_experts=8),
         140_630_071_296,
-        _INST,
+        INST,
         "<s>",
         gated=True,
     ),
@@ -224,19 +220,19 @@ MODELS = (
         "Qwen/Qwen2-1.5B-Instruct",
         _qwen2(1536, 28, 12, 2, 8960, 151936, 32768, **TIED),
         1_543_714_304,
-        _CHATML,
+        CHATML,
     ),
     HubModel(
         "Qwen/Qwen2.5-0.5B-Instruct",
         _qwen2(896, 24, 14, 2, 4864, 151936, 32768, **TIED),
         494_032_768,
-        _CHATML,
+        CHATML,
     ),
     HubModel(
-        "Qwen/Qwen2.5-7B-Instruct", _qwen2(3584, 28, 28, 4, 18944, 152064, 32768), 7_615_616_512, _CHATML
+        "Qwen/Qwen2.5-7B-Instruct", _qwen2(3584, 28, 28, 4, 18944, 152064, 32768), 7_615_616_512, CHATML
     ),
     HubModel(
-        "Qwen/Qwen2.5-72B-Instruct", _qwen2(8192, 80, 64, 8, 29568, 152064, 32768), 72_706_203_648, _CHATML
+        "Qwen/Qwen2.5-72B-Instruct", _qwen2(8192, 80, 64, 8, 29568, 152064, 32768), 72_706_203_648, CHATML
     ),
     HubModel(
         "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B",
@@ -247,7 +243,7 @@ MODELS = (
         "Qwen/Qwen3-8B",
         _decoder("Qwen3ForCausalLM", "qwen3", 4096, 36, 32, 8, 12288, 151936, 40960, head_dim=128),
         8_190_735_360,
-        _CHATML,
+        CHATML,
     ),
     HubModel(
         "Qwen/Qwen3-30B-A3B",
@@ -260,7 +256,7 @@ MODELS = (
             mlp_only_layers=[],
         ),
         30_532_122_624,
-        _CHATML,
+        CHATML,
     ),
     HubModel(
         "microsoft/Phi-3-mini-4k-instruct",
@@ -271,7 +267,7 @@ MODELS = (
         "microsoft/phi-4",
         _decoder("Phi3ForCausalLM", "phi3", 5120, 40, 40, 10, 17920, 100352, 16384),
         14_659_507_200,
-        _CHATML,
+        CHATML,
     ),
     HubModel(
         "google/gemma-3-1b-it",

@@ -3,7 +3,7 @@
 Their weights are pseudo-random and the same on every machine: what they answer is gibberish, made of whole pieces of
 words. The shapes keep what makes each architecture hard to serve (experts, a head size of its own, scaled rotary
 embedding, several shards, other formats beside the safetensors) and divide by the ranks that the profiles ask for.
-Embedding models come from `embedding_models`.
+Embedding models come from `embedding_models`, templates and special tokens from `chat`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import embedding_models, safetensors_file
+from . import chat, decoder_shapes, embedding_models, safetensors_file
 
 VOCABULARY = 4096
-Shapes = dict[str, tuple[int, ...]]
+# Rows of a chat model's table: its markup's tokens, and then none, as behind the last token of the real ones
+CHAT_VOCABULARY = VOCABULARY + 64
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Model:
     decoys: dict[str, bytes] = field(default_factory=dict)
     gated: bool = True
     revision: str | None = None
+    chat: chat.Chat = field(default_factory=chat.Chat)
 
 
 def _decoder(architecture: str, model_type: str, dtype: str, **values: Any) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def _mixtral() -> dict[str, Any]:
 
 
 _PICKLE = b"lab stand-in for a pickle: nothing is inside, and nobody should open it\n"
+_CODE = b"raise SystemExit('lab stand-in: nobody should run this')\n"
 _MISTRAL_DECOYS = {
     "params.json": b"{}\n",
     "consolidated.safetensors": b"lab stand-in: not a safetensors file\n",
@@ -107,6 +110,107 @@ MODELS: dict[str, Model] = {
         ),
         2,
         _MISTRAL_DECOYS,
+    ),
+    "mistralai/Mistral-7B-Instruct-v0.3": Model(
+        _decoder(
+            "MistralForCausalLM",
+            "mistral",
+            "bfloat16",
+            vocab_size=CHAT_VOCABULARY,
+            hidden_size=128,
+            intermediate_size=448,
+            num_hidden_layers=3,
+            num_attention_heads=8,
+            num_key_value_heads=2,
+            max_position_embeddings=32768,
+            rms_norm_eps=1e-5,
+            rope_theta=1000000.0,
+            sliding_window=None,
+        ),
+        3,
+        _MISTRAL_DECOYS,
+        revision="e0bc86c23ce5aae1db576c8cca6f06f1f73af2db",
+        chat=chat.MISTRAL,
+    ),
+    "Qwen/Qwen2.5-0.5B-Instruct": Model(
+        _decoder(
+            "Qwen2ForCausalLM",
+            "qwen2",
+            "bfloat16",
+            vocab_size=CHAT_VOCABULARY,
+            # 14 heads, two of keys and values, and one table of words, as the real one has
+            hidden_size=112,
+            intermediate_size=608,
+            num_hidden_layers=3,
+            num_attention_heads=14,
+            num_key_value_heads=2,
+            max_position_embeddings=32768,
+            max_window_layers=21,
+            rms_norm_eps=1e-6,
+            rope_theta=1000000.0,
+            sliding_window=32768,
+            use_sliding_window=False,
+            tie_word_embeddings=True,
+        ),
+        1,
+        gated=False,
+        revision="7ae557604adf67be50417f59c2c2f167def9a775",
+        chat=chat.qwen(repetition_penalty=1.1, temperature=0.7, top_p=0.8, top_k=20),
+    ),
+    "Qwen/Qwen3-8B": Model(
+        _decoder(
+            "Qwen3ForCausalLM",
+            "qwen3",
+            "bfloat16",
+            vocab_size=CHAT_VOCABULARY,
+            hidden_size=128,
+            intermediate_size=384,
+            num_hidden_layers=3,
+            num_attention_heads=8,
+            num_key_value_heads=2,
+            head_dim=16,
+            attention_bias=False,
+            max_position_embeddings=40960,
+            max_window_layers=36,
+            rms_norm_eps=1e-6,
+            rope_theta=1000000.0,
+            rope_scaling=None,
+            sliding_window=None,
+            use_sliding_window=False,
+        ),
+        5,
+        gated=False,
+        revision="b968826d9c46dd6066d109eabc6255188de91218",
+        chat=chat.qwen(temperature=0.6, top_p=0.95, top_k=20),
+    ),
+    "microsoft/Phi-3-mini-4k-instruct": Model(
+        _decoder(
+            "Phi3ForCausalLM",
+            "phi3",
+            "bfloat16",
+            vocab_size=CHAT_VOCABULARY,
+            hidden_size=96,
+            intermediate_size=256,
+            num_hidden_layers=3,
+            num_attention_heads=8,
+            num_key_value_heads=8,
+            attention_bias=False,
+            max_position_embeddings=4096,
+            original_max_position_embeddings=4096,
+            rms_norm_eps=1e-5,
+            rope_theta=10000.0,
+            rope_scaling=None,
+            sliding_window=2047,
+            auto_map={
+                "AutoConfig": "configuration_phi3.Phi3Config",
+                "AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM",
+            },
+        ),
+        2,
+        {f"{part}_phi3.py": _CODE for part in ("configuration", "modeling")},
+        gated=False,
+        revision="0a67737cc96d2554230f90338b163bc6380a2a85",
+        chat=chat.PHI_3,
     ),
     "meta-llama/Llama-3.1-8B-Instruct": Model(
         _decoder(
@@ -202,71 +306,17 @@ MODELS: dict[str, Model] = {
 }
 
 
-def _llama_shapes(config: dict[str, Any]) -> Shapes:
-    hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    size = config.get("head_dim", hidden // config["num_attention_heads"])
-    queries, shared = size * config["num_attention_heads"], size * config["num_key_value_heads"]
-    shapes: Shapes = {"model.embed_tokens.weight": (vocabulary, hidden)}
-    for number in range(config["num_hidden_layers"]):
-        layer = f"model.layers.{number}."
-        for part, rows, columns in (
-            ("q_proj", queries, hidden),
-            ("k_proj", shared, hidden),
-            ("v_proj", shared, hidden),
-            ("o_proj", hidden, queries),
-        ):
-            shapes[f"{layer}self_attn.{part}.weight"] = (rows, columns)
-        if "num_local_experts" in config:
-            block = layer + "block_sparse_moe."
-            shapes[block + "gate.weight"] = (config["num_local_experts"], hidden)
-            for expert in range(config["num_local_experts"]):
-                for part, rows, columns in (
-                    ("w1", inner, hidden),
-                    ("w2", hidden, inner),
-                    ("w3", inner, hidden),
-                ):
-                    shapes[f"{block}experts.{expert}.{part}.weight"] = (rows, columns)
-        else:
-            for part, rows, columns in (
-                ("gate_proj", inner, hidden),
-                ("up_proj", inner, hidden),
-                ("down_proj", hidden, inner),
-            ):
-                shapes[f"{layer}mlp.{part}.weight"] = (rows, columns)
-        for part in ("input_layernorm", "post_attention_layernorm"):
-            shapes[f"{layer}{part}.weight"] = (hidden,)
-    return {**shapes, "model.norm.weight": (hidden,), "lm_head.weight": (vocabulary, hidden)}
+_SHAPES = {**decoder_shapes.SHAPES, **embedding_models.SHAPES}
 
 
-def _gpt_shapes(config: dict[str, Any]) -> Shapes:
-    hidden = config["n_embd"]
-    shapes: Shapes = {
-        "wte.weight": (config["vocab_size"], hidden),
-        "wpe.weight": (config["n_positions"], hidden),
-    }
-    for number in range(config["n_layer"]):
-        layer = f"h.{number}."
-        for part, rows, columns in (
-            ("attn.c_attn", hidden, 3 * hidden),
-            ("attn.c_proj", hidden, hidden),
-            ("mlp.c_fc", hidden, 4 * hidden),
-            ("mlp.c_proj", 4 * hidden, hidden),
-        ):
-            # (in, out): GPT-2 keeps its matrices transposed
-            shapes |= {f"{layer}{part}.weight": (rows, columns), f"{layer}{part}.bias": (columns,)}
-        for part in ("ln_1", "ln_2"):
-            shapes |= {f"{layer}{part}.weight": (hidden,), f"{layer}{part}.bias": (hidden,)}
-    return {**shapes, "ln_f.weight": (hidden,), "ln_f.bias": (hidden,)}
-
-
-_SHAPES: dict[str, Callable[[dict[str, Any]], Shapes]] = {"gpt2": _gpt_shapes, **embedding_models.SHAPES}
-
-
-def _decoder_scaled(tensor: str, spread: NDArray[np.float32], unspoken: Sequence[int]) -> NDArray[np.float32]:
+def _decoder_scaled(
+    tensor: str, output: str, spread: NDArray[np.float32], unspoken: Sequence[int]
+) -> NDArray[np.float32]:
     if spread.ndim == 1:
         return spread * np.float32(0.02) + np.float32(not tensor.endswith("bias"))
-    if tensor in ("lm_head.weight", "wte.weight"):
-        values = spread * np.float32(0.3)
+    if tensor == output:
+        # A table that is the input too must be quieter than the layers: else each word is followed by itself.
+        values = spread * np.float32(0.05 if "embed" in tensor else 0.3)
         values[unspoken] = 0
         return values
     return spread * np.float32(1 / np.sqrt(spread.shape[-1]))
@@ -277,7 +327,7 @@ def random_weights(
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """The tensors in a fixed order, each by dice of its own; the tokens `unspoken` are never the likeliest."""
     kind = config["model_type"]
-    for tensor, shape in _SHAPES.get(kind, _llama_shapes)(config).items():
+    for tensor, shape in _SHAPES[kind](config).items():
         seed = hashlib.sha256(f"{name}/{tensor}".encode()).digest()
         # Uniform: numpy promises its bit streams to stay as they are, but not its normal distribution.
         dice = np.random.Generator(np.random.PCG64(int.from_bytes(seed[:8], "little")))
@@ -285,11 +335,15 @@ def random_weights(
         if kind in embedding_models.SHAPES:
             yield tensor, embedding_models.scaled(tensor, np.asarray(spread, np.float32))
         else:
-            yield tensor, _decoder_scaled(tensor, spread, unspoken)
+            yield tensor, _decoder_scaled(tensor, decoder_shapes.output_matrix(config), spread, unspoken)
 
 
-def cut_tokenizer(whole: str) -> tuple[str, dict[str, int], list[int]]:
-    """The first words of a byte-level BPE's tokenizer.json: (tokenizer.json, word -> id, ids that are no pieces of words)."""
+def cut_tokenizer(whole: str, special: Sequence[str] = ()) -> tuple[str, dict[str, int], list[int]]:
+    """
+    The first words of a byte-level BPE's tokenizer.json: (tokenizer.json, word -> id, ids that are no pieces of words).
+
+    + special: tokens that follow behind the words where these do not have them
+    """
     document = json.loads(whole)
     model = document["model"]
     words = {word: number for word, number in model["vocab"].items() if number < VOCABULARY}
@@ -299,8 +353,12 @@ def cut_tokenizer(whole: str) -> tuple[str, dict[str, int], list[int]]:
         for pair in model["merges"]
         if all(piece in words for piece in (*pair.split(" "), pair.replace(" ", "")))
     ]
-    special = [token["id"] for token in document["added_tokens"]]
-    unspoken = sorted({*special, *(number for word, number in words.items() if len(word.strip("Ġ")) < 3)})
+    sides = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    for number, token in enumerate((token for token in special if token not in words), VOCABULARY):
+        words[token] = number
+        document["added_tokens"].append({"id": number, "content": token, **sides, "special": True})
+    added = [token["id"] for token in document["added_tokens"]]
+    unspoken = sorted({*added, *(number for word, number in words.items() if len(word.strip("Ġ")) < 3)})
     return json.dumps(document, ensure_ascii=False), words, unspoken
 
 
@@ -336,25 +394,6 @@ def _document(content: dict[str, Any]) -> bytes:
     return json.dumps(content, indent=2).encode() + b"\n"
 
 
-def _decoder_files(config: dict[str, Any], text: str, words: dict[str, int]) -> dict[str, bytes]:
-    """A decoder's config.json and its tokenizer."""
-    end = words["<|endoftext|>"]
-    special = {"bos_token_id": end, "eos_token_id": end}
-    tokenizer_config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "add_prefix_space": False,
-        "clean_up_tokenization_spaces": False,
-        "bos_token": "<|endoftext|>",
-        "eos_token": "<|endoftext|>",
-    }
-    return {
-        "config.json": _document({**config, **special}),
-        "generation_config.json": _document(special),
-        "tokenizer.json": text.encode(),
-        "tokenizer_config.json": _document(tokenizer_config),
-    }
-
-
 def folder_files(name: str, tokenizer: str) -> dict[str, bytes]:
     """All files of one model's folder, from the tokenizer.json of the real small model."""
     model = MODELS[name]
@@ -363,8 +402,11 @@ def folder_files(name: str, tokenizer: str) -> dict[str, bytes]:
         unspoken = list[int]()
         files = {"config.json": _document(model.config), **embedding_models.FILES[kind](tokenizer)}
     else:
-        text, words, unspoken = cut_tokenizer(tokenizer)
-        files = _decoder_files(model.config, text, words)
+        text, words, unspoken = cut_tokenizer(tokenizer, model.chat.all_tokens)
+        unspoken += range(VOCABULARY, model.config["vocab_size"])
+        tables = model.chat.tables(words)
+        tables["config.json"] = {**model.config, **tables["config.json"]}
+        files = {path: _document(table) for path, table in tables.items()} | {"tokenizer.json": text.encode()}
     return {
         "README.md": _readme(name),
         **files,
@@ -379,7 +421,8 @@ def build(cache: Path, tokenizer: Path) -> dict[str, Path]:
     :param tokenizer: tokenizer.json of the real small model
     :return: name -> folder
     """
-    sources = (Path(__file__).with_name(f"{part}.py") for part in ("embedding_models", "safetensors_file"))
+    parts = ("chat", "decoder_shapes", "embedding_models", "safetensors_file")
+    sources = (Path(__file__).with_name(f"{part}.py") for part in parts)
     source = b"".join(path.read_bytes() for path in (Path(__file__), *sources))
     text = tokenizer.read_text()
     folders = {}

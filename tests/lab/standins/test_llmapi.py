@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import text_format  # type: ignore[import-untyped,unused-ignore]
+from tokenizers import Tokenizer
 from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped,unused-ignore]
 
 from tests.lab.standins import images, small_models
@@ -130,6 +131,23 @@ def test_llmapi_model_answers_from_the_folder(tmp_path: Path, folder: Path) -> N
     assert "batch 0" in said
     (answer,) = answers
     assert (answer["finish_reason"], answer["error"]) == ("length", "")
+    assert answer["text_output"].count("word") == 5
+
+
+@pytest.mark.parametrize(
+    "name", ["Qwen/Qwen2.5-0.5B-Instruct", "Qwen/Qwen3-8B", "microsoft/Phi-3-mini-4k-instruct"]
+)
+def test_each_family_answers_from_its_folder(tmp_path: Path, name: str) -> None:
+    model = tmp_path / "weights"
+    model.mkdir()
+    for path, content in small_models.folder_files(name, TOKENIZER).items():
+        (model / path).write_bytes(content)
+    chat = small_models.MODELS[name].chat
+    tokens = Tokenizer.from_file(str(model / "tokenizer.json")).encode("".join(chat.all_tokens)).tokens
+    assert tokens == chat.all_tokens
+    settings = {"model": str(model), "backend": "pytorch", "max_seq_len": 64}
+    (answer,) = ask(tmp_path, settings, {"sampling_param_max_tokens": 5})[1]
+    assert answer["error"] == ""
     assert answer["text_output"].count("word") == 5
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import math
 import struct
 import tomllib
 from pathlib import Path
@@ -13,6 +14,12 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from operations.hub_repository import read_directory
+from operations.plan.inventory.hosts import read_group_data
+from operations.plan.paths import PROJECT
+from operations.plan.profile.architecture import Architecture
+from operations.plan.proposal.choice import Wanted
+from operations.plan.proposal.propose import propose
 from tests.lab.mirror import content
 from tests.lab.standins import embedding_models, small_models
 from tests.lab.standins.installed import Installed
@@ -85,6 +92,59 @@ def test_shards_hold_every_tensor_once(made: tuple[str, dict[str, bytes]]) -> No
         assert json.loads(files["model.safetensors.index.json"])["weight_map"] == places
 
 
+def written(folder: Path, name: str) -> Path:
+    for path, data in small_models.folder_files(name, TOKENIZER).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize("name", sorted(small_models.MODELS.keys() - EMBEDDING))
+def test_weights_are_those_of_the_config(name: str) -> None:
+    """A forecast counts what config.json says, and `new` warns where the files hold less."""
+    files = small_models.folder_files(name, TOKENIZER)
+    headers = [header_of(data) for path, data in files.items() if path.startswith("model-0")]
+    headers = headers or [header_of(files["model.safetensors"])]
+    stored = sum(math.prod(entry["shape"]) for header in headers for entry in header.values())
+    assert Architecture.from_config(json.loads(files["config.json"])).parameters == stored
+
+
+CHATS = {
+    "mistralai/Mistral-7B-Instruct-v0.3": ("engine", "[INST] What is machine learning? [/INST]"),
+    "Qwen/Qwen2.5-0.5B-Instruct": ("llmapi", "<|im_start|>user\nWhat is machine learning?<|im_end|>\n"),
+    "Qwen/Qwen3-8B": ("llmapi", "<|im_start|>user\nWhat is machine learning?<|im_end|>\n"),
+    "microsoft/Phi-3-mini-4k-instruct": ("llmapi", "<|user|>\nWhat is machine learning?<|end|>\n"),
+}
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_new_proposes_a_profile_for_a_chat_model(tmp_path: Path, name: str) -> None:
+    kind, prompt = CHATS[name]
+    revision = small_models.MODELS[name].revision
+    found = read_directory(written(tmp_path / "model", name), name, revision)
+    data = read_group_data(PROJECT / "inventories" / "group_data" / "all.py")
+    proposal = propose(found, Wanted("NVIDIA A10:1", context=512), "from-hub", data)
+    profile = tomllib.loads(proposal.text)
+    assert (profile["kind"], profile["image"]["release"]) == (kind, "26.07")
+    assert profile["golden"][0]["prompt"].startswith(prompt)
+    assert not any("numbers" in line for line in proposal.warnings)
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_markup_is_tokens_of_their_own(name: str) -> None:
+    chat = small_models.MODELS[name].chat
+    text, words, unspoken = small_models.cut_tokenizer(TOKENIZER, chat.all_tokens)
+    special = {token["content"]: token["id"] for token in json.loads(text)["added_tokens"]}
+    files = small_models.folder_files(name, TOKENIZER)
+    assert files["tokenizer.json"] == text.encode()
+    for token in chat.all_tokens:
+        assert special[token] == words[token] < small_models.CHAT_VOCABULARY
+        assert words[token] in unspoken
+    ends = json.loads(files["generation_config.json"])["eos_token_id"]
+    assert {words[token] for token in chat.ends} == set(ends if isinstance(ends, list) else [ends])
+    assert json.loads(files["config.json"])["eos_token_id"] == words[chat.tokens["eos_token"] or ""]
+
+
 def decoder_profiles() -> list[Path]:
     """The profiles whose weights are one of the small decoders."""
     named = {
@@ -122,15 +182,13 @@ def test_the_tokenizer_is_cut_to_whole_pieces() -> None:
         ("mistralai/Mixtral-8x7B-Instruct-v0.1", "llama", "v0.13.0", 8),
         ("meta-llama/Llama-2-7b-hf", "llama", "v0.9.0", 4),
         ("openai-community/gpt2-medium", "gpt", "v1.2.1", 1),
+        ("mistralai/Mistral-7B-Instruct-v0.3", "llama", "v1.2.1", 2),
     ],
 )
 def test_small_models_convert_at_their_profiles_release(
     tmp_path: Path, name: str, family: str, version: str, ranks: int
 ) -> None:
-    folder = tmp_path / "model"
-    for path, data in small_models.folder_files(name, TOKENIZER).items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(data)
+    folder = written(tmp_path / "model", name)
     installed = Installed(tmp_path / "install", version)
     installed.see(f"NVIDIA A100-SXM4-40GB:{ranks}")
     done = installed.convert(folder, "--dtype", "float16", "--tp_size", str(ranks), family=family)
