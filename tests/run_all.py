@@ -183,7 +183,7 @@ def everything() -> list[Part]:
             for number, name in enumerate(faults)
         ),
         _e2e("lab: mutations", 1350, 2, MUTATIONS),
-        _e2e("lab: bare host to verified", 1500, 0, *common),
+        _e2e("lab: bare host to verified", 1700, 0, *common),
         *(
             _e2e(f"lab: {name.removeprefix('test_').replace('_', ' ')}", LONG[name], 10 + number, name)
             for number, name in enumerate(APART)

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 
 from tests.lab.e2e.one_host import Done, OneHost
 from tests.lab.mirror import hubindex
+from tests.lab.mirror.content import GATED_TOKEN
 from tests.lab.settings import REPOSITORY
 
 # The lab's weights -> the options of `new`: one of each kind and family
@@ -21,6 +22,13 @@ MODELS = {
     "tritonhost-lab/smollm2-135m-instruct": ("engine", "llama"),
     "openai-community/gpt2-medium": ("engine", "gpt"),
     "meta-llama/Llama-3.1-8B-Instruct": ("llmapi", ""),
+}
+# Further families, which no profile of this repository has -> the kind that `new` chooses
+FAMILIES = {
+    "mistralai/Mistral-7B-Instruct-v0.3": "engine",
+    "Qwen/Qwen2.5-0.5B-Instruct": "llmapi",
+    "Qwen/Qwen3-8B": "llmapi",
+    "microsoft/Phi-3-mini-4k-instruct": "llmapi",
 }
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight")
 
@@ -75,6 +83,40 @@ def hub(site: OneHost, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
     found.remove()
 
 
+def write_profile(site: OneHost, name: str, environment: Mapping[str, str], *words: str) -> Done:
+    """`new` for a model of the lab's hub, as the profile from-hub."""
+    return site.run(
+        *(sys.executable, "-m", "operations.plan", "new", name, "--hub", site.settings.hub),
+        *("--name", "from-hub", "--gpus", "NVIDIA A10:1"),
+        # the lab's server has no GPU: no golden request behind thousands of words
+        *("--context", "512"),
+        *words,
+        environment=environment,
+    )
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_is_deployed_by_its_name(site: OneHost, project: Path, name: str) -> None:
+    environment = {
+        "TRITONHOST_PROJECT": str(project),
+        "LAB_MODEL": "from-hub",
+        "HF_TOKEN": GATED_TOKEN,
+    }
+    made = write_profile(site, name, environment)
+    assert made.code == 0, made.output
+    assert f"kind {FAMILIES[name]}" in made.output
+    assert "warning" not in made.output
+    done = site.deploy(environment=environment)
+    assert done.code == 0, done.output
+    golden = site.settings.state / "golden" / "from-hub.json"
+    [record] = json.loads(golden.read_text("utf-8"))["records"]
+    running = site.running_release()
+    assert record["release"] == running and record["answers"][0]["text"]
+    assert f"converged: release {running}" in site.deploy(environment=environment).output
+    site.verified("test_release or test_service", environment=environment)
+    golden.unlink()
+
+
 def test_name_leads_to_an_answer_that_is_kept(
     site: OneHost, hub: Hub, project: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -82,21 +124,7 @@ def test_name_leads_to_an_answer_that_is_kept(
     environment = {"TRITONHOST_PROJECT": str(project), "LAB_MODEL": "from-hub"}
 
     def new(*words: str) -> Done:
-        command = [sys.executable, "-m", "operations.plan", "new", hub.name, "--hub", site.settings.hub]
-        return site.run(
-            *command,
-            "--name",
-            "from-hub",
-            "--kind",
-            kind,
-            "--gpus",
-            "NVIDIA A10:1",
-            # the lab's server has no GPU: no golden request behind thousands of words
-            "--context",
-            "512",
-            *words,
-            environment=environment,
-        )
+        return write_profile(site, hub.name, environment, "--kind", kind, *words)
 
     first = hub.publish()
     made = new()
