@@ -236,6 +236,25 @@ def lock(words: list[str]) -> int:
     return main(words, prog="tritonhost lock", inventory=INVENTORY)
 
 
+def _must_gather_parser() -> argparse.ArgumentParser:
+    from operations.must_gather import parser
+
+    return parser("tritonhost must-gather")
+
+
+def must_gather(words: list[str]) -> int:
+    if not {"-h", "--help"} & {*words}:
+        in_project()
+    tritonhost.use(here())
+    # as for the preflight
+    from gevent import monkey
+
+    monkey.patch_all()
+    from operations.must_gather import main
+
+    return main(words, prog="tritonhost must-gather")
+
+
 # --- commands that run pyinfra and pytest
 
 
@@ -387,6 +406,9 @@ for _each in (
     _of_plan("models"),
     of_argparse("preflight", "Check the hosts before a deploy; change nothing.", _preflight_parser, preflight),
     of_argparse("replay", "Send the same prompts to two served models and compare them.", _replay_parser, replay),
+    of_argparse(
+        "must-gather", "Gather what a report of a fault needs of one host, without secrets.", _must_gather_parser, must_gather
+    ),
     of_argparse("golden", "Show recorded golden answers, or accept other ones.", _golden_parser, golden),
     of_argparse("lock", "Pin the images, models and packages that an inventory needs.", _lock_parser, lock),
     of_argparse("bundle", "Make, verify or serve the files of a site without a network.", _bundle_parser, bundle),

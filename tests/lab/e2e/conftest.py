@@ -25,6 +25,7 @@ ORDER = (
     "test_verification",
     "test_second_run",
     "test_requests",
+    "test_must_gather",
     "test_exposure",
     "test_mutations",
     "test_killed_client",
