@@ -768,3 +768,23 @@ def test_repository_that_refuses_permanently_stops_a_deploy(
     assert (
         one("source hub", preflight.of_deploy(judged({"network": network(hub=answer)}))).verdict != "failed"
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "program", "verdict"),
+    [
+        ("activating", "docker-proxy", "warning"),
+        ("active", "docker-proxy", "warning"),
+        ("inactive", "docker-proxy", "failed"),
+        ("failed", "docker-proxy", "failed"),
+        ("activating", "python3", "failed"),
+    ],
+)
+def test_server_that_starts_meanwhile_may_listen(state: str, program: str, verdict: str) -> None:
+    """In a crash loop the look finds no container, and the next question finds its ports: a repair must not be refused."""
+    heard = {"listening": [f'LISTEN 0 5 127.0.0.1:8000 0.0.0.0:* users:(("{program}",pid=3,fd=3))']}
+    host = converged(release())
+    seen = replace(host, container=None, units={**host.units, "triton.service": {"ActiveState": state}})
+    check = one("ports", judged(heard, observed=seen))
+    assert check.verdict == verdict
+    assert check.found == f"8000 by {program}"
