@@ -4,9 +4,15 @@ A file of its own because pyinfra reads this one first, and because where the in
 else of ours runs: pyinfra 3.10 takes that for a success.
 """
 
+import os
+import sys
+
 from pyinfra import config
 
-from operations import inputs
+# pyinfra 3.10 sets it (pyinfra_cli/main.py), and all modules of this project would be compiled again in each run
+sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+
+from operations import inputs  # noqa: E402
 
 config.REQUIRE_PYINFRA_VERSION = ">=3.10,<4"
 

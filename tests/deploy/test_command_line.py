@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -138,3 +139,25 @@ def test_variable_read_at_import_selects_its_own_server(tmp_path: Path) -> None:
     for home in ("/nonexistent", str(tmp_path)):
         done = run([PYINFRA, inventory, "debug-inventory"], PROJECT, variables(HOME=home))
         assert home in done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(("variable", "written"), [("", True), ("1", False)])
+def test_run_leaves_byte_code_for_the_next_run(tmp_path: Path, variable: str, written: bool) -> None:
+    """pyinfra itself writes none, so that every run would compile this project again."""
+    ignored = shutil.ignore_patterns("__pycache__", "oci.toml")
+    for name in ("operations", "inventories"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=ignored)
+    for name in ("templates", "files", "tests", "config.py", "deploy.py"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    given = {**variables(OCI_HOSTS=""), "PYTHONDONTWRITEBYTECODE": variable}
+    # a process of its own: another run's would have the modules imported already
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinfra", "inventories/oci.py", "deploy.py", "-y"],
+        cwd=tmp_path,
+        env=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert bool(list((tmp_path / "operations").rglob("*.pyc"))) is written
