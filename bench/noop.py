@@ -2,21 +2,51 @@
 
     python bench/noop.py [--inventory inventories/lab.py] [--runs 5] [--limit 2.5]
 
-Prints each time, the medians, and the ratio of the shortest runs: other work on the machine can only make a run longer.
+The empty run is that of an inventory of the same hosts alone, in a folder without anything of this project: one that reads the
+project's own inventory pays for its checks already. Prints each time, the medians, and the ratio of the shortest runs: other work
+on the machine can only make a run longer.
 Exit code 0: at most the limit; 1: above it; 2: the hosts are not converged or a run failed, so nothing was measured.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+
+def bare_inventory(inventory: str, folder: Path) -> Path:
+    """The hosts of an inventory with what pyinfra itself needs to reach them, and nothing else."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pyinfra", inventory, "debug-inventory", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        check=False,
+    )
+    listed = next((line for line in done.stdout.splitlines() if line.startswith("[")), "")
+    if done.returncode != 0 or not listed:
+        raise SystemExit(f"{inventory}: its hosts could not be listed\n{(done.stdout + done.stderr)[-2000:]}")
+    hosts = []
+    for entry in json.loads(listed):
+        data = {
+            key: value for key, value in entry["data"].items() if key.startswith("ssh_") or key == "_sudo"
+        }
+        for key in ("ssh_key", "ssh_config_file", "ssh_known_hosts_file"):
+            if data.get(key):
+                data[key] = str(PROJECT / data[key])
+        hosts.append((entry["name"], data))
+    path = folder / "hosts.py"
+    path.write_text(f"hosts = {hosts!r}\n", encoding="utf-8")
+    return path
 
 
 def main() -> int:
@@ -25,20 +55,30 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="of each; the shortest are compared (default 5)")
     parser.add_argument("--limit", type=float, default=2.5, help="greatest ratio (default 2.5)")
     given = parser.parse_args()
-    pyinfra = [sys.executable, "-m", "pyinfra", "-y", given.inventory]
-    commands = {"deploy.py": [*pyinfra, "deploy.py"], "exec -- true": [*pyinfra, "exec", "--", "true"]}
+    with tempfile.TemporaryDirectory() as name:
+        return measured(given, Path(name))
+
+
+def measured(given: argparse.Namespace, folder: Path) -> int:
+    """The runs, and what is printed of them. + folder: an empty one"""
+    pyinfra = [sys.executable, "-m", "pyinfra", "-y"]
+    bare = bare_inventory(given.inventory, folder)
+    commands = {
+        "deploy.py": ([*pyinfra, given.inventory, "deploy.py"], PROJECT),
+        "exec -- true": ([*pyinfra, bare.name, "exec", "--", "true"], folder),
+    }
 
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     # The first run of each does not count: compiled Python and file caches are cold.
     for turn in range(given.runs + 1):
         # Alternating, so that other work on the machine affects both.
-        for name, command in commands.items():
+        for name, (command, place) in commands.items():
             began = time.monotonic()
             done = subprocess.run(
                 command,
                 capture_output=True,
                 text=True,
-                cwd=PROJECT,
+                cwd=place,
                 env={**os.environ, "PYINFRA_PROGRESS": "off"},
                 check=False,
             )

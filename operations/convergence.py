@@ -115,13 +115,7 @@ def planned_for(settings: Settings, profile: Profile, observed: Observed) -> Rel
     deployed = [path for path in host_files.main_units(settings) if path in observed.file_digests]
     ours = bool(deployed) and not observed.exposed.keys() & set(deployed)
     check_data_root(settings.data_root, observed.data_root, ours)
-    if observed.alone and observed.alone == observed.serving:
-        raise PlanError(
-            "at_data_root",
-            f"release {observed.alone} of {settings.service_name}, from when the host had one service",
-            f"at_data_root = true for {settings.service_name}, and what it keeps stays where it is",
-            reference="served-alone-before",
-        )
+    _check_at_data_root(settings, observed)
     if settings.grow_root_file_system:
         root_growth(observed.root)  # refuses here, before anything is changed
     local_plan(settings, observed.data_root, observed.local)
@@ -132,6 +126,29 @@ def planned_for(settings: Settings, profile: Profile, observed: Observed) -> Rel
         observed.daemon_json, release.docker_settings, settings.data_root, bool(observed.serving)
     )
     return release
+
+
+def _check_at_data_root(settings: Settings, observed: Observed) -> None:
+    """Of a host that had one service: its links and its data stay the ones of that service. Raises PlanError."""
+    if not settings.services:
+        return
+    known = any(table.get("at_data_root") for table in settings.services.values())
+    if observed.alone and not observed.current and not known:
+        raise PlanError(
+            "at_data_root",
+            f"release {observed.alone} at {settings.data_root}/current, from when the host had one service",
+            "at_data_root = true in the table of that service, which has its unit's name",
+            f"or, if nothing of it is wanted any more, rm {settings.data_root}/current {settings.data_root}/previous",
+            reference="served-alone-before",
+        )
+    unit = host_files.paths(settings).unit
+    if settings.at_data_root and observed.current and unit not in observed.file_digests:
+        raise PlanError(
+            "at_data_root",
+            f"no {unit}, and release {observed.current} at {settings.data_root}/current",
+            "the service that the host had: its table has the name of that unit",
+            reference="at-data-root-of-another",
+        )
 
 
 def _of_host(error: BaseException) -> str:

@@ -50,7 +50,7 @@ def fits(release: Release, observed: Observed) -> bool:
         observed,
         hub_answer(release.settings, release.profile) if _downloads(release, observed) else None,
         today=today(),
-        beside=_beside(release, observed),
+        beside=beside(release, observed),
     )
     found = preflight.of_deploy(preflight.checks(subject))
     logger.info(_said(found))
@@ -63,7 +63,7 @@ def fits(release: Release, observed: Observed) -> bool:
     return not failed
 
 
-def _beside(release: Release, observed: Observed) -> tuple[Release, ...]:
+def beside(release: Release, observed: Observed) -> tuple[Release, ...]:
     """What the host's other services in this run become: it is made at the same time. One without a plan makes nothing."""
     if not release.settings.services:
         return ()

@@ -184,7 +184,7 @@ def written(host: Host, files: Mapping[str, str], directory: Path) -> tuple[Path
     Raises OSError.
     """
     at = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    name = f"must-gather-{host.name.replace('/', '-').lstrip('@')}-{at}"
+    name = f"must-gather-{host.name.replace('/', '+').lstrip('@')}-{at}"
     secrets = secrets_of(host)
     buffer, rows = io.BytesIO(), []
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:

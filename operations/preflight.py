@@ -93,7 +93,18 @@ def current_checks(sudo_problem: str = "") -> list[Check]:
     )
     hub = host_health.hub_answer(settings, profile)
     return preflight.checks(
-        Subject(settings, profile, release, health, observed, hub, problem, sudo_problem, host_health.today())
+        Subject(
+            settings,
+            profile,
+            release,
+            health,
+            observed,
+            hub,
+            problem,
+            sudo_problem,
+            host_health.today(),
+            host_health.beside(release, observed) if release and observed else (),
+        )
     )
 
 

@@ -196,7 +196,7 @@ def _bill_commands(settings: Settings) -> Iterator[FunctionCommand]:
 
 def _write_bill(state: State, host: Host, text: str) -> bool:
     BUILD.mkdir(exist_ok=True)
-    place = BUILD / f"sbom-{host.name.replace('/', '-')}.json"
+    place = BUILD / f"sbom-{host.name.replace('/', '+')}.json"
     place.write_text(text, encoding="utf-8")
     logger.info(f"{host.print_prefix}bill of materials: {place.relative_to(BUILD.parent)}")
     return True

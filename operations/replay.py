@@ -42,7 +42,7 @@ from operations.server.golden import in_a_process
 PROGRAM = "python -m operations.replay"
 _LARGEST = 256 * 2**20  # bytes of a file of prompts
 _TARGET = re.compile(
-    r"(?P<model>[A-Za-z0-9_.-]{1,100})@(?P<host>[A-Za-z0-9.-]{1,253})(?::(?P<port>\d{1,5}))?\Z"
+    r"(?P<model>[A-Za-z0-9_.-]{1,100})@(?P<host>[A-Za-z0-9.-]{1,253}(?:/[a-z][a-z0-9-]{0,31})?)(?::(?P<port>\d{1,5}))?\Z"
 )
 
 
@@ -201,7 +201,17 @@ def _hosts(inventory: str | None, targets: Sequence[Target]) -> dict[str, Host]:
         return {}
     words = argparse.Namespace(inventory=inventory, limit=names, group_data=[], data=[])
     _, chosen = preflight.state_and_hosts(words)
-    return {each.name: each for each in chosen}
+    found = {each.name: each for each in chosen}
+    for name in names:
+        if name not in found:
+            raise PlanError(
+                f"host {name}",
+                f"several services: {', '.join(sorted(found))}",
+                "one of them",
+                f"such as MODEL@{min(found)}",
+                reference="several-services",
+            )
+    return found
 
 
 def _replay(

@@ -52,6 +52,7 @@ class _Run:
         self.containers: dict[str, str] = {}
         self.leaders: dict[str, str] = {}  # by machine: the entry that does what all its services share
         self.beside: dict[str, tuple[str, ...]] = {}  # units of other services that ran
+        self.shared: set[str] = set()  # machines on which what the services share is done
         self.began = False
         self.reported = False
 
@@ -68,7 +69,8 @@ def watch() -> None:
 
 def expect(release: Release, observed: Observed) -> None:
     """The host is to be changed; what it serves meanwhile decides whether it has to wait for its turn."""
-    running = tuple(unit for unit in release.settings.beside if observed.runs(unit))
+    # one that is being started again and again serves nobody, and is not waited for
+    running = tuple(unit for unit in release.settings.beside if observed.active(unit))
     _run.beside[host.name] = running
     # what restarts docker interrupts the host's other services as well
     _run.places[host.name] = Place(host.name, bool(observed.serving or running))
@@ -144,10 +146,23 @@ def ready() -> Generator[FunctionCommand, None, None]:
     What the services of a host share has been done; nothing else is done here.
 
     An operation of all services, which pyinfra runs only when each has come to it: what one of them alone runs before it is
-    then before what the others run after it.
+    then before what the others run after it. It fails where that one has failed.
     """
-    host.noop("what its services share is done")
-    yield from ()
+    yield FunctionCommand(_is_ready, (), {})
+
+
+def _is_ready(state: State, host: Host) -> bool:
+    machine = machine_of(host.name)
+    leader = _run.leaders.get(machine, host.name)
+    if leader != host.name and leader in pyinfra_patches.failed_hosts(state):
+        failed(host, f"untouched: {leader} failed before it")
+        logger.error(
+            f"{host.print_prefix}host: found {leader} failed, expected it to prepare the host for all of its services; fix "
+            f"{leader}, and run again"
+        )
+        return False
+    _run.shared.add(machine)
+    return True
 
 
 @deploy("Rollout")
@@ -220,7 +235,9 @@ def _beside_problem(host: Host, release: Release) -> str:
     """Waits for the other services of the host that served before this turn: a restart of docker restarts them. Why not."""
     if not (units := _run.beside.get(host.name)):
         return ""
-    seconds = release.settings.start_timeout_s
+    own = release.settings.start_timeout_s
+    others = (int(table.get("start_timeout_s", own)) for table in release.settings.services.values())
+    seconds = max([own, *others])
     script = host_script("wait_units.sh", {"UNITS": "\n".join(units), "SECONDS_AT_MOST": str(seconds)})
     ok, output = shell(host, script, timeout=seconds + 60)
     return "" if ok else f"services beside it: {said(output)}"
@@ -301,7 +318,7 @@ class _Watch(BaseStateCallback):
         if host.name not in _run.failed:
             failed(host, f"failed: {names}")
         machine = machine_of(host.name)
-        if not _run.began and _run.leaders.get(machine) == host.name:
+        if machine not in _run.shared and _run.leaders.get(machine) == host.name:
             # what they share was to be made by this one
             for each in state.inventory:
                 if (

@@ -104,7 +104,7 @@ SETTINGS: dict[str, str] = {
         "The part of the words that must be the same where the numbers are computed another way: another engine, image, precision or GPU."
     ),
     "Settings.golden_less_likely": (
-        "By how many nats for each token an answer may be less likely than the recorded one, where the numbers are computed another way and "
+        "By how many nats a word an answer may be less likely than the recorded one, where the numbers are computed another way and "
         "the server gives log-probabilities."
     ),
     "Settings.latency_factor": "How many times slower than the previous release the golden answers may be.",

@@ -90,7 +90,7 @@ class LinkedReleases(FactBase[list[str]]):
 
     def command(self, data_root: str) -> str:
         place = shlex.quote(data_root)
-        return f"find {place} -maxdepth 3 -type l ! -path '*/releases/*' -lname '*releases/*' -printf '%l\n' 2>/dev/null || :"
+        return f"find {place} -maxdepth 3 -name caches -prune -o -type l ! -path '*/releases/*' -lname '*releases/*' -printf '%l\n' 2>/dev/null || :"
 
     def process(self, output: list[str]) -> list[str]:
         return sorted({line.strip().rsplit("/", 1)[-1] for line in output if line.strip()})

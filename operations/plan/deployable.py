@@ -38,7 +38,7 @@ def check_deployable(name: str, settings: Settings, today: date) -> None:
 
 def check_services(machine: str, settings: Mapping[str, Settings]) -> None:
     """
-    The services of one host share no GPU and no port.
+    The services of one host share no directory of links and data, no GPU and no port.
 
     + machine: the host's name, for the error
     + settings: service -> its settings
@@ -48,6 +48,7 @@ def check_services(machine: str, settings: Mapping[str, Settings]) -> None:
     from operations.plan.planning import ports_of
 
     try:
+        services.check_roots({name: one.state_root for name, one in settings.items()})
         services.check_gpus({name: one.gpu_ids for name, one in settings.items()})
         services.check_ports(
             {

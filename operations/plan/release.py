@@ -221,7 +221,7 @@ class Release:
         if not isinstance(self.profile, LlmApiProfile):
             return None
         weights, gpu = self.artifact("weights").key, self.gpus[0].name
-        return compile_cache(self.profile, self.image.key, weights, gpu, self.stack.version)
+        return compile_cache(self.profile, self.settings, self.image.key, weights, gpu, self.stack.version)
 
     @cached_property
     def files(self) -> dict[str, str]:

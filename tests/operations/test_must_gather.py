@@ -60,7 +60,7 @@ def test_archive_is_this_user_s_alone_and_without_secrets(
         host, {"host/a.txt": "it was a-secret-of-no-form\n", "b.txt": "plain\n"}, tmp_path
     )
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert path.name.startswith("must-gather-gpu-1-llama-")
+    assert path.name.startswith("must-gather-gpu-1+llama-")
     with tarfile.open(path) as tar:
         texts = [file.read().decode() for member in tar.getmembers() if (file := tar.extractfile(member))]
     assert texts == ["plain\n", "it was (removed)\n"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import gevent
 import pytest
+from pyinfra.context import ctx_host
 
 from operations import convergence, lock, pyinfra_patches, rollout
 from operations.plan import PlanError
@@ -19,8 +20,6 @@ from operations.remote import detached
 from operations.scripts import host_script
 from tests.operations.test_operations import DONE, ENGINE, STARTED, THERE, Shell
 from tests.unit.builders import converged, release, settings
-
-SERVICES = {"llama": {"gpu_ids": [0]}, "gpt": {"gpu_ids": [1]}}
 
 
 class Named(Shell):
@@ -145,11 +144,59 @@ def test_turn_ends_when_the_services_beside_serve_again(
     assert ("services beside it: found gpt.service failed" in caplog.text) is not ok
 
 
-def test_service_that_served_alone_needs_its_key() -> None:
-    several = settings(services={"triton": {}, "gpt": {}}, gpu_ids=[0])
-    seen = converged(release())
-    profile = load_profile(several.model)
+ALONE = {"triton": {"gpu_ids": [0]}, "gpt": {"gpu_ids": [1]}}
+
+
+def planned(services: dict[str, Any], name: str, **seen: Any) -> Any:
+    given = {"at_data_root": services[name].get("at_data_root", False), "service_name": name}
+    several = settings(services=services, gpu_ids=[0], **given)
+    return convergence.planned_for(
+        several, load_profile(several.model), replace(converged(release()), **seen)
+    )
+
+
+@pytest.mark.parametrize("container", [True, False])
+def test_service_that_served_alone_needs_its_key(container: bool) -> None:
+    stopped = {} if container else {"container": None}
     with pytest.raises(PlanError, match="at_data_root = true") as caught:
-        convergence.planned_for(several, profile, replace(seen, alone=seen.serving))
+        planned(ALONE, "triton", alone="r1", current="", **stopped)
     assert caught.value.reference == "served-alone-before"
-    assert convergence.planned_for(several, profile, replace(seen, alone="another"))
+    assert planned(ALONE, "triton", alone="r1", current="r2")
+    # another one of the services is that one
+    assert planned({**ALONE, "triton": {"gpu_ids": [0], "at_data_root": True}}, "gpt", alone="r1", current="")
+
+
+def test_links_of_another_unit_are_not_taken() -> None:
+    services = {"llama": {"gpu_ids": [0], "at_data_root": True}, "gpt": {"gpu_ids": [1]}}
+    with pytest.raises(PlanError, match=r"found no /etc/systemd/system/llama\.service") as caught:
+        planned(services, "llama", current="r1", file_digests={})
+    assert caught.value.reference == "at-data-root-of-another"
+    assert planned(services, "llama", current="", file_digests={})
+
+
+def test_failed_leader_stops_the_others_at_the_barrier(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = rollout._Run()
+    run.leaders = {"gpu-1": "gpu-1/llama"}
+    monkeypatch.setattr(rollout, "_run", run)
+    monkeypatch.setattr(pyinfra_patches, "failed_hosts", lambda _: {"gpu-1/llama"})
+    host: Any = Named("gpu-1/gpt")
+    assert not rollout._is_ready(None, host)  # type: ignore[arg-type]
+    assert run.statuses == {"gpu-1/gpt": "untouched: gpu-1/llama failed before it"}
+    assert "found gpu-1/llama failed" in caplog.text
+    monkeypatch.setattr(pyinfra_patches, "failed_hosts", lambda _: set())
+    assert rollout._is_ready(None, host)  # type: ignore[arg-type]
+    assert run.shared == {"gpu-1"}
+
+
+def test_service_in_a_crash_loop_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = rollout._Run()
+    monkeypatch.setattr(rollout, "_run", run)
+    wanted = replace(release(), settings=settings(services=ALONE, gpu_ids=[0]))
+    found: tuple[tuple[str, tuple[str, ...]], ...] = (("activating", ()), ("active", ("gpt",)))
+    for state, beside in found:
+        seen = replace(converged(release()), units={"gpt.service": {"ActiveState": state}})
+        with ctx_host.use(Named("gpu-1/triton")):
+            rollout.expect(wanted, seen)
+        assert run.beside == {"gpu-1/triton": beside}

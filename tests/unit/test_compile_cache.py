@@ -65,12 +65,17 @@ def test_key_is_of_image_gpu_weights_and_workers() -> None:
         )
     )
     assert len({key(release) for release in (one, other_gpu, two, weights)}) == 4
+    # no server runs what another one has written
+    for changed in ({"service_name": "other"}, {"server_user": "60700:60700"}):
+        assert key(replace(one, settings=one.settings.model_copy(update=changed))) != key(one)
     # what a server serves with is no input: its kernels are the same
     assert key(
         wanted(profile=load_profile("llama-3.1-8b-llmapi", {"compile_cache": True, "decoupled": True}))
     ) == key(one)
-    # workers of one server disturb each other there
+    # workers of one server disturb each other there, and so do the two servers of a swap
     assert "FLASHINFER_WORKSPACE_BASE" not in two.files["serve"]
+    fronted = replace(one, settings=one.settings.model_copy(update={"front": "haproxy"}))
+    assert "FLASHINFER_WORKSPACE_BASE" not in fronted.files["serve-next"]
 
 
 def test_server_with_workers_is_started_under_mpirun() -> None:

@@ -84,12 +84,13 @@ def test_other_numerics_must_agree_in_part(text: str, agreement: float, held: bo
     assert bool(difference(FIRST, record("b", other(text)), agreement)) is held
 
 
+# of 13 words
 @pytest.mark.parametrize(
     ("before", "now", "held"),
     [
-        (-8.0, -15.9, False),
-        (-8.0, -16.1, True),
-        (-16.1, -8.0, False),
+        (-6.5, -12.9, False),
+        (-6.5, -13.2, True),
+        (-13.1, -6.5, False),
         (None, -99.0, False),
         (-8.0, None, False),
     ],
@@ -101,9 +102,19 @@ def test_answer_of_other_numerics_must_be_as_likely(
     line = difference(known, record("b", replace(SAID, log_probability=now)), 0.6, less_likely=0.5)
     assert bool(line) is held
     if held:
-        assert "found an answer that is less likely by 0.51 nats a token, expected at most 0.5" in line
+        assert "found an answer that is less likely by 0.52 nats a word, expected at most 0.5" in line
     # the same numbers: the text alone counts, because sums in another order differ a little
     assert difference(known, record("a", replace(SAID, log_probability=now)), 0.6, less_likely=0.5) == ""
+
+
+def test_answer_counts_by_its_own_words() -> None:
+    short = Recorded((record("a", replace(SAID, text="Paris.", log_probability=-0.5)),))
+    less = replace(SAID, text="Paris.", log_probability=-25.0)
+    assert "12.25 nats a word" in difference(short, record("b", less), 0.6, less_likely=0.5)
+    # a longer one is less likely by its length alone
+    longer = replace(SAID, text=f"{TEXT}, and then it goes on for a while", log_probability=-40.0)
+    known = Recorded((record("a", replace(SAID, log_probability=-1.0)),))
+    assert difference(known, record("b", longer), 0.6, less_likely=0.5) == ""
 
 
 def test_log_probabilities_are_kept_and_may_be_missing() -> None:

@@ -103,7 +103,7 @@ MUTANTS = (
         "plan/serving/recorded.py",
         "        if same is None and nats > less_likely:\n",
         "        if False:\n",
-        (f"{GOLDEN}::test_answer_of_other_numerics_must_be_as_likely[-8.0--16.1-True]",),
+        (f"{GOLDEN}::test_answer_of_other_numerics_must_be_as_likely[-6.5--13.2-True]",),
     ),
     Mutant(
         "golden_agreement is ignored",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -187,6 +188,21 @@ def test_host_that_is_not_reached_ends_with_5(
     monkeypatch.setattr(replay, "_hosts", lambda *_: {"gpu-1": "gpu-1"})
     assert run(tmp_path, "--from", "a@gpu-1", "--to", "b@h:2", "inventories/oci.py", str(prompts)) == 5
     assert capsys.readouterr().err == "tritonhost: gpu-1: no route to host\n"
+
+
+def test_target_may_be_one_of_several_services() -> None:
+    assert str(replay.target("ensemble@gpu-1/llama", "--from")) == "ensemble@gpu-1/llama"
+    for text in ("ensemble@gpu-1/", "ensemble@gpu-1/a/b", "ensemble@/llama", "ensemble@gpu-1/A"):
+        with pytest.raises(PlanError):
+            replay.target(text, "--from")
+
+
+def test_host_with_several_services_is_not_a_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = [SimpleNamespace(name=f"gpu-1/{name}") for name in ("llama", "gpt")]
+    monkeypatch.setattr(replay.preflight, "state_and_hosts", lambda _: (None, chosen))
+    target = replay.target("ensemble@gpu-1", "--from")
+    with pytest.raises(PlanError, match="such as MODEL@gpu-1/gpt"):
+        replay._hosts("inventories/oci.py", [target])
 
 
 def test_target_is_read_and_shown() -> None:

@@ -61,12 +61,15 @@ def test_host_with_services_is_an_entry_for_each(group_data: Path) -> None:
         [("gpu-1", {"ssh_port": 2222, "services": TWO}), ("gpu-2", {})],
         "oci",
         group_data,
-        {"bm_gpu4_8": ["gpu-1", "gpu-2"]},
+        {"bm_gpu4_8": ["gpu-1", "gpu-2"], "model_old": ["gpu-1", "gpu-2"]},
     )
     assert [name for name, _ in hosts] == ["gpu-1/llama", "gpu-1/gpt", "gpu-2"]
     assert all(data["ssh_hostname"] == "gpu-1" and data["ssh_port"] == 2222 for _, data in hosts[:2])
     assert groups == {
         "bm_gpu4_8": ["gpu-1/llama", "gpu-1/gpt", "gpu-2"],
+        "model_old": ["gpu-2"],
+        "model_smollm2_135m": ["gpu-1/llama"],
+        "model_gpt2_medium": ["gpu-1/gpt"],
         "gpu-1": ["gpu-1/llama", "gpu-1/gpt"],
     }
     assert checked_hosts(hosts, "here") == hosts
@@ -127,11 +130,7 @@ def test_each_service_keeps_what_is_its_own_below_the_data_root(group_data: Path
         ({**TWO, "gpt": {**TWO["gpt"], "gpu_ids": "all"}}, "gpu-shared", "such as gpu_ids = [0]"),
         ({**TWO, "gpt": {**TWO["gpt"], "gpu_ids": [1, 0]}}, "gpu-shared", "services.llama has GPU 0 too"),
         ({**TWO, "gpt": {"model": "gpt2-medium", "gpu_ids": [1]}}, "port-shared", "port 8000"),
-        (
-            {**TWO, "gpt": {**TWO["gpt"], "front": "haproxy"}, "llama": {**TWO["llama"], "http_port": 18010}},
-            "port-shared",
-            "port 18010",
-        ),
+        ({**TWO, "gpt": {**TWO["gpt"], "front": "haproxy"}}, "setting-of-the-host", "front"),
         ({**TWO, "docker": TWO["gpt"]}, "wrong-value", "service_name"),
     ],
 )
@@ -140,6 +139,24 @@ def test_what_services_cannot_share_is_refused_in_one_line(
 ) -> None:
     error = refusal(group_data, services)
     assert (error.reference, words in str(error)) == (reference, True), str(error)
+
+
+@pytest.mark.parametrize("host_data", [{"at_data_root": True}, {}])
+def test_services_with_one_directory_are_refused(group_data: Path, host_data: dict[str, Any]) -> None:
+    found = settings_of(entries(group_data, TWO, **host_data), "oci", group_data)
+    several = {name.partition("/")[2]: one for name, one in found.items() if one.services}
+    if not host_data:
+        check_services("gpu-1", several)
+        return
+    with pytest.raises(PlanError, match=r"services\.gpt\.at_data_root: found /var/lib/tritonhost"):
+        check_services("gpu-1", several)
+
+
+def test_ports_behind_a_front_are_the_services_own(group_data: Path) -> None:
+    services = {**TWO, "llama": {**TWO["llama"], "http_port": 18010}}
+    found = settings_of(entries(group_data, services, front="haproxy"), "oci", group_data)
+    with pytest.raises(PlanError, match="port 18010"):
+        check_services("gpu-1", {name.partition("/")[2]: one for name, one in found.items() if one.services})
 
 
 def test_inventory_that_makes_no_entries_is_refused() -> None:
@@ -166,6 +183,10 @@ def test_a_service_removes_only_its_own_releases() -> None:
     links = {"current": "d", "previous": "c"}
     directories, _ = garbage(stored, links, names, 2, beside=["gpt"])
     assert directories == ["engines/b", "engines/e", "releases/b", "releases/e"]
+    # what no release names may be what another service is making, or its gateway's image
+    more = [*names, "weights/new", "tritonhost/gateway:k"]
+    assert garbage(stored, links, more, 2, beside=["gpt"]) == (directories, [])
+    assert garbage(stored, links, more, 2)[1] == ["tritonhost/gateway:k"]
     # what a service that the inventory does not name any more links to may still run
     directories, _ = garbage(stored, links, names, 2, linked=["e"], beside=["gpt"])
     assert directories == ["engines/b", "releases/b"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from operations.plan.errors import NOWHERE, Origin, PlanError, nearest, suggestion, typed
 from operations.plan.inventory import services
-from operations.plan.inventory.oci import refuse_secrets
+from operations.plan.inventory.oci import identifier, refuse_secrets
 from operations.plan.inventory.services import HostEntry, machine_of
 from operations.plan.inventory.settings import Settings, from_host_data
 from operations.plan.toml_file import read_toml
@@ -252,6 +252,15 @@ def with_services(
         group: [entry for name in names for entry in several.get(name, [name])]
         for group, names in (groups or {}).items()
     }
+    for name, data in made:
+        if groups is not None and machine_of(name) in several and isinstance(data.get("model"), str):
+            # a service's own model, in the place of the one that its host was found with
+            model_group = f"model_{identifier(data['model'])}"
+            for other, entries in members.items():
+                if other.startswith("model_") and other != model_group and name in entries:
+                    entries.remove(name)
+            if name not in members.setdefault(model_group, []):
+                members[model_group].append(name)
     # a host with several is a group of their entries, for --limit
     return made, {**members, **several}
 

@@ -304,7 +304,7 @@ def groups_of(
     """
     names = _host_names([instance for instance, _ in found])
     groups: dict[str, list[str]] = {}
-    of: tuple[Any, ...] = (_ad_group, lambda i: _identifier(i.shape), _model_group)
+    of: tuple[Any, ...] = (_ad_group, lambda i: identifier(i.shape), _model_group)
     for group in of:
         for instance, _ in found:
             if name := group(instance):
@@ -325,8 +325,8 @@ def groups_with_static(
     for name, data in hosts:
         shape, model = data.get("shape"), data.get("model")
         for group in (
-            _identifier(shape) if isinstance(shape, str) else "",
-            f"model_{_identifier(model)}" if isinstance(model, str) else "",
+            identifier(shape) if isinstance(shape, str) else "",
+            f"model_{identifier(model)}" if isinstance(model, str) else "",
         ):
             if group:
                 merged.setdefault(group, []).append(name)
@@ -406,8 +406,8 @@ def _ad_group(instance: Instance) -> str:
 
 def _model_group(instance: Instance) -> str:
     model = instance.freeform_tags.get("model")
-    return f"model_{_identifier(model)}" if model else ""
+    return f"model_{identifier(model)}" if model else ""
 
 
-def _identifier(text: str) -> str:
+def identifier(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")

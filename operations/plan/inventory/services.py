@@ -19,7 +19,6 @@ OF_A_SERVICE = frozenset(
         "drain_s",
         "egress",
         "expose",
-        "front",
         "gateway",
         "golden_agreement",
         "golden_directory",
@@ -118,6 +117,25 @@ def _check_units(units: Mapping[str, str], refused: Any) -> None:
                 then = f"services.{seen[name]} has it too; give one another name"
                 raise refused(f"services.{service}", f"unit {name}", expected, then, "service-twice")
             seen[name] = service
+
+
+def check_roots(roots: Mapping[str, str]) -> None:
+    """
+    The services of a host keep their links, databases and gateways in different directories.
+
+    + roots: service -> `state_root`
+
+    Raises PlanError.
+    """
+    seen: dict[str, str] = {}
+    for service, root in roots.items():
+        if root in seen:
+            expected = "a directory of its own for each service"
+            then = f"services.{seen[root]} has it too; write at_data_root in the table of one service alone"
+            raise PlanError(
+                f"services.{service}.at_data_root", root, expected, then, reference="service-twice"
+            )
+        seen[root] = service
 
 
 def check_gpus(gpus: Mapping[str, Sequence[int] | str]) -> None:

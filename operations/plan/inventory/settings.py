@@ -196,7 +196,7 @@ class Settings(BaseModel):
     golden_directory: Annotated[str, Field(min_length=1, max_length=500)] = "inventories/golden"
     # where the numbers are computed another way, the part of the words that must be the same
     golden_agreement: Annotated[float, Field(ge=0, le=1)] = 0.6
-    # and how much less likely an answer may be, in nats for each token, where the server gives log-probabilities
+    # and how much less likely an answer may be, in nats a word, where the server gives log-probabilities
     golden_less_likely: Annotated[float, Field(ge=0, le=100)] = 0.5
     # a release that was taken back is not tried again by itself
     retry_failed: Switch = False

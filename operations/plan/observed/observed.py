@@ -247,6 +247,10 @@ class Observed:
         running = self.container is not None and self.container.running
         return self.container.labels.get("tritonhost.release", "") if self.container and running else ""
 
+    def active(self, unit: str) -> bool:
+        """Whether a service's unit is active: its models answered when it started. `unit`: without .service."""
+        return self.units.get(f"{unit}.service", {}).get("ActiveState") == "active"
+
     def runs(self, unit: str) -> bool:
         """Whether a service's unit is active, or was about to be. `unit`: without .service."""
         return self.units.get(f"{unit}.service", {}).get("ActiveState") in ("active", "activating")

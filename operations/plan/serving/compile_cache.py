@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from operations.plan.artifacts.keys import key_of
+from operations.plan.inventory.settings import Settings
 from operations.plan.profile.profiles import LlmApiProfile, Profile
 
 DIRECTORY = "caches"  # below the data root
@@ -24,7 +25,8 @@ class CompileCache:
     """
     One directory, which the server's user writes.
 
-    + key: of image, GPU model, weights and the number of workers: another of them is another directory
+    + key: of image, GPU model, weights, the number of workers, the service and its user: another of them is another directory, so
+      that no server runs what another one has written
     + environment: the variables that name its parts to the server
     """
 
@@ -37,7 +39,7 @@ class CompileCache:
 
 
 def compile_cache(
-    profile: Profile, image: str, weights: str, gpu: str, version: tuple[int, ...]
+    profile: Profile, settings: Settings, image: str, weights: str, gpu: str, version: tuple[int, ...]
 ) -> CompileCache | None:
     """
     The cache that a profile wants; None: it wants none.
@@ -57,9 +59,11 @@ def compile_cache(
     }
     if version >= FIRST_AUTOTUNER:
         environment["TLLM_AUTOTUNER_CACHE_PATH"] = f"{PLACE}/autotuner.json"
-    if workers == 1:
-        # several workers that build in one directory at the same time end with SIGBUS (NVIDIA/TensorRT-LLM issue 17233)
+    if workers == 1 and settings.front == "none":
+        # several that build in one directory at the same time end with SIGBUS (NVIDIA/TensorRT-LLM issue 17233): workers, or the
+        # two servers of a swap side by side
         environment["FLASHINFER_WORKSPACE_BASE"] = f"{PLACE}/flashinfer"
     made_from = {"kind": "cache", "image": image, "weights": weights, "gpu": gpu}
+    made_from |= {"service": settings.service_name, "user": settings.server_user}
     made_from |= {"tensor": profile.tensor_parallel, "pipeline": profile.pipeline_parallel}  # type: ignore[dict-item]
     return CompileCache(key_of(made_from), environment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ def garbage(
     + in_use: names among those that are always kept, because the plan wants them now
     + keep: how many releases to keep; current and previous are always among them
     + linked: ids of releases that a service of the host links to: they are kept
-    + beside: the other services of the host, whose releases are theirs to remove
+    + beside: the other services of the host, whose releases are theirs to remove; then only what a removed release names goes
 
     Nothing if `current` is not known: then the running release cannot be told from the others.
     """
@@ -89,7 +89,21 @@ def garbage(
             needed |= {f"{CACHES}/{release.cache}"} if release.cache else set()
     if unread(stored, names):
         return [], []
+    if beside:
+        # what no release names may be what another service is making, or its gateway's image
+        gone = [release for release in stored if release.id not in kept]
+        names = [name for name in names if name in _named_by(gone)]
     directories = [name for name in names if not name.startswith("tritonhost/") and name not in needed]
     return sorted(directories), sorted(
         name for name in names if name.startswith("tritonhost/") and name not in images
     )
+
+
+def _named_by(releases: Iterable[Stored]) -> set[str]:
+    """What releases are, and are made of: directories below the data root, and tags of images."""
+    names: set[str] = set()
+    for release in releases:
+        names.add(artifact_path("", "release", release.id)[1:])
+        names |= {artifact_path("", kind, key)[1:] for kind, key in release.artifacts}
+        names |= {*release.images, *([f"{CACHES}/{release.cache}"] if release.cache else [])}
+    return names

@@ -98,7 +98,7 @@ def difference(
 
     + record: the release's own answers
     + agreement: from 0 to 1: the part of the words that must be the same, in order, where the numbers are computed another way
-    + less_likely: nats a token by which an answer may be less likely than the recorded one, where the numbers are computed another way
+    + less_likely: nats a word by which an answer may be less likely than the recorded one, where the numbers are computed another way
     + exact: whether equal numerics must give the same text; not of a server that has other requests, which change the order of sums
     """
     same = next((one for one in recorded.records if one.numerics == record.numerics), None)
@@ -112,7 +112,7 @@ def difference(
         nats = drop(was, answer)
         if same is None and nats > less_likely:
             return (
-                f"golden request to {answer.model}: found an answer that is less likely by {nats:.2f} nats a token, expected at "
+                f"golden request to {answer.model}: found an answer that is less likely by {nats:.2f} nats a word, expected at "
                 f"most {less_likely:g} (release {other.release} of {other.at})"
             )
         if (before := was.text) == answer.text:
@@ -128,10 +128,17 @@ def difference(
 
 
 def drop(before: Answer, now: Answer) -> float:
-    """By how much an answer is less likely than another one to the same request, in nats for each token asked for; 0: not known."""
+    """
+    By how much an answer is less likely than another one to the same request, in nats a word.
+
+    0 where it is not known, and for answers of other lengths: a longer one is less likely by that alone.
+    """
     if before.log_probability is None or now.log_probability is None:
         return 0.0
-    return (before.log_probability - now.log_probability) / max(1, now.max_tokens)
+    one, two = (max(1, len(_WORD.findall(answer.text)[:_MOST_WORDS])) for answer in (before, now))
+    if min(one, two) < _SAME_LENGTH * max(one, two):
+        return 0.0
+    return before.log_probability / one - now.log_probability / two
 
 
 def agreement_of(before: str, now: str) -> float:
@@ -148,6 +155,7 @@ def agreement_of(before: str, now: str) -> float:
 
 _WORD = re.compile(r"[^\W\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+|\S")
 _MOST_WORDS = 20_000  # of an answer that are compared
+_SAME_LENGTH = 0.75  # of the longer answer's words: the two are of one length
 
 
 def _common(one: Sequence[str], two: Sequence[str]) -> int:
