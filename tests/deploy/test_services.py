@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.deploy.test_deploy import BARE, ENDED, TOOLS, TRUSTED, Answers, Run
 from tests.unit import probe_output
 
@@ -34,6 +36,7 @@ def shared(commands: list[str]) -> list[str]:
     return [command for command in commands if "UNIT=tritonhost-packages-" in command and "start" in command]
 
 
+@pytest.mark.slow
 def test_one_of_two_services_does_what_both_need(tmp_path: Path) -> None:
     done: Answers = [
         ("UNIT=tritonhost-engine-", False, ["stopped here"]),
@@ -55,6 +58,7 @@ def test_one_of_two_services_does_what_both_need(tmp_path: Path) -> None:
     assert "made for another service of this host" in run.output
 
 
+@pytest.mark.slow
 def test_failure_of_what_is_shared_ends_both(tmp_path: Path) -> None:
     failing: Answers = [(TOOLS, False, ["Error: no such package"]), *TRUSTED, *TWO_GPUS]
     run = Run(tmp_path, {FIRST: failing, SECOND: failing}, "-y", own=OWN)

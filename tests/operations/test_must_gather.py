@@ -28,6 +28,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Any:
     return Host()
 
 
+@pytest.mark.slow
 def test_script_prints_each_section_on_a_bare_host(tmp_path: Path) -> None:
     done = Stubs(tmp_path / "bin").run(must_gather.script(settings()))
     assert done.returncode == 0
@@ -43,6 +44,7 @@ def test_script_prints_each_section_on_a_bare_host(tmp_path: Path) -> None:
     } <= found.keys()
 
 
+@pytest.mark.slow
 def test_sections_are_bounded_at_their_beginning(tmp_path: Path) -> None:
     stubs = Stubs(tmp_path / "bin")
     stubs.add("nvidia-smi", "yes first | head -n 90000; echo last")

@@ -119,7 +119,9 @@ def wait(tmp_path: Path, *states: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("state", "code"), [("active", 0), ("failed", 1), ("activating", 1)])
+@pytest.mark.parametrize(
+    ("state", "code"), [("active", 0), ("failed", 1), pytest.param("activating", 1, marks=pytest.mark.slow)]
+)
 def test_units_beside_are_waited_for(tmp_path: Path, state: str, code: int) -> None:
     done = wait(tmp_path, state)
     assert done.returncode == code

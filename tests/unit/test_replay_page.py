@@ -165,6 +165,7 @@ def test_text_sets_its_own_direction() -> None:
     assert {given.get("dir") for tag, given in found.tags if tag == "pre"} == {"auto"}
 
 
+@pytest.mark.slow
 def test_page_of_20000_answers_is_small() -> None:
     prompts = [Prompt(number, "p", 8) for number in range(1, 20_001)]
     replies = [Reply(number, "a b c", 0.1, number / 1000, 1) for number in range(1, 20_001)]
