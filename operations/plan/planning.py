@@ -9,7 +9,7 @@ from operations.plan.capacity.described import check_rope, named_otherwise
 from operations.plan.capacity.driver import driver_warnings
 from operations.plan.capacity.fit import check_capacity
 from operations.plan.capacity.gpu import Gpu
-from operations.plan.catalog.llm_arguments import check_names
+from operations.plan.catalog.llm_arguments import check_names, one_part
 from operations.plan.catalog.support_matrix import StackRelease
 from operations.plan.catalog.values import Value
 from operations.plan.errors import PlanError
@@ -79,6 +79,7 @@ def plan_release(
         check_names(profile.llm, stack.version, stack.release, profile.llm_unlisted)
     ports = _ports(settings, profile)
     warnings = (
+        *(one_part(profile.decoupled, stack.version) if isinstance(profile, LlmApiProfile) else ()),
         *driver_warnings(chosen[0], stack.cuda),
         *docker_settings.unknown(settings.docker_daemon_settings),
         *check_relations(profile, stack.version),

@@ -212,6 +212,16 @@ def test_unknown_llm_argument_is_refused(name: str, meant: str) -> None:
     plan(llmapi_of(llm={name: 2048}, llm_unlisted=[name]))
 
 
+def test_stream_of_one_part_is_a_warning() -> None:
+    warnings = plan(llmapi_of(decoupled=True)).warnings
+    assert [
+        line
+        for line in warnings
+        if "decoupled: found true with TensorRT-LLM 1.2.1, expected 1.3 or later" in line
+    ]
+    assert not [line for line in plan(llmapi_of()).warnings if "decoupled" in line]
+
+
 @pytest.mark.parametrize(("name", "value"), [("enable_lora", True), ("lora_config", {"max_loras": 1})])
 def test_adapter_that_no_request_can_name_is_refused(name: str, value: object) -> None:
     error = refused(llmapi_of(llm={name: value}))

@@ -72,6 +72,9 @@ ADAPTERS = frozenset(
     {"enable_lora", "lora_config", "max_lora_rank", "max_loras", "max_cpu_loras", "peft_cache_config"}
 )
 FIRST_ADAPTERS: Version = (1, 3)
+# Before, that model gives LLM.generate_async its `streaming` in the place of lora_request (1/model.py at 1.2.1, and llmapi/llm.py, whose
+# third argument is lora_request): a stream has one part, the whole answer. The same pull request repairs it.
+FIRST_STREAMED: Version = (1, 3)
 # Names of other programs and of other tables -> the name here. The nearest spelling would be another argument.
 MEANT = {
     "gpu_memory_utilization": "kv_cache_config.free_gpu_memory_fraction",
@@ -132,6 +135,17 @@ def check_names(
                 f"{_instead(name, prefix, names, known)}. Where LLM has it and this tool does not know it, also say "
                 f"llm_unlisted = ['{prefix}{name}']",
             )
+
+
+def one_part(decoupled: bool, version: Version) -> tuple[str, ...]:
+    """A warning where a profile wants streams and this version's model gives the whole answer as one part."""
+    if not decoupled or version >= FIRST_STREAMED:
+        return ()
+    found, first = (".".join(map(str, given)) for given in (version, FIRST_STREAMED))
+    return (
+        f"decoupled: found true with TensorRT-LLM {found}, expected {first} or later for answers in parts; a stream has one part, "
+        "the whole answer: NVIDIA's model does not hand the wish on",
+    )
 
 
 def _instead(name: str, prefix: str, names: set[str], known: Mapping[str, Version]) -> str:

@@ -105,12 +105,15 @@ def ask(
     inputs: dict[str, Any],
     decoupled: bool = False,
     openai: str = "1.109.1",
+    version: str = "",
 ) -> tuple[str, list[dict[str, Any]]]:
     installed = Installed(tmp_path / "install", "v1.2.1")
     for name, content in images.openai_files(openai).items():
         path = installed.folder / Path(name).relative_to(PACKAGES)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content[0])
+    if version:
+        (installed.folder / "tensorrt_llm" / "version.py").write_text(f'__version__ = "{version}"\n')
     (installed.folder / "model").mkdir()
     document = {"triton_config": {"max_batch_size": 0, "decoupled": decoupled}, **settings}
     (installed.folder / "model" / "model.yaml").write_text(json.dumps(document))
@@ -151,9 +154,16 @@ def test_each_family_answers_from_its_folder(tmp_path: Path, name: str) -> None:
     assert answer["text_output"].count("word") == 5
 
 
+def test_stream_before_1_3_is_one_part(tmp_path: Path, folder: Path) -> None:
+    inputs = {"sampling_param_max_tokens": 4, "streaming": True}
+    _, [answer] = ask(tmp_path, {"model": str(folder), "max_seq_len": 64}, inputs, decoupled=True)
+    assert (answer["text_output"].count("word"), answer["flags"]) == (4, 1)
+
+
 def test_streams_hold_the_text_so_far(tmp_path: Path, folder: Path) -> None:
     inputs = {"sampling_param_max_tokens": 4, "streaming": True}
-    _, answers = ask(tmp_path, {"model": str(folder), "max_seq_len": 64}, inputs, decoupled=True)
+    settings = {"model": str(folder), "max_seq_len": 64}
+    _, answers = ask(tmp_path, settings, inputs, decoupled=True, version="1.3.0")
     texts = [answer["text_output"] for answer in answers]
     assert [text.count("word") for text in texts] == [1, 2, 3, 4]
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(texts))

@@ -67,6 +67,8 @@ ARGUMENTS = frozenset(
     ]
 )
 DEFAULT_MAX_TOKENS = 32
+# Before, the real model gives LLM.generate_async its `streaming` as the third argument, which is lora_request
+FIRST_STREAMED = (1, 3)
 
 
 def settings() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -190,6 +192,7 @@ class TritonPythonModel:
         streaming = bool(self._value(request, "streaming"))
         if streaming and not self.decoupled:
             raise ValueError("Streaming is only supported in decoupled mode.")
+        streaming = streaming and tuple(map(int, __version__.split(".")[:2])) >= FIRST_STREAMED
         stop = pb_utils.get_input_tensor_by_name(request, "sampling_param_stop")
         stops = [] if stop is None else [word.decode() for word in stop.as_numpy().reshape(-1)]
         limit = self._value(request, "sampling_param_max_tokens")
