@@ -97,13 +97,14 @@ def collect(release: Release) -> None:
             *(image.tag for image in release.images),
             *([f"{CACHES}/{release.cache.key}"] if release.cache else []),
         ],
+        of=settings.service_name,
         beside=settings.beside,
     )
 
 
 @operation()
 def collected(
-    data_root: str, state_root: str, keep: int, in_use: list[str], beside: Sequence[str] = ()
+    data_root: str, state_root: str, keep: int, in_use: list[str], of: str = "", beside: Sequence[str] = ()
 ) -> Generator[StringCommand, None, None]:
     """
     Of the releases, `current`, `previous` and the newest proven ones are there, and what they are made of; no others.
@@ -112,13 +113,13 @@ def collected(
     + state_root: where the two links are
     + keep: how many releases stay, those two among them
     + in_use: directory/key and image tags that stay besides: what this run made
-    + beside: the other services of the host, which remove their own releases
+    + of, beside: the service, and the others of its host, which remove their own releases
     """
     links = host.get_fact(ReleaseLinks, state_root=state_root)
     linked = host.get_fact(LinkedReleases, data_root=data_root)
     stored = host.get_fact(StoredReleases, data_root=data_root)
     names = host.get_fact(StoredNames, data_root=data_root)
-    directories, images = garbage(stored, links, names, keep, in_use, linked, beside)
+    directories, images = garbage(stored, links, names, keep, in_use, linked, beside, of)
     if unknown := unread(stored, names):
         logger.warning(
             f"{host.print_prefix}nothing is removed: {', '.join(unknown)} cannot be read, and may need it"

@@ -181,11 +181,13 @@ def test_a_service_removes_only_its_own_releases() -> None:
     stored = [made("a", "gpt"), made("b", "llama"), made("c", "llama"), made("d", "llama"), made("e", "gone")]
     names = [f"{kind}/{name}" for kind in ("releases", "engines") for name in "abcde"]
     links = {"current": "d", "previous": "c"}
-    directories, _ = garbage(stored, links, names, 2, beside=["gpt"])
+    directories, _ = garbage(stored, links, names, 2, beside=["gpt"], of="llama")
     assert directories == ["engines/b", "engines/e", "releases/b", "releases/e"]
     # what no release names may be what another service is making, or its gateway's image
     more = [*names, "weights/new", "tritonhost/gateway:k"]
-    assert garbage(stored, links, more, 2, beside=["gpt"]) == (directories, [])
+    assert garbage(stored, links, more, 2, beside=["gpt"], of="llama") == (directories, [])
+    # a service that the host has not any more does not count among the releases to keep
+    assert "releases/e" in garbage(stored, links, names, 5, beside=["gpt"], of="llama")[0]
     assert garbage(stored, links, more, 2)[1] == ["tritonhost/gateway:k"]
     # what a service that the inventory does not name any more links to may still run
     directories, _ = garbage(stored, links, names, 2, linked=["e"], beside=["gpt"])

@@ -46,6 +46,7 @@ def garbage(
     in_use: Collection[str] = (),
     linked: Collection[str] = (),
     beside: Collection[str] = (),
+    of: str = "",
 ) -> tuple[list[str], list[str]]:
     """
     Directories below the data root, and tags of images, that no kept release needs.
@@ -56,6 +57,7 @@ def garbage(
     + in_use: names among those that are always kept, because the plan wants them now
     + keep: how many releases to keep; current and previous are always among them
     + linked: ids of releases that a service of the host links to: they are kept
+    + of: the service whose releases they are; those of one that the host has not any more do not count as kept
     + beside: the other services of the host, whose releases are theirs to remove; then only what a removed release names goes
 
     Nothing if `current` is not known: then the running release cannot be told from the others.
@@ -65,16 +67,9 @@ def garbage(
     others = {release.id for release in stored if release.service in beside and release.id not in own}
     if links.get("current") not in known:
         return [], []
-    proven = sorted(
-        (
-            release
-            for release in stored
-            if release.verdict and release.verdict.outcome is Outcome.PROVEN and release.id not in others
-        ),
-        key=lambda r: (-r.made, r.id),
-    )
+    ours = [one for one in stored if one.id not in others and not (beside and one.service not in ("", of))]
     kept = set(own)
-    for release in proven:
+    for release in _proven(ours):
         if len(kept) >= keep:
             break
         kept.add(release.id)
@@ -97,6 +92,12 @@ def garbage(
     return sorted(directories), sorted(
         name for name in names if name.startswith("tritonhost/") and name not in images
     )
+
+
+def _proven(releases: Iterable[Stored]) -> list[Stored]:
+    """Those that were proven, the newest first."""
+    proven = (one for one in releases if one.verdict and one.verdict.outcome is Outcome.PROVEN)
+    return sorted(proven, key=lambda one: (-one.made, one.id))
 
 
 def _named_by(releases: Iterable[Stored]) -> set[str]:

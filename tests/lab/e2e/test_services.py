@@ -133,7 +133,54 @@ def nothing_lost(changed: str, found: Mapping[str, Load]) -> None:
         assert one.lost == [], f"{name}: {one.lost[:3]}"
 
 
-def test_bare_host_gets_three_services_in_one_run(three: Host) -> None:
+# from one service to two of one model: the first keeps what it has
+FIRST: dict[str, Any] = {"model": "gpt2-medium", "gpu_ids": [0]}
+SECOND: dict[str, Any] = {
+    "model": "gpt2-medium",
+    "gpu_ids": [1],
+    "http_port": 8030,
+    "grpc_port": 8031,
+    "metrics_port": 8032,
+}
+REMOVED = """
+for unit in gateway front next database guard; do systemctl disable --now {0}-$unit; done 2>/dev/null
+systemctl disable --now {0}
+rm -f /etc/systemd/system/{0}.service /etc/systemd/system/{0}-*.service /etc/{0}-guard.nft && systemctl daemon-reload
+nft delete table inet tritonhost_{0}
+docker network rm {0}-network
+"""
+
+
+def test_host_with_one_service_gets_a_second(three: Host) -> None:
+    del three.environment["LAB_SERVICES"]
+    three.environment["LAB_MODEL"] = "gpt2-medium"
+    three.converge()
+    engine = three.root(f"ls {DATA_ROOT}/engines")
+    alone = three.root(f"readlink {DATA_ROOT}/current")
+    three.use({"triton": FIRST, "second": SECOND})
+    refused = three.deploy()
+    assert refused.code == 1 and "expected at_data_root = true" in refused.output, refused.output
+    assert three.root("systemctl is-active triton") == "active"
+    three.use({"triton": {**FIRST, "at_data_root": True}, "second": SECOND})
+    done = three.converge()
+    # its GPUs are named now, which is another release; the one before is kept to roll back to
+    assert three.root(f"readlink {DATA_ROOT}/previous") == alone
+    assert three.root(f"readlink {DATA_ROOT}/services/second/current").startswith("../../releases/")
+    # both serve one engine, which was not made again
+    assert three.root(f"ls {DATA_ROOT}/engines") == engine
+    for service in ("triton", "second"):
+        assert three.root(f"systemctl is-active {service}") == "active"
+    assert three.converge().output.count("converged: release") == 2, done.output
+    # as docs/how-to/services.md removes one
+    for service in ("triton", "second"):
+        three.root(REMOVED.format(service))
+    three.root(f"rm -r {DATA_ROOT}/services/second && rm {DATA_ROOT}/current {DATA_ROOT}/previous")
+    del three.environment["LAB_MODEL"]
+    three.use(THREE)
+
+
+def test_three_services_are_made_in_one_run(three: Host) -> None:
+    since = three.now()
     done = three.converge()
     for service in THREE:
         assert f"h1/{service} " in done.output
@@ -142,10 +189,12 @@ def test_bare_host_gets_three_services_in_one_run(three: Host) -> None:
             f"{DATA_ROOT}/releases/"
         )
     # what they share is done once, and what two of them need is made once
-    started = three.journal("0", f"MESSAGE_ID={STARTED}", "--output=json", "_PID=1")
+    started = three.journal(since, f"MESSAGE_ID={STARTED}", "--output=json", "_PID=1")
     units = [unit for line in started if (unit := json.loads(line).get("UNIT", "")).startswith("tritonhost-")]
     assert len(units) == len(set(units)) > 10, sorted(units)
     assert three.try_root(f"test -e {DATA_ROOT}/current")[0] == 1
+    # of the release of before, which nothing links to, only what another one needs is left
+    assert len(three.root(f"ls {DATA_ROOT}/releases").split()) == len(THREE)
 
 
 def test_second_run_changes_none_of_them(serving: Host) -> None:
