@@ -1,4 +1,4 @@
-"""For every test: the process's own files."""
+"""For every test: the process's own files, and no other repository."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 import pytest
 
 _close = os.close
+# git sets these for its hooks and for `rebase --exec`: a test's own git would write into the repository that they name
+for _name in [name for name in os.environ if name.startswith("GIT_")]:
+    del os.environ[_name]
 
 
 @pytest.hookimpl(tryfirst=True)

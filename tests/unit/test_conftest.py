@@ -41,3 +41,31 @@ def test_old_directories_are_removed_within_open_file_limit(tmp_path: Path) -> N
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert not runs[0].exists()
+
+
+@pytest.mark.slow
+def test_no_test_writes_into_the_repository_of_a_hook(tmp_path: Path) -> None:
+    """`git rebase --exec` and git's hooks name their repository in variables, and every git below obeys them."""
+    (tmp_path / "test_one.py").write_text(
+        "import os\n\n\ndef test_sees_none():\n    assert not [name for name in os.environ if name.startswith('GIT_')]\n",
+        encoding="utf-8",
+    )
+    command = [
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "tests.conftest",
+        "-p",
+        "no:cacheprovider",
+        f"{tmp_path}/test_one.py",
+    ]
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env={**os.environ, "GIT_DIR": str(tmp_path / "other"), "GIT_INDEX_FILE": "x"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
