@@ -28,4 +28,6 @@ def _look_up(self: FakeConnector, command_str: str) -> tuple[bool, CommandOutput
 
 FakeConnector._lookup_response = _look_up  # type: ignore[method-assign]
 
-hosts = [(name, {**_scenario["data"], **_scenario["own"].get(name, {})}) for name in _scenario["hosts"]]
+hosts = [
+    (name, {**_scenario["data"], **_scenario.get("own", {}).get(name, {})}) for name in _scenario["hosts"]
+]

@@ -91,7 +91,7 @@ def test_profile_of_that_name_stays(models: Path, capsys: pytest.CaptureFixture[
 
 
 def test_refused_model_leaves_nothing(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no release has it" in refused(capsys, "google/gemma-2b")
+    assert "no release's PyTorch backend has it" in refused(capsys, "google/gemma-2b")
     assert "expected 8.0 or later for the PyTorch backend" in refused(
         capsys, LLAMA, "--shape", "VM.GPU3.1", "--kind", "llmapi"
     )

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from operations.plan import PlanError
+from operations.plan.catalog.models import MODELS as MODEL_TABLE
 from operations.plan.explain import planned
 from operations.plan.inventory.hosts import read_group_data
 from operations.plan.paths import PROJECT
@@ -60,6 +61,30 @@ def golden_of(model: HubModel) -> str:
 @pytest.mark.parametrize("model", hub_models.MODELS, ids=lambda model: model.name)
 def test_profile_matches_its_golden_file(model: HubModel) -> None:
     assert golden_of(model) == (GOLDEN / f"{name_for(model.name)}.toml").read_text(encoding="utf-8")
+
+
+def outcome_of(architecture: str) -> str:
+    """What is proposed for a model of 8 billion numbers of this architecture on eight A100, or why none is."""
+    row = MODEL_TABLE[architecture]
+    config = {**LLAMA.config, "architectures": [architecture], "model_type": row.model_type}
+    found = replace(LLAMA, name=f"someone/{architecture}", config=config)
+    try:
+        choice = proposed(found, gpus="NVIDIA A100-SXM4-80GB:8").choice
+    except PlanError as error:
+        return f"refused: {error}"
+    return f"kind {choice.kind}, release {choice.stack.release}, {choice.tensor_parallel} x {choice.gpus[0].name}"
+
+
+def outcomes() -> str:
+    """A line for each row of the model table."""
+    return "".join(f"{architecture}: {outcome_of(architecture)}\n" for architecture in MODEL_TABLE)
+
+
+@pytest.mark.slow
+def test_each_row_of_the_table_has_a_reviewed_outcome() -> None:
+    found, wanted = outcomes(), (GOLDEN / "rows.txt").read_text(encoding="utf-8")
+    assert found == wanted
+    assert len(found.splitlines()) == len(MODEL_TABLE)
 
 
 def test_every_golden_file_has_its_model() -> None:
@@ -311,7 +336,7 @@ def test_what_cannot_be_served_is_said(found: Repository, line: str) -> None:
 
 @pytest.mark.parametrize("model", hub_models.REFUSED, ids=lambda model: model.name)
 def test_model_of_no_release_is_refused(model: HubModel) -> None:
-    assert "no release has it" in refused(model.repository)
+    assert "no release's PyTorch backend has it" in refused(model.repository)
 
 
 @pytest.mark.slow
@@ -421,3 +446,4 @@ if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for one in hub_models.MODELS:
         (GOLDEN / f"{name_for(one.name)}.toml").write_text(golden_of(one), encoding="utf-8")
+    (GOLDEN / "rows.txt").write_text(outcomes(), encoding="utf-8")

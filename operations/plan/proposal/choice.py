@@ -142,8 +142,8 @@ def kind_of(found: Repository, wanted: Wanted) -> str:
         raise PlanError(
             found.name,
             f"{row.architecture} ({row.models})",
-            "an architecture that a release of the support matrix serves",
-            "no release has it; `tritonhost models` lists those that are served",
+            "an architecture that this tool serves",
+            "it knows no converter for it, and no release's PyTorch backend has it; `tritonhost models` lists those that are served",
             reference="unknown-architecture",
         )
     return "llmapi"
