@@ -11,7 +11,6 @@ Exit code 0: at most the limit; 1: above it; 2: the hosts are not converged or a
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -21,29 +20,20 @@ import time
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT))
+
+from tests.verify.connection import InventoryError, targets  # noqa: E402
 
 
 def bare_inventory(inventory: str, folder: Path) -> Path:
     """The hosts of an inventory with what pyinfra itself needs to reach them, and nothing else."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pyinfra", inventory, "debug-inventory", "--json"],
-        capture_output=True,
-        text=True,
-        cwd=PROJECT,
-        check=False,
-    )
-    listed = next((line for line in done.stdout.splitlines() if line.startswith("[")), "")
-    if done.returncode != 0 or not listed:
-        raise SystemExit(f"{inventory}: its hosts could not be listed\n{(done.stdout + done.stderr)[-2000:]}")
     hosts = []
-    for entry in json.loads(listed):
-        data = {
-            key: value for key, value in entry["data"].items() if key.startswith("ssh_") or key == "_sudo"
-        }
+    for target in targets(inventory):
+        data = {key: value for key, value in target.data.items() if key.startswith("ssh_") or key == "_sudo"}
         for key in ("ssh_key", "ssh_config_file", "ssh_known_hosts_file"):
             if data.get(key):
                 data[key] = str(PROJECT / data[key])
-        hosts.append((entry["name"], data))
+        hosts.append((target.name, data))
     path = folder / "hosts.py"
     path.write_text(f"hosts = {hosts!r}\n", encoding="utf-8")
     return path
@@ -62,7 +52,11 @@ def main() -> int:
 def measured(given: argparse.Namespace, folder: Path) -> int:
     """The runs, and what is printed of them. + folder: an empty one"""
     pyinfra = [sys.executable, "-m", "pyinfra", "-y"]
-    bare = bare_inventory(given.inventory, folder)
+    try:
+        bare = bare_inventory(given.inventory, folder)
+    except InventoryError as error:
+        print(error, file=sys.stderr)
+        return 2
     commands = {
         "deploy.py": ([*pyinfra, given.inventory, "deploy.py"], PROJECT),
         "exec -- true": ([*pyinfra, bare.name, "exec", "--", "true"], folder),

@@ -64,6 +64,22 @@ def in_project() -> None:
     tritonhost.use(directory)
 
 
+def begin(words: Sequence[str], hosts: bool = False) -> None:
+    """
+    Use the project of the current directory, or refuse; only help needs none.
+
+    + hosts: the command works on hosts by itself
+    """
+    if not {"-h", "--help"} & {*words}:
+        in_project()
+    tritonhost.use(here())
+    if hosts:
+        # before anything else is imported: pyinfra works on its hosts at the same time through it
+        from gevent import monkey
+
+        monkey.patch_all()
+
+
 # --- commands whose further words go to another program
 
 Program = Callable[[list[str]], int]
@@ -149,13 +165,7 @@ def _preflight_parser() -> argparse.ArgumentParser:
 
 
 def preflight(words: list[str]) -> int:
-    if not {"-h", "--help"} & {*words}:
-        in_project()
-    tritonhost.use(here())
-    # before anything else is imported: pyinfra works on its hosts at the same time through it
-    from gevent import monkey
-
-    monkey.patch_all()
+    begin(words, hosts=True)
     from operations.preflight import main
 
     return main(words, prog="tritonhost preflight", inventory=INVENTORY)
@@ -194,9 +204,7 @@ def _golden_parser() -> argparse.ArgumentParser:
 
 
 def golden(words: list[str]) -> int:
-    if not {"-h", "--help"} & {*words}:
-        in_project()
-    tritonhost.use(here())
+    begin(words)
     from operations.golden_answers import main
 
     return main(words, prog="tritonhost golden")
@@ -209,13 +217,7 @@ def _replay_parser() -> argparse.ArgumentParser:
 
 
 def replay(words: list[str]) -> int:
-    if not {"-h", "--help"} & {*words}:
-        in_project()
-    tritonhost.use(here())
-    # as for the preflight
-    from gevent import monkey
-
-    monkey.patch_all()
+    begin(words, hosts=True)
     from operations.replay import main
 
     return main(words, prog="tritonhost replay")
@@ -228,9 +230,7 @@ def _lock_parser() -> argparse.ArgumentParser:
 
 
 def lock(words: list[str]) -> int:
-    if not {"-h", "--help"} & {*words}:
-        in_project()
-    tritonhost.use(here())
+    begin(words)
     from operations.lock_inventory import main
 
     return main(words, prog="tritonhost lock", inventory=INVENTORY)
@@ -243,13 +243,7 @@ def _must_gather_parser() -> argparse.ArgumentParser:
 
 
 def must_gather(words: list[str]) -> int:
-    if not {"-h", "--help"} & {*words}:
-        in_project()
-    tritonhost.use(here())
-    # as for the preflight
-    from gevent import monkey
-
-    monkey.patch_all()
+    begin(words, hosts=True)
     from operations.must_gather import main
 
     return main(words, prog="tritonhost must-gather")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from operations.plan.artifacts.keys import key_of
+from operations.plan.artifacts.keys import Inputs, key_of
 from operations.plan.inventory.settings import Settings
-from operations.plan.profile.profiles import LlmApiProfile, Profile
+from operations.plan.profile.profiles import LlmApiProfile
 
 DIRECTORY = "caches"  # below the data root
 PLACE = "/cache"  # in the container
@@ -39,7 +39,7 @@ class CompileCache:
 
 
 def compile_cache(
-    profile: Profile, settings: Settings, image: str, weights: str, gpu: str, version: tuple[int, ...]
+    profile: LlmApiProfile, settings: Settings, image: str, weights: str, gpu: str, version: tuple[int, ...]
 ) -> CompileCache | None:
     """
     The cache that a profile wants; None: it wants none.
@@ -48,7 +48,7 @@ def compile_cache(
     + gpu: the GPU's name
     + version: of TensorRT-LLM
     """
-    if not isinstance(profile, LlmApiProfile) or not profile.compile_cache:
+    if not profile.compile_cache:
         return None
     workers = profile.gpus_needed
     environment = {
@@ -63,7 +63,14 @@ def compile_cache(
         # several that build in one directory at the same time end with SIGBUS (NVIDIA/TensorRT-LLM issue 17233): workers, or the
         # two servers of a swap side by side
         environment["FLASHINFER_WORKSPACE_BASE"] = f"{PLACE}/flashinfer"
-    made_from = {"kind": "cache", "image": image, "weights": weights, "gpu": gpu}
-    made_from |= {"service": settings.service_name, "user": settings.server_user}
-    made_from |= {"tensor": profile.tensor_parallel, "pipeline": profile.pipeline_parallel}  # type: ignore[dict-item]
+    made_from: Inputs = {
+        "kind": "cache",
+        "image": image,
+        "weights": weights,
+        "gpu": gpu,
+        "service": settings.service_name,
+        "user": settings.server_user,
+        "tensor": profile.tensor_parallel,
+        "pipeline": profile.pipeline_parallel,
+    }
     return CompileCache(key_of(made_from), environment)

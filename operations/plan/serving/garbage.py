@@ -74,24 +74,16 @@ def garbage(
             break
         kept.add(release.id)
     kept |= others | (set(linked) & known)
-    needed = {artifact_path("", "release", identity)[1:] for identity in kept}
-    needed |= {name for name in in_use if not name.startswith("tritonhost/")}
-    images = {name for name in in_use if name.startswith("tritonhost/")}
-    for release in stored:
-        if release.id in kept:
-            needed |= {artifact_path("", kind, key)[1:] for kind, key in release.artifacts}
-            images |= set(release.images)
-            needed |= {f"{CACHES}/{release.cache}"} if release.cache else set()
     if unread(stored, names):
         return [], []
+    needed = _named_by(release for release in stored if release.id in kept) | set(in_use)
+    removed = sorted(name for name in names if name not in needed)
     if beside:
         # what no release names may be what another service is making, or its gateway's image
-        gone = [release for release in stored if release.id not in kept]
-        names = [name for name in names if name in _named_by(gone)]
-    directories = [name for name in names if not name.startswith("tritonhost/") and name not in needed]
-    return sorted(directories), sorted(
-        name for name in names if name.startswith("tritonhost/") and name not in images
-    )
+        gone = _named_by(release for release in stored if release.id not in kept)
+        removed = [name for name in removed if name in gone]
+    images = [name for name in removed if name.startswith("tritonhost/")]
+    return [name for name in removed if name not in images], images
 
 
 def _proven(releases: Iterable[Stored]) -> list[Stored]:
