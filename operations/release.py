@@ -32,7 +32,7 @@ from operations.facts.releases import (
 from operations.lock import hold
 from operations.plan import PlanError
 from operations.plan.artifacts.artifact import DIRECTORIES
-from operations.plan.artifacts.images import gateway_image
+from operations.plan.artifacts.images import door_image, gateway_image
 from operations.plan.audit import bill_of_materials as plan_bill_of_materials
 from operations.plan.audit.provenance import images, packages
 from operations.plan.exposure.network import LED, guard, unit
@@ -184,9 +184,10 @@ def _bill_commands(settings: Settings) -> Iterator[FunctionCommand]:
         )
         return
     release, provenance = documents
-    if settings.gateway:
-        before = gateway_image(settings, settings.gateway.image)
-        release = {**release, "images": {**release["images"], before.tag: dict(before.inputs)}}
+    before = [gateway_image(settings, settings.gateway.image)] if settings.gateway else []
+    before += [door_image(settings, settings.door.image)] if settings.door else []
+    images_before = {image.tag: dict(image.inputs) for image in before}
+    release = {**release, "images": {**release["images"], **images_before}}
     # rpms and images as they are now: since the release was written, the distribution's packages may have been updated,
     # and a lost image may have been built again
     found = host.get_fact(Provenance, tags=sorted(release["images"]), directories=[])

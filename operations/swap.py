@@ -28,6 +28,7 @@ from operations.release import link_script, open_past_the_gateway, put_back, swi
 from operations.remote.detached import LOST, done, log_lost, shell
 from operations.remote.refusal import Failed
 from operations.remote.tunnel import forwarded
+from operations.server import door
 from operations.server.control import answer_seconds, answered, judged, measured, soaked, start
 
 ASKED_AGAIN = 2  # times, before answers that differ hold a release back
@@ -208,6 +209,9 @@ def _gates(host: Host, swap: _Swap, server: Server) -> None:
         with forwarded(host, server.address, server.ports[1]) as endpoint:
             documents.stored(host, release, endpoint, seed)
     swap.answers = answered(host, server, release.profile.golden_requests, seed)
+    # a door that is not there yet, or is another one, is asked once it runs: the stage that starts it does
+    if release.door and door.runs(host, release.door):
+        door.proven(host, release, server)
     _compare(host, swap, server)
     swap.figures["answer_s"] = answer_seconds(host, server, release.profile.golden)
     factor = release.settings.latency_factor

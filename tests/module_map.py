@@ -37,7 +37,7 @@ GROUPS = (
     Group(
         "Service stages",
         0,
-        "model_repository release triton_service database documents gateway front swap server server.control",
+        "model_repository release triton_service database documents gateway door front swap server server.control server.door",
     ),
     Group(
         "The run",

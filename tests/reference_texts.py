@@ -20,7 +20,7 @@ SETTINGS_GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Ports and access": (
         *("http_port", "grpc_port", "metrics_port", "bind_address", "expose", "allowed_sources", "egress"),
-        *("gateway",),
+        *("gateway", "door"),
     ),
     "Server": (
         *(
@@ -85,6 +85,9 @@ SETTINGS: dict[str, str] = {
     "Settings.gateway": (
         "TLS and API keys in front of Triton, whose own ports are then published on the loopback address alone. None: no gateway."
     ),
+    "Settings.door": (
+        "OpenAI's interface in front of Triton, behind the gateway; without a gateway on the loopback address alone. None: no door."
+    ),
     "Settings.tritonserver_arguments": "Further options of `tritonserver`, as `--name=value`. The plan's own options are refused.",
     "Settings.server_user": "The user of the server's container as `uid:gid`, not root. The default is unassigned on Oracle Linux.",
     "Settings.pids_limit": "Most processes and threads of the serving container. None: 8192 for each GPU.",
@@ -144,8 +147,12 @@ SETTINGS: dict[str, str] = {
     "Settings.waivers": "Versions below their security floor that the site accepts for a time.",
     "GatewaySettings.certificate": "File on the controller, PEM: the host's certificate, then the chain up to the root.",
     "GatewaySettings.private_key": "File on the controller, PEM without a passphrase, readable by you alone.",
-    "GatewaySettings.api_keys": "File on the controller, one key a line: name of the client, a space, the key.",
+    "GatewaySettings.api_keys": "File on the controller, one key a line: name of the client, a space, the key, and its limits if it has any.",
     "GatewaySettings.port": "Port for clients, HTTP and gRPC alike.",
+    "DoorSettings.name": "The model's name for clients. None: the name of the profile.",
+    "DoorSettings.also": "Other services of the host, whose models this door offers too.",
+    "DoorSettings.port": "Port on the host's loopback address.",
+    "DoorSettings.image": "Image of Python 3.11, without registry.",
     "GatewaySettings.image": "Image of nginx's stable branch, without registry.",
     "Waiver.component": "What is below its floor.",
     "Waiver.version": "Its exact version. Another version needs another waiver.",

@@ -121,6 +121,7 @@ STATIC = (
 UNIT = (
     Part("unit", [*PYTEST, "tests/unit"], 30),
     Part("operations, deploy, oci", [*PYTEST, "tests/operations", "tests/deploy", "tests/oci"], 30),
+    Part("door", [*PYTEST, "tests/door"], 30),
     Part("mirror and stand-ins", [*PYTEST, "tests/lab/mirror", "tests/lab/standins"], 120),
 )
 # The lab's e2e modules that take their hosts for themselves; the others share one host, in the order of its conftest.

@@ -3,7 +3,7 @@
 # Input, as shell variables set before this text:
 #   DATA_ROOT, STATE_ROOT (of the service: links, database, gateway), SERVICE, GPU_FIELDS
 #   DATABASE_STATE, GUARD_STATE, FIREWALL_STATE   commands, or empty
-#   GATEWAY_RECORD                                a file
+#   GATEWAY_RECORD, DOOR_RECORD                   files
 #   GATEWAY_DIRECTORY, GATEWAY_MODES              a directory, and a format of find
 #   MOUNT_UNIT                                    of the local disks, or empty
 #   PACKAGES, FILES, UNITS, URLS, BOOLEANS        lists, one word per line
@@ -124,6 +124,9 @@ section ready
 [ -n "$URLS" ] && has curl && for url in $URLS; do
     printf '%s\t%s\n' "$url" "$(curl --silent --max-time 3 --output /dev/null --write-out '%{http_code}' "$url" 2>/dev/null)"
 done
+
+section door
+[ ! -e "$DOOR_RECORD" ] || { cat "$DOOR_RECORD" && echo; } 2>/dev/null
 
 section gateway
 [ ! -e "$GATEWAY_RECORD" ] || { cat "$GATEWAY_RECORD" && echo; } 2>/dev/null

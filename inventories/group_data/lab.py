@@ -30,6 +30,12 @@ if _lab_json.exists():
     if os.environ.get("LAB_SERVICES"):
         services = json.loads(os.environ["LAB_SERVICES"])
 
+    # the gateway and the door, as JSON: {"certificate": ..., "private_key": ..., "api_keys": ...}; the image is the lab's
+    if os.environ.get("LAB_GATEWAY"):
+        gateway = {"image": "library/nginx:1.22.1", **json.loads(os.environ["LAB_GATEWAY"])}
+    if os.environ.get("LAB_DOOR"):
+        door = {"image": "library/python:3.11.2-slim-bookworm", **json.loads(os.environ["LAB_DOOR"])}
+
     docker_repository_url = f"{_http}/dnf/docker-ce/el{{os_major}}/"
     docker_gpg_key_url = f"{_http}/dnf/docker-ce/gpg"
     docker_gpg_fingerprint = _lab["gpg_fingerprints"]["docker-ce"]

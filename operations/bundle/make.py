@@ -17,6 +17,7 @@ from operations.plan.capacity.gpu import Gpu
 from operations.plan.catalog.shapes import SHAPES
 from operations.plan.errors import PlanError, one_line
 from operations.plan.explain import KNOWN_GPUS, gpu_name, gpus_from
+from operations.plan.inventory.door_settings import PYTHON as DOOR_PYTHON
 from operations.plan.inventory.hosts import checked_hosts, settings_of
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine.openpgp import armored, fingerprints
@@ -306,8 +307,12 @@ def _models(bundle: Path, releases: Sequence[Release]) -> list[Entry]:
 def _wheels(bundle: Path, releases: Sequence[Release], python: str | None) -> list[Entry]:
     entries: list[Entry] = []
     for release in releases:
-        if requirements := release.image.files.get("requirements.txt"):
-            version = python or release.stack.python
+        for image in release.images:
+            requirements = image.files.get("requirements.txt")
+            if requirements is None:
+                continue
+            # the door's image is the Python that its name says
+            version = DOOR_PYTHON if image.name == "door" else python or release.stack.python
             if not version:
                 raise BundleError(
                     f"Python of the image {release.stack.image}: found none in the support matrix, expected its version; "

@@ -37,6 +37,36 @@ class FrontState(FactBase[Front]):
         return Front(output[0] == "front=active", output[1] == "beside=active", f"{text}\n" if text else "")
 
 
+@dataclass(frozen=True)
+class KeptUnit:
+    """A unit that writes down the key of the container that it runs. `key`: empty where none runs."""
+
+    active: bool = False
+    enabled: bool = False
+    key: str = ""
+
+
+class DoorState(FactBase[KeptUnit]):
+    """
+    + service: the door's unit, without .service
+    + record: where it writes the key
+    """
+
+    default = KeptUnit
+
+    def command(self, service: str, record: str) -> str:
+        unit = shlex.quote(f"{service}.service")
+        return (
+            f"echo $(systemctl is-active {unit}); echo $(systemctl is-enabled {unit} 2>/dev/null); "
+            f"echo $(cat {shlex.quote(record)} 2>/dev/null)"
+        )
+
+    def process(self, output: list[str]) -> KeptUnit:
+        active, enabled, key = output
+        # the record of a container that does not run any more is out of date
+        return KeptUnit(active == "active", enabled == "enabled", key if active == "active" else "")
+
+
 class ReloadNeeded(FactBase[bool]):
     """Whether the unit's file on disk is not what systemd has read: newer, or not there when it looked."""
 

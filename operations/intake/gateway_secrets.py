@@ -44,7 +44,8 @@ def _loaded(settings: GatewaySettings) -> Secrets:
     tls, certificate, ends, warnings = gateway.tls(
         content["certificate"], content["private_key"], where, datetime.now(UTC)
     )
-    return Secrets(tls, gateway.api_keys(keys, where["api_keys"]), certificate, ends, warnings)
+    named, limits = gateway.api_keys(keys, where["api_keys"])
+    return Secrets(tls, named, certificate, ends, limits, warnings)
 
 
 def _path(path: str) -> Path:

@@ -12,7 +12,7 @@ from operations.plan.artifacts.artifact import Artifact
 from operations.plan.artifacts.keys import differing
 from operations.plan.catalog.package_names import CONFLICTING_PACKAGES
 from operations.plan.errors import PlanError
-from operations.plan.exposure import firewall, gateway, network
+from operations.plan.exposure import door, firewall, gateway, network
 from operations.plan.machine import daemon_json, selinux
 from operations.plan.machine.disks import root_growth
 from operations.plan.machine.local_disks import local_plan
@@ -25,7 +25,7 @@ EMPTY = hashlib.sha256(b"").hexdigest()
 _NO_GATEWAY = LoadedGateway()
 
 # whose rows a file's difference is among
-FileStage = Literal["packages", "network", "service", "front", "gateway"]
+FileStage = Literal["packages", "network", "service", "front", "gateway", "door"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def difference(
     An empty list means that the host is converged: nothing is run on it.
     """
     rows = [row for stage in _STAGES for row in stage(release, observed, files)]
-    return [*rows, *_gateway(release, observed, files, gateway_loaded)]
+    return [*rows, *_door(release, observed, files), *_gateway(release, observed, files, gateway_loaded)]
 
 
 def _storage(release: Release, observed: Observed, _: Sequence[ExpectedFile]) -> Rows:
@@ -246,6 +246,21 @@ def _front(release: Release, observed: Observed, files: Sequence[ExpectedFile]) 
         yield Difference("front", front, "active", "stopped: the inventory has no front")
     if observed.units.get(beside, {}).get("ActiveState") in ("active", "activating"):
         yield Difference("front", beside, "left by a swap that was interrupted", "stopped")
+
+
+def _door(release: Release, observed: Observed, files: Sequence[ExpectedFile]) -> Rows:
+    unit = f"{door.service(release.settings.service_name)}.service"
+    found = observed.units.get(unit, {})
+    if release.door is None:
+        if found.get("ActiveState") in ("active", "activating") or found.get("UnitFileState") == "enabled":
+            yield Difference(
+                "door", unit, found.get("ActiveState", "enabled"), "stopped: the inventory has no door"
+            )
+        return
+    yield from _files("door", files, observed)
+    yield from _unit("door", unit, observed)
+    if found.get("ActiveState") == "active" and observed.door != release.door.key:
+        yield Difference("door", f"container {release.door.service}", "of other options", "run with its own")
 
 
 def _gateway(

@@ -20,6 +20,7 @@ from operations.plan.catalog.support_matrix import PLAIN_RELEASES, RELEASES, Sta
 from operations.plan.catalog.template_parameters import parameters_of
 from operations.plan.catalog.version_floors import FLOORS
 from operations.plan.errors import PlanError
+from operations.plan.inventory import door_settings
 from operations.plan.inventory.gateway_settings import IMAGE
 from operations.plan.inventory.settings import from_host_data
 from operations.plan.planning import FIRST_LLMAPI_VERSION, LAST_ENGINE_VERSION, plan_release
@@ -103,6 +104,8 @@ def planned(name: str, profile: Profile, data: Mapping[str, Any], gpus: str | No
         images.append(profile.documents.image)
     if isinstance(gateway := data.get("gateway"), Mapping):
         images.append(str(gateway.get("image", IMAGE)))
+    if isinstance(door := data.get("door"), Mapping):
+        images.append(str(door.get("image", door_settings.IMAGE)))
     digests = dict.fromkeys(images, UNKNOWN_DIGEST) | data.get("image_digests", {})
     settings = from_host_data({**data, "model": name, "image_digests": digests}, "explain")
     return plan_release(settings, gpus_from(gpus), profile=profile)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from operations.plan.artifacts import commands, images, recipes
 from operations.plan.capacity.described import check_rope, named_otherwise
@@ -13,6 +13,8 @@ from operations.plan.catalog.llm_arguments import check_names, one_part
 from operations.plan.catalog.support_matrix import StackRelease
 from operations.plan.catalog.values import Value
 from operations.plan.errors import PlanError
+from operations.plan.exposure.door import ONE_PART, Door
+from operations.plan.exposure.door import door as plan_door
 from operations.plan.exposure.gateway import Gateway
 from operations.plan.exposure.gateway import directory as gateway_directory
 from operations.plan.exposure.gateway import service as gateway_service
@@ -80,6 +82,7 @@ def plan_release(
     ports = _ports(settings, profile)
     warnings = (
         *(one_part(profile.decoupled, stack.version) if isinstance(profile, LlmApiProfile) else ()),
+        *_of_streams(settings, profile, parameters),
         *driver_warnings(chosen[0], stack.cuda),
         *docker_settings.unknown(settings.docker_daemon_settings),
         *check_relations(profile, stack.version),
@@ -98,6 +101,7 @@ def plan_release(
         warnings=warnings,
         selinux=selinux and settings.selinux == "auto",
         gateway=_gateway(settings, profile, ports),
+        door=_door(settings, profile, ports),
     )
 
 
@@ -110,15 +114,28 @@ def check_before_gpus(settings: Settings, profile: Profile) -> None:
     stack = stack_of(profile)
     _check_kind(profile, stack)
     _gateway(settings, profile, _ports(settings, profile))
+    _door(settings, profile, _ports(settings, profile))
     images.check_images(settings, profile, stack)
 
 
 def ports_of(settings: Settings, profile: Profile) -> tuple[int, ...]:
-    """Every port of the host that a service uses: clients', those behind a proxy, the gateway's. Raises PlanError."""
+    """Every port of the host that a service uses: clients', those behind a proxy, the gateway's, the door's. Raises PlanError."""
     ports = _ports(settings, profile)
     behind = [port for server in servers(settings, ports) for port in server.ports]
     gateway = [settings.gateway.port] if settings.gateway else []
-    return tuple(dict.fromkeys((*ports, *behind, *gateway)))
+    door = [settings.door.port] if settings.door else []
+    return tuple(dict.fromkeys((*ports, *behind, *gateway, *door)))
+
+
+def _of_streams(settings: Settings, profile: Profile, parameters: Mapping[str, Value]) -> tuple[str, ...]:
+    """The warning that a door's clients get whole answers alone. An LLM-API model has one of its own."""
+    if settings.door is None or isinstance(profile, PlanProfile):
+        return ()
+    if isinstance(profile, LlmApiProfile):
+        return () if profile.decoupled else ONE_PART["decoupled"]
+    return (
+        () if parameters.get("decoupled_mode") is True else ONE_PART["repository.parameters.decoupled_mode"]
+    )
 
 
 def _of_the_model(profile: Profile, stack: StackRelease, gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
@@ -161,7 +178,14 @@ def _gateway(settings: Settings, profile: Profile, ports: tuple[int, int, int]) 
         behind=ports,
         max_request_mib=profile.server.max_request_mib,
         drain_s=settings.drain_s,
+        door_port=settings.door.port if settings.door else 0,
     )
+
+
+def _door(settings: Settings, profile: Profile, ports: tuple[int, int, int]) -> Door | None:
+    if settings.door is None:
+        return None
+    return plan_door(settings, profile, ports, images.door_image(settings, settings.door.image))
 
 
 def _database(settings: Settings, profile: Profile, selinux: bool) -> Database | None:

@@ -13,6 +13,7 @@ from operations.plan.capacity.gpu import Gpu
 from operations.plan.catalog.support_matrix import StackRelease, template_root
 from operations.plan.catalog.values import Value
 from operations.plan.exposure import network, server_flags
+from operations.plan.exposure.door import Door
 from operations.plan.exposure.gateway import Gateway
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine import packages
@@ -83,6 +84,7 @@ class Release:
     warnings: tuple[str, ...] = ()
     selinux: bool = False  # the host has it, and the inventory lets docker use it
     gateway: Gateway | None = None
+    door: Door | None = None
 
     @property
     def source(self) -> Artifact | None:
@@ -131,11 +133,12 @@ class Release:
     @property
     def images(self) -> tuple[ServingImage, ...]:
         """Every container image that the host needs."""
-        return (*self.own_images, self.gateway.image) if self.gateway else self.own_images
+        before = [each.image for each in (self.door, self.gateway) if each]
+        return (*self.own_images, *before)
 
     @property
     def own_images(self) -> tuple[ServingImage, ...]:
-        """The images of the release itself: the gateway's is the same for all releases."""
+        """The images of the release itself: the gateway's and the door's are the same for all releases."""
         return (self.image, self.database.image) if self.database else (self.image,)
 
     @property
@@ -203,7 +206,7 @@ class Release:
     @property
     def guard(self) -> network.Guard:
         """Who may reach the server, and what it may reach."""
-        return network.guard(self.settings, self.ports)
+        return network.guard(self.settings, self.ports, self.door)
 
     @property
     def fronted(self) -> bool:

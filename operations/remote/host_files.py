@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from operations.plan.artifacts import commands
 from operations.plan.difference import ExpectedFile, FileStage
-from operations.plan.exposure import gateway, network
+from operations.plan.exposure import door, gateway, network
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine import daemon_json
 from operations.plan.machine.local_disks import SENTINEL
@@ -73,6 +73,8 @@ class Paths(NamedTuple):
     next_unit: str  # runs a release beside the running one
     guard_unit: str
     gateway_unit: str
+    door_unit: str
+    door_script: str
     front_config: str
     guard_rules: str
 
@@ -86,6 +88,7 @@ class Paths(NamedTuple):
             self.next_unit,
             self.guard_unit,
             self.gateway_unit,
+            self.door_unit,
         ]
 
 
@@ -105,6 +108,8 @@ def _paths_of(name: str) -> Paths:
         next_unit=unit(f"{name}-next"),
         guard_unit=f"/etc/systemd/system/{network.unit(name)}",
         gateway_unit=unit(gateway.service(name)),
+        door_unit=unit(door.service(name)),
+        door_script=f"/etc/{door.service(name)}.sh",
         front_config=f"/etc/{name}-front.cfg",
         guard_rules=network.rules_path(name),
     )
@@ -223,6 +228,16 @@ def _rendered(release: Release) -> Iterator[HostFile]:
         yield HostFile("front", place.front_config, front_config(release, release.servers[0]))
         unit = _unit("front", settings=settings, configuration=place.front_config)
         yield HostFile("service", place.front_unit, unit)
+    if release.door:
+        yield HostFile("door", place.door_script, _door_script(release.door))
+        unit = _unit(
+            "door",
+            door=release.door,
+            guard=_mount_guard(settings),
+            guard_unit=release.guard.unit,
+            script=place.door_script,
+        )
+        yield HostFile("door", place.door_unit, unit)
     if release.gateway:
         unit = _unit(
             "gateway",
@@ -232,6 +247,19 @@ def _rendered(release: Release) -> Iterator[HostFile]:
             script=f"{release.gateway.directory}/{gateway.SCRIPT}",
         )
         yield HostFile("service", place.gateway_unit, unit)
+
+
+def _door_script(wanted: door.Door) -> str:
+    """What the door's unit runs."""
+    variables = {
+        "NAME": wanted.service,
+        "USAGE": wanted.usage,
+        "USER_ID": str(door.USER),
+        "IMAGE_RECORD": wanted.image_record,
+        "URL": wanted.url,
+        "RECORD": wanted.record,
+    }
+    return host_script("door.sh", variables, shell_function("run_it", wanted.run, "exec "))
 
 
 def _unit(template: str, **values: object) -> str:
@@ -258,9 +286,13 @@ def gateway_files(wanted: gateway.Gateway, secrets: gateway.Secrets) -> dict[str
             tls=gateway.TLS,
             keys=gateway.KEYS,
             methods=gateway.GRPC_METHODS,
+            limits=gateway.LIMITS,
+            limited=secrets.limited,
+            next_header=door.NEXT[0],
         ),
         gateway.TLS: secrets.tls,
         gateway.KEYS: secrets.map,
+        gateway.LIMITS: _environment().get_template("limits.conf.j2").render(limited=secrets.limited),
     }
     variables = {
         "NAME": wanted.service,

@@ -285,7 +285,11 @@ def test_difference_compares_every_rendered_file(wanted: Release) -> None:
 
 def test_units_are_among_the_files_of_their_service() -> None:
     paths = host_files.paths(WANTED.settings)
-    assert set(paths) - set(paths.units) == {"/etc/triton-front.cfg", "/etc/triton-guard.nft"}
+    assert set(paths) - set(paths.units) == {
+        "/etc/triton-door.sh",
+        "/etc/triton-front.cfg",
+        "/etc/triton-guard.nft",
+    }
     assert paths.units == [
         "/etc/systemd/system/triton.service",
         "/etc/systemd/system/triton-database.service",
@@ -293,6 +297,7 @@ def test_units_are_among_the_files_of_their_service() -> None:
         "/etc/systemd/system/triton-next.service",
         "/etc/systemd/system/triton-guard.service",
         "/etc/systemd/system/triton-gateway.service",
+        "/etc/systemd/system/triton-door.service",
     ]
 
 

@@ -18,6 +18,7 @@ FILES = {
     "nginx.conf": "new configuration",
     "tls.pem": "new pair",
     "keys.map": "new keys",
+    "limits.conf": "new limits",
     "gateway.sh": "new script",
 }
 
@@ -36,7 +37,7 @@ def serve(
     variables = {
         "NAME": "triton-gateway",
         "DIRECTORY": str(folder),
-        "FILES": "nginx.conf tls.pem keys.map",
+        "FILES": "nginx.conf tls.pem keys.map limits.conf",
         "IMAGE_RECORD": str(record),
         "URL": "https://127.0.0.1:8443",
         "RECORD": str(folder / "loaded"),
@@ -92,7 +93,7 @@ def test_loaded_records_key_and_file_digest(stubs: Stubs, tmp_path: Path) -> Non
     for name in gateway.FILES:
         (tmp_path / name).write_text(f"{name}\n")
     assert serve(stubs, tmp_path, "loaded").returncode == 0
-    digest = hashlib.sha256(b"nginx.conf\ntls.pem\nkeys.map\n").hexdigest()
+    digest = hashlib.sha256(b"nginx.conf\ntls.pem\nkeys.map\nlimits.conf\n").hexdigest()
     assert (tmp_path / "loaded").read_text() == f"the-key {digest}\n"
 
 
@@ -106,7 +107,7 @@ def write(
         "DIRECTORY": str(folder / "gateway"),
         "FRESH": gateway.FRESH,
         "USER_ID": str(os.getgid()),
-        "NGINX_FILES": "nginx.conf tls.pem keys.map",
+        "NGINX_FILES": "nginx.conf tls.pem keys.map limits.conf",
         "IMAGE_RECORD": str(folder / "image"),
         "RECORD": str(folder / "loaded"),
     }

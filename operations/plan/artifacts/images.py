@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from operations.plan.artifacts import commands
@@ -213,9 +213,28 @@ def _derived_image(
     """
     reference = pinned(settings, settings.image_registry, base)
     context = {name: own_models.image_file(name, kind) for name in ("Dockerfile", "requirements.txt")}
-    inputs: Inputs = {"source": "build", "base": base, "base_digest": settings.image_digests[base]}
-    inputs = {**inputs, "files": {name: digest(text) for name, text in context.items()}}
-    draft = ServingImage(inputs, ())
+    inputs: Inputs = {"base": base, "base_digest": settings.image_digests[base]}
+    return _image_of_files(settings, reference, inputs, context, look)
+
+
+def _image_of_files(
+    settings: Settings,
+    reference: str,
+    inputs: Inputs,
+    context: Mapping[str, str],
+    look: Callable[[str, str], list[str]],
+    name: str = "serving",
+) -> ServingImage:
+    """
+    An image that a Dockerfile makes from another one, with Python packages of an index.
+
+    + reference: the other image, registry/name@digest
+    + context: the files that docker is given, the Dockerfile among them
+    + look: name of a container, tag -> the command that fails if the image is wrong
+    """
+    files = {file: digest(text) for file, text in context.items()}
+    inputs = {"source": "build", **inputs, "files": files}
+    draft = ServingImage(inputs, (), name=name)
     arguments = [f"--build-arg=BASE={reference}"]
     if url := settings.python_index_url:
         arguments.append(f"--build-arg=INDEX_URL={url}")
@@ -223,7 +242,7 @@ def _derived_image(
             arguments.append(f"--build-arg=TRUSTED_HOST={urlsplit(url).hostname}")
     place = f"/run/tritonhost/{draft.unit}"
     steps = _build_steps(draft, arguments, place, lambda building: look(draft.unit, building))
-    return ServingImage(inputs, steps, files=context)
+    return ServingImage(inputs, steps, files=context, name=name)
 
 
 def pinned(settings: Settings, registry: str, image: str) -> str:
@@ -248,6 +267,19 @@ def database_image(settings: Settings, profile: PlanProfile) -> ServingImage:
 def gateway_image(settings: Settings, image: str) -> ServingImage:
     """nginx, as Docker publishes it."""
     return _from_docker_hub(settings, image, "gateway")
+
+
+def door_image(settings: Settings, image: str) -> ServingImage:
+    """Python with the packages that files/image/door names by hash, and the program beside them."""
+    files = ("Dockerfile", "requirements.txt", *own_models.programs("door"))
+    reference = pinned(settings, settings.docker_hub_registry, image)
+    context = {name: own_models.image_file(name, "door") for name in files}
+
+    def look(name: str, building: str) -> list[str]:
+        return commands.worker(building, ["python3", "-c", "import door.app"], name=name)
+
+    inputs: Inputs = {"base": image, "base_digest": settings.image_digests[image]}
+    return _image_of_files(settings, reference, inputs, context, look, "door")
 
 
 def _from_docker_hub(settings: Settings, image: str, name: str) -> ServingImage:

@@ -37,8 +37,8 @@ from operations.plan.serving import serve
 USER = 60601
 # where the container finds its files
 MOUNT = "/etc/tritonhost"
-CONFIGURATION, TLS, KEYS = "nginx.conf", "tls.pem", "keys.map"
-FILES = (CONFIGURATION, TLS, KEYS)
+CONFIGURATION, TLS, KEYS, LIMITS = "nginx.conf", "tls.pem", "keys.map", "limits.conf"
+FILES = (CONFIGURATION, TLS, KEYS, LIMITS)
 SCRIPT = "gateway.sh"  # what its unit runs
 FRESH = ".new"  # where files are put before they are in place
 # of find: path, tab, mode:user:group
@@ -67,6 +67,7 @@ class Gateway:
     + address, port: where people reach it
     + behind: where HTTP, gRPC and metrics answer on the host's loopback
     + drain_s: how long a gateway that is stopped goes on with the requests it has
+    + door_port: where the door answers on the host's loopback; 0: there is none
     """
 
     service: str
@@ -78,6 +79,7 @@ class Gateway:
     behind: tuple[int, int, int]
     max_request_mib: int
     drain_s: int
+    door_port: int = 0
 
     @property
     def key(self) -> str:
@@ -177,12 +179,32 @@ def record(service: str) -> str:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """
+    What a client may use; None: as much as it likes.
+
+    + requests_per_minute: as many may come at once, if none came before
+    + concurrent: requests that are being answered
+    + tokens_per_day: of prompts and answers, through the door; a day of UTC
+    """
+
+    requests_per_minute: int | None = None
+    concurrent: int | None = None
+    tokens_per_day: int | None = None
+
+
+# the largest value of each limit; nginx's zones take no higher rate, and no longer queue
+MOST = {"requests_per_minute": 60000, "concurrent": 4096, "tokens_per_day": 10**12}
+
+
+@dataclass(frozen=True)
 class Secrets:
     """
     What the gateway needs and nobody else may have; never part of a representation.
 
     + tls: certificates and private key, PEM
     + keys: API keys as (name, key)
+    + limits: what a name may use, of those that have limits
     + certificate: the host's own, DER
     + ends: the last moment of the certificate
     """
@@ -191,6 +213,7 @@ class Secrets:
     keys: tuple[tuple[str, str], ...] = field(repr=False)
     certificate: bytes = field(repr=False)
     ends: datetime
+    limits: Mapping[str, Limits] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -203,10 +226,16 @@ class Secrets:
         """
         return "".join(f'"~^(?i:bearer) {key}$" {name};\n' for name, key in self.keys)
 
+    @property
+    def limited(self) -> list[tuple[int, str, Limits]]:
+        """The names with limits, each with a number for nginx's variables, which take no other characters."""
+        return [(number, name, self.limits[name]) for number, name in enumerate(sorted(self.limits))]
 
-def api_keys(text: str, where: str) -> tuple[tuple[str, str], ...]:
+
+def api_keys(text: str, where: str) -> tuple[tuple[tuple[str, str], ...], dict[str, Limits]]:
     """
-    The keys of a file, one a line: a name, a space, a key. A name may have several, for a change without a gap.
+    The keys of a file, one a line: a name, a space, a key, and after it the limits of that name. A name may have several keys,
+    for a change without a gap; its limits are for all of them together. Returns (name, key) of each, and the limits by name.
 
     + where: host, key and file, for the error
 
@@ -217,18 +246,38 @@ def api_keys(text: str, where: str) -> tuple[tuple[str, str], ...]:
     if "\r" in text:
         raise PlanError(where, "Windows line ends", "Unix line ends", "dos2unix, or write it again")
     found: list[tuple[str, str]] = []
+    limits: dict[str, Limits] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         words = line.split("#")[0].split()
         if not words:
             continue
-        problem = _problem(words, [key for _, key in found])
+        problem = _problem(words[:2], [key for _, key in found])
         if problem:
             then = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
             raise PlanError(f"{where}: line {number}", *problem, then)
+        given = _limits(words[2:], f"{where}: line {number}")
+        if limits.setdefault(words[0], given) != given:
+            expected = "the limits that its earlier line has: they are the name's, whichever key is used"
+            raise PlanError(f"{where}: line {number}", f"other limits of {words[0]}", expected)
         found.append((words[0], words[1]))
     if not found:
         raise PlanError(where, "no key", "at least one line: a name, a space, a key")
-    return tuple(found)
+    return tuple(found), {name: given for name, given in limits.items() if given != Limits()}
+
+
+def _limits(words: Sequence[str], where: str) -> Limits:
+    """What a line says after its key. Raises PlanError, without the words: one of them may be a key."""
+    found: dict[str, int] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        known = MOST.get(name)
+        if known is None or name in found or not value.isdecimal() or not 1 <= int(value) <= known:
+            expected = "each of " + ", ".join(f"{each}=1 to {most}" for each, most in MOST.items())
+            raise PlanError(
+                where, "a word after the key that is no limit (not shown)", f"{expected}, or none"
+            )
+        found[name] = int(value)
+    return Limits(**found)
 
 
 def _problem(words: Sequence[str], known: Sequence[str]) -> tuple[str, str] | None:

@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from operations.plan.exposure import door as plan_door
 from operations.plan.exposure import gateway
 from operations.plan.inventory.settings import Settings
 
@@ -26,6 +27,9 @@ class Guard:
     host's loopback
     + fronted: clients reach a socket of the host, not docker's forwarding
     + gateway_user: the user of the gateway, which may connect only to the host's loopback; 0: there is no gateway
+    + door_user: the user of the door, which may connect only to the servers' gRPC; 0: there is no door
+    + door_ports: the ports of that
+    + beside: the interfaces of the host's other services
     + sources: the networks that may reach them; they do not overlap
     + egress: what the server may connect to
     + closed: the server's own ports, which only the host itself reaches because a gateway serves; none while a release
@@ -39,11 +43,19 @@ class Guard:
     egress: tuple[str, ...]
     gateway_user: int = 0
     closed: tuple[int, ...] = ()
+    door_user: int = 0
+    door_ports: tuple[int, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def bridge(self) -> str:
         """The interface of the server's own docker network, by which the rules recognise its packets."""
         return bridge(self.service)
+
+    @property
+    def bridges(self) -> tuple[str, ...]:
+        """That one, and those of the host's other services, which a door may offer too."""
+        return (self.bridge, *self.beside)
 
     @property
     def table(self) -> str:
@@ -61,8 +73,13 @@ class Guard:
         return rules_path(self.service)
 
 
-def guard(settings: Settings, ports: tuple[int, int, int]) -> Guard:
-    """The guard of a host whose gateway serves, if it has one. `ports`: those for clients, or those behind the gateway."""
+def guard(settings: Settings, ports: tuple[int, int, int], door: plan_door.Door | None = None) -> Guard:
+    """
+    The guard of a host whose gateway serves, if it has one.
+
+    + ports: those for clients, or those behind the gateway
+    + door: what else connects to the server
+    """
     return Guard(
         service=settings.service_name,
         # also those behind a gateway: before a swap, a proxy may still listen on them for the network
@@ -72,6 +89,9 @@ def guard(settings: Settings, ports: tuple[int, int, int]) -> Guard:
         egress=without_overlaps(settings.egress),
         gateway_user=gateway.USER if settings.gateway else 0,
         closed=ports if settings.gateway else (),
+        door_user=plan_door.USER if door else 0,
+        door_ports=door.upstream if door else (),
+        beside=tuple(bridge(name) for name in settings.beside) if door else (),
     )
 
 

@@ -16,6 +16,7 @@ OF_A_SERVICE = frozenset(
         "at_data_root",
         "allowed_sources",
         "bind_address",
+        "door",
         "drain_s",
         "egress",
         "expose",
@@ -43,7 +44,7 @@ OF_A_SERVICE = frozenset(
     }
 )
 # the units that a service has beside its own, named after it
-_UNITS = ("database", "front", "gateway", "guard", "next")
+_UNITS = ("database", "door", "front", "gateway", "guard", "next")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 

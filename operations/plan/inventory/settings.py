@@ -31,6 +31,7 @@ from operations.plan.catalog.values import Port, Switch
 from operations.plan.catalog.version_floors import Waiver
 from operations.plan.errors import NOWHERE, TOKEN, Origin, PlanError, suggestion, text_of, typed
 from operations.plan.inventory import docker_settings
+from operations.plan.inventory.door_settings import DoorSettings
 from operations.plan.inventory.field_types import (
     AbsolutePath,
     Commit,
@@ -162,6 +163,8 @@ class Settings(BaseModel):
     allowed_sources: list[Network] = []
     # TLS and API keys in front; Triton's own ports are on the host's loopback then. None: Triton itself is reached.
     gateway: GatewaySettings | None = None
+    # OpenAI's interface, behind the gateway; without a gateway on the host's loopback alone. None: there is none
+    door: DoorSettings | None = None
     # what the server may connect to by itself; nothing, and never the cloud's metadata
     egress: list[Network] = []
     # auto: docker confines containers where the host has SELinux, and what they mount is labelled for it

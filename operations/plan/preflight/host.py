@@ -6,7 +6,7 @@ import re
 
 from operations.plan.catalog.version_floors import check_floors
 from operations.plan.errors import PlanError, one_line
-from operations.plan.exposure import gateway, network
+from operations.plan.exposure import door, gateway, network
 from operations.plan.inventory.versions import components
 from operations.plan.machine import docker_host
 from operations.plan.machine.packages import check_os
@@ -132,6 +132,8 @@ def _ports(subject: Subject) -> Check:
         ports += subject.release.servers[0].ports
     if given.gateway:
         ports.append(given.gateway.port)
+    if given.door:
+        ports.append(given.door.port)
     front = observed.units.get(f"{given.service_name}-front.service", {}) if observed else {}
     before = observed.units.get(f"{gateway.service(given.service_name)}.service", {}) if observed else {}
     container = observed.container if observed else None
@@ -140,7 +142,9 @@ def _ports(subject: Subject) -> Check:
     behind = {port - BEHIND_FRONT for port in published} if front.get("ActiveState") == "active" else set()
     # whichever port it has now
     before_us = set(listening) if before.get("ActiveState") == "active" else set()
-    ours = {"docker-proxy": published, "haproxy": behind, "nginx": before_us}
+    door_unit = observed.units.get(f"{door.service(given.service_name)}.service", {}) if observed else {}
+    of_door = set(listening) if door_unit.get("ActiveState") == "active" else set()
+    ours = {"docker-proxy": published, "haproxy": behind, "nginx": before_us, "python3": of_door}
     taken = {
         port: listening[port] or "a program"
         for port in dict.fromkeys(ports)

@@ -31,10 +31,10 @@ def sources(settings: Settings, profile: Profile, os_major: str) -> dict[str, st
         found["source git"] = mirrored(BACKEND_URL, settings.git_mirrors)
     found["source hub"] = settings.hub_endpoint
     found["source registry"] = registry_url(settings.image_registry, settings)
-    if isinstance(profile, PlanProfile) or settings.gateway:
+    if isinstance(profile, PlanProfile) or settings.gateway or settings.door:
         found["source docker hub"] = registry_url(settings.docker_hub_registry, settings)
     # otherwise pip's own default, which is pip's to know
-    if isinstance(profile, PlanProfile) and settings.python_index_url:
+    if (isinstance(profile, PlanProfile) or settings.door) and settings.python_index_url:
         found["source Python index"] = settings.python_index_url
     return found
 

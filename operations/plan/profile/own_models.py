@@ -51,6 +51,12 @@ def image_file(name: str, kind: str = "plan") -> str:
 
 
 @cache
+def programs(kind: str) -> tuple[str, ...]:
+    """The names of the Python files of files/image/<kind>."""
+    return tuple(sorted(path.name for path in (FILES / "image" / kind).glob("*.py")))
+
+
+@cache
 def migrations() -> dict[int, str]:
     """The database's migrations, number -> SQL, from files/database/NNN_what.sql."""
     found = {}

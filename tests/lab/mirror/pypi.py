@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 IMAGES = Path(__file__).resolve().parents[3] / "files" / "image"
-REQUIREMENTS = tuple(IMAGES / kind / "requirements.txt" for kind in ("plan", "llmapi"))
+REQUIREMENTS = tuple(IMAGES / kind / "requirements.txt" for kind in ("door", "llmapi", "plan"))
 FILES = "pypi/files"
 Projects = dict[str, dict[str, str]]
 

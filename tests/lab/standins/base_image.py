@@ -111,7 +111,7 @@ def _server_place(member: str) -> str | None:
     return None
 
 
-def _package_place(member: str) -> str | None:
+def package_place(member: str) -> str | None:
     """Where a file of a Python package goes; test suites stay out, and a C library that Python does not load."""
     parts = member.split("/")
     if "tests" in parts[:-1] or parts[0].endswith(".data"):
@@ -125,12 +125,12 @@ def _fill(root: Path, cache: Path) -> None:
     """Put server, Python packages and the mpirun stand-in into the userland; onnx's packages beside it, at /onnx."""
     held = wheels.fetch(cache, WHEELS)
     for pin in wheels.ONNX_PACKAGES:
-        wheels.unpack(held[pin], root / "onnx", _package_place)
+        wheels.unpack(held[pin], root / "onnx", package_place)
     wheels.unpack(held[wheels.TRITON], root, _server_place)
     for name in ("bin/tritonserver", "backends/python/triton_python_backend_stub"):
         (root / "opt/tritonserver" / name).chmod(0o755)  # the wheel drops the bits
     for pin in wheels.IMAGE_PACKAGES:
-        wheels.unpack(held[pin], root, _package_place)
+        wheels.unpack(held[pin], root, package_place)
     for name, content in _own_files().items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,126 @@
+"""Texts and tokens: the weights' own tokenizer, the text of a stream that grows, and the words that end it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+REPLACEMENT = "\ufffd"  # what an incomplete character decodes to
+
+
+class Words:
+    """The tokenizer of a model. `ends`: the tokens that end an answer, the first of which Triton is told as the end."""
+
+    def __init__(self, file: Path, ends: Sequence[int], pad: int | None = None) -> None:
+        self.tokenizer = Tokenizer.from_file(str(file))
+        # a file may say that texts are cut or filled up, which a prompt must not be
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.ends = tuple(ends)
+        self.pad = pad if pad is not None else (self.ends[0] if self.ends else 0)
+        self.size = self.tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str, special: bool) -> list[int]:
+        """+ special: add what the tokenizer puts before a text; a chat template writes that itself"""
+        return list(self.tokenizer.encode(text, add_special_tokens=special).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Without special tokens."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def named(self, token: int) -> str:
+        """A token's text by itself."""
+        return str(self.tokenizer.decode([token], skip_special_tokens=False))
+
+
+class Growing:
+    """
+    The text of a stream of tokens, as far as it is certain.
+
+    A character may take several tokens, and a tokenizer may write the space before a word or not, depending on what is before it.
+    Only a window at the end is decoded, so that a long answer costs no more for each token than a short one.
+    """
+
+    def __init__(self, words: Words) -> None:
+        self.words = words
+        self.ids: list[int] = []
+        self.begin = self.read = 0
+
+    def add(self, ids: Sequence[int]) -> str:
+        """The text that these tokens add; empty while a character is incomplete."""
+        self.ids.extend(ids)
+        before = self.words.decode(self.ids[self.begin : self.read])
+        now = self.words.decode(self.ids[self.begin :])
+        if len(now) <= len(before) or now.endswith(REPLACEMENT):
+            return ""
+        self.begin, self.read = self.read, len(self.ids)
+        return now[len(before) :]
+
+    def rest(self) -> str:
+        """At the end: what is still held back, an incomplete character among it."""
+        before = self.words.decode(self.ids[self.begin : self.read])
+        now = self.words.decode(self.ids[self.begin :])
+        self.begin = self.read = len(self.ids)
+        return now[len(before) :]
+
+
+class Stops:
+    """The words that end an answer. Text that may be the beginning of one is held back."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        self.held = ""
+        self.found = False
+
+    def add(self, text: str) -> str:
+        """The text that may go out; nothing after a word was found."""
+        if not self.words:
+            return text
+        if self.found:
+            return ""
+        self.held += text
+        places = [place for word in self.words if (place := self.held.find(word)) >= 0]
+        if places:
+            self.found = True
+            out, self.held = self.held[: min(places)], ""
+            return out
+        keep = max((self._beginning(word) for word in self.words), default=0)
+        cut = len(self.held) - keep
+        out, self.held = self.held[:cut], self.held[cut:]
+        return out
+
+    def _beginning(self, word: str) -> int:
+        """How many characters at the end of the text are the beginning of the word."""
+        for length in range(min(len(word) - 1, len(self.held)), 0, -1):
+            if self.held.endswith(word[:length]):
+                return length
+        return 0
+
+    def rest(self) -> str:
+        """At the end: what was held back."""
+        out, self.held = self.held, ""
+        return out
+
+
+def end_tokens(
+    tokenizer: Tokenizer, generation: dict[str, Any], model: dict[str, Any], eos: str | None
+) -> list[int]:
+    """
+    The tokens that end an answer, of generation_config.json, else of config.json, else of the tokenizer's eos_token.
+
+    The eos_token comes first if it is one of them: the engine is told one end.
+    """
+    found: list[int] = []
+    for source in (generation, model):
+        value = source.get("eos_token_id")
+        ids = value if isinstance(value, list) else [value]
+        found = [each for each in ids if isinstance(each, int) and not isinstance(each, bool)]
+        if found:
+            break
+    own = tokenizer.token_to_id(eos) if eos else None
+    if own is not None:
+        found = [own, *(each for each in found if each != own)] if own in found or not found else found
+    return found

@@ -1,0 +1,113 @@
+"""Texts that grow token by token, and the words that end them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from files.image.door.template import compiled, find
+from files.image.door.tokens import Growing, Stops, Words, end_tokens
+from tests.door.fake_triton import END, WORDS
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Words:
+    file = tmp_path_factory.mktemp("words") / "tokenizer.json"
+    WORDS.save(str(file))
+    return Words(file, (END,))
+
+
+def test_growing_text_is_the_whole_one(words: Words) -> None:
+    @given(st.lists(st.integers(0, 259), max_size=40), st.integers(1, 5))
+    def check(ids: list[int], at_once: int) -> None:
+        growing = Growing(words)
+        text = "".join(growing.add(ids[n : n + at_once]) for n in range(0, len(ids), at_once))
+        assert text + growing.rest() == words.decode(ids)
+
+    check()
+
+
+def test_no_part_has_half_a_character(words: Words) -> None:
+    @given(st.text(max_size=20))
+    def check(text: str) -> None:
+        growing = Growing(words)
+        parts = [growing.add([each]) for each in words.encode(text, special=False)]
+        assert "".join(parts) + growing.rest() == text
+        if "\ufffd" not in text:
+            assert not any("\ufffd" in part for part in parts)
+
+    check()
+
+
+def test_stop_words_are_found_however_a_text_is_cut() -> None:
+    @given(
+        st.text("abc", max_size=12), st.lists(st.text("abc", min_size=1, max_size=3), max_size=3), st.data()
+    )
+    def check(text: str, stops: list[str], data: st.DataObject) -> None:
+        text_ = text
+        places = [place for word in stops if (place := text.find(word)) >= 0]
+        found = Stops(stops)
+        out = ""
+        while text and not found.found:
+            cut = data.draw(st.integers(1, len(text)))
+            out, text = out + found.add(text[:cut]), text[cut:]
+        out += found.rest() if not found.found else ""
+        assert found.found == bool(places)
+        # up to the word that is complete first
+        ends = [text_.find(word) + len(word) for word in stops if word in text_]
+        if not places:
+            assert out == text_
+        else:
+            assert text_.startswith(out) and len(out) < min(ends)
+
+    check()
+
+
+def test_end_tokens_come_from_the_weights() -> None:
+    eos = "</s>"
+    for generation, model, wanted in (
+        ({"eos_token_id": [258, 257]}, {}, [257, 258]),
+        ({"eos_token_id": 258}, {"eos_token_id": 1}, [258]),
+        ({}, {"eos_token_id": 3}, [3]),
+        ({}, {}, [257]),
+        ({"eos_token_id": None}, {"eos_token_id": True}, [257]),
+    ):
+        assert end_tokens(WORDS, generation, model, eos) == wanted
+    assert end_tokens(WORDS, {}, {}, None) == []
+
+
+def test_templates_have_what_those_of_models_use() -> None:
+    messages = [{"role": "user", "content": "<ü>"}, {"role": "assistant", "content": "b"}]
+    for text, wanted in (
+        ("{{ messages[0] | tojson }}", '{"role": "user", "content": "<ü>"}'),
+        (
+            "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% endfor %}",
+            "assistant",
+        ),
+        (
+            "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+            "2",
+        ),
+        ("{% generation %}{{ messages[1].content }}{% endgeneration %}", "b"),
+        ("{{ strftime_now('%Y') | length }}", "4"),
+        ("{%- if true %}\n  a\n{%- endif %}\nb", "  ab"),
+    ):
+        assert compiled(text).render(messages=messages) == wanted
+
+
+def test_template_file_wins_over_the_key(tmp_path: Path) -> None:
+    assert find(tmp_path) is None
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "of the key"}]}'
+    )
+    found = find(tmp_path)
+    assert found and found.render([]) == "of the key"
+    (tmp_path / "chat_template.jinja").write_text("of the file")
+    found = find(tmp_path)
+    assert found and found.render([]) == "of the file"
+    (tmp_path / "chat_template.jinja").write_text("{% if %}")
+    with pytest.raises(ValueError, match="cannot be read"):
+        find(tmp_path)
