@@ -47,7 +47,7 @@ class Usage:
 
     @classmethod
     def read(cls, directory: Path) -> Usage:
-        """What was counted before; a file that cannot be read is put aside, and counting begins anew."""
+        """What was counted before; a file that cannot be read is put aside, and counting begins again."""
         found = cls(directory)
         path = directory / FILE
         try:
