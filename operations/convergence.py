@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from pyinfra import host, logger
 from pyinfra.api.exceptions import PyinfraError
@@ -46,7 +47,7 @@ def look() -> Release | None:
     rollout.watch()
     try:
         release, observed = planned()
-        files, loaded = _expected(release)
+        files, loaded = expected(release)
         rows = difference(release, observed, files, loaded)
     except (PlanError, PyinfraError, *LOST) as error:
         if isinstance(error, PlanError):
@@ -83,13 +84,7 @@ def planned() -> tuple[Release, Observed]:
     settings = from_host_data(data_of(host), host.name)
     profile = load_profile(settings.model, settings.profile_overrides)
     observed = observe(settings, profile)
-    if observed.noise:
-        raise PlanError(
-            "login shell",
-            observed.noise,
-            "no output of its own",
-            "what it says would be taken for answers: let ~/.bashrc be silent where the shell is not interactive",
-        )
+    check_silent(observed)
     release = planned_for(settings, profile, observed)
     running = components(settings, profile, release.gpus[0].driver)
     floors = check_floors(host.name, running, settings.waivers, datetime.now(UTC).date())
@@ -98,7 +93,18 @@ def planned() -> tuple[Release, Observed]:
     return replace(release, warnings=(*release.warnings, *said, *floors, *known)), observed
 
 
-def _expected(release: Release) -> tuple[list[ExpectedFile], LoadedGateway]:
+def check_silent(observed: Observed) -> None:
+    """Refuse a host whose login shell says something of its own. Raises PlanError."""
+    if observed.noise:
+        raise PlanError(
+            "login shell",
+            observed.noise,
+            "no output of its own",
+            "what it says would be taken for answers: let ~/.bashrc be silent where the shell is not interactive",
+        )
+
+
+def expected(release: Release) -> tuple[list[ExpectedFile], LoadedGateway]:
     """Every file that is written beside the release, and what the gateway's nginx has read, if there is one."""
     files = host_files.expected(release)
     if release.gateway is None or release.settings.gateway is None:
@@ -160,26 +166,29 @@ def _of_host(error: BaseException) -> str:
 
 def observe(settings: Settings, profile: Profile) -> Observed:
     """One round trip; of the release, only what is known before the host's GPUs are: names, not keys."""
+    state: Observed = host.get_fact(HostState, **asked(settings, profile), _timeout=LOOK_SECONDS)
+    return state
+
+
+def asked(settings: Settings, profile: Profile) -> dict[str, Any]:
+    """What the one look asks for: the arguments of HostState."""
     packages = [*wanted_packages(settings, ""), *CONFLICTING_PACKAGES]
     database = f"{settings.service_name}-database" if isinstance(profile, PlanProfile) else ""
     unit_files = host_files.unit_files(settings)
-    state: Observed = host.get_fact(
-        HostState,
-        data_root=settings.data_root,
-        state_root=settings.state_root,
-        service=settings.service_name,
-        packages=packages,
-        files=host_files.watched(settings),
-        unit_files=unit_files,
-        inside=host_files.gateway_paths(settings),
-        units=["docker.service", *(path.rpartition("/")[2] for path in unit_files)],
-        database=database,
-        local_disks=settings.local_disks != "none",
-        urls=list(ready_urls(settings, profile).values()),
-        firewall=(firewall.mark(settings.service_name), firewall.needed(settings)),
-        _timeout=LOOK_SECONDS,
-    )
-    return state
+    return {
+        "data_root": settings.data_root,
+        "state_root": settings.state_root,
+        "service": settings.service_name,
+        "packages": packages,
+        "files": host_files.watched(settings),
+        "unit_files": unit_files,
+        "inside": host_files.gateway_paths(settings),
+        "units": ["docker.service", *(path.rpartition("/")[2] for path in unit_files)],
+        "database": database,
+        "local_disks": settings.local_disks != "none",
+        "urls": list(ready_urls(settings, profile).values()),
+        "firewall": (firewall.mark(settings.service_name), firewall.needed(settings)),
+    }
 
 
 def _report(release: Release, observed: Observed, rows: list[Difference]) -> str:

@@ -24,6 +24,7 @@ from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 from pyinfra.api.operation import operation
 from pyinfra.api.state import BaseStateCallback, State
+from pyinfra.connectors import util as connectors
 from pyinfra.connectors.ssh_util import load_key_with_certificate
 from pyinfra.context import ctx_host, ctx_state
 
@@ -172,6 +173,20 @@ def on_all(
         workers = {each.name: state.pool.spawn(work, each) for each in hosts}
         gevent.joinall(list(workers.values()), timeout=seconds)
     return {name: worker.value for name, worker in workers.items()}
+
+
+def refuse_sudo_password() -> None:
+    """
+    Let a command fail on a host where sudo wants a password, in place of a question on this terminal for each host.
+
+    With a password, pyinfra would also write a file on the host. Relies on `getpass` in pyinfra/connectors/util.py.
+    Upstream: an option that never asks, as `sudo -n` has it.
+    """
+
+    def refused(*_: Any, **__: Any) -> str:
+        raise PyinfraError("sudo -n true fails: it wants a password, or the login user may not use it")
+
+    connectors.getpass = refused
 
 
 # A run: who fails, and which hosts work at the same time

@@ -300,7 +300,7 @@ def parser_of(main: Callable[[list[str]], object]) -> argparse.ArgumentParser:
 
 def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
     """Heading -> how the program is called, and its parser."""
-    from operations import currency, golden_answers, lock_inventory, must_gather, preflight, replay
+    from operations import currency, golden_answers, lock_inventory, must_gather, preflight, replay, status
     from operations.bundle import __main__ as bundle
     from operations.plan import __main__ as plan
     from tests.lab import cli
@@ -308,6 +308,7 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
     return {
         "Plan": ("python -m operations.plan", parser_of(plan.main)),
         "Preflight": ("python -m operations.preflight", parser_of(preflight.main)),
+        "Status": ("python -m operations.status", status.parser()),
         "Golden answers": ("python -m operations.golden_answers", parser_of(golden_answers.main)),
         "Must-gather": ("python -m operations.must_gather", must_gather.parser()),
         "Replay": ("python -m operations.replay", replay.parser()),

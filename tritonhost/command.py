@@ -75,9 +75,9 @@ def deploy(words: list[str]) -> int:
     execute(["pyinfra", inventory, "deploy.py", *rest])
 
 
-def status(words: list[str]) -> int:
+def releases(words: list[str]) -> int:
     as_json = "--json" in words  # pyinfra's own option of that name prints what its operations are
-    inventory, rest = split([word for word in words if word != "--json"], "status")
+    inventory, rest = split([word for word in words if word != "--json"], "releases")
     in_project()
     command = ["pyinfra", "-y", inventory, "operations.release.status", *rest]
     if not as_json:
@@ -192,7 +192,7 @@ for _each in (
         "--dry -y shows what would change, -y changes it. pyinfra --help lists the other options.",
     ),
     Passing(
-        "status", status, _of_pyinfra, metavar="[INVENTORY] [--json] [PYINFRA OPTIONS]",
+        "releases", releases, _of_pyinfra, metavar="[INVENTORY] [--json] [PYINFRA OPTIONS]",
         help=f"Show the releases of each host. INVENTORY is {INVENTORY} where none is named. "
         "--json prints them for a program; a host that did not answer is missing there, and the exit code is 1.",
     ),

@@ -229,11 +229,25 @@ def must_gather(words: list[str]) -> int:
     return main(words, prog="tritonhost must-gather")
 
 
+def _status_parser() -> argparse.ArgumentParser:
+    from operations.status import parser
+
+    return parser("tritonhost status")
+
+
+def status(words: list[str]) -> int:
+    begin(words, hosts=True)
+    from operations.status import main
+
+    return main(words, prog="tritonhost status")
+
+
 COMMANDS = (
     of_argparse("plan", "Show what a profile would do, without a host.", _plan_parser, plan),
     _of_plan("new"),
     _of_plan("models"),
     of_argparse("preflight", "Check the hosts before a deploy; change nothing.", _preflight_parser, preflight),
+    of_argparse("status", "Show what every host does now, against what the inventory says.", _status_parser, status),
     of_argparse("replay", "Send the same prompts to two served models and compare them.", _replay_parser, replay),
     of_argparse(
         "must-gather", "Gather what a report of a fault needs of one host, without secrets.", _must_gather_parser, must_gather

@@ -48,8 +48,10 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     shown.add_argument("--json", action="store_true", help="for a program")
     moved = commands.add_parser("migrate", help="the LLM-API profile equivalent to an engine profile")
     moved.add_argument("profile")
-    described = commands.add_parser("schema", help="the JSON Schema with which an editor completes TOML")
-    described.add_argument("name", choices=("profile", "inventory"))
+    described = commands.add_parser(
+        "schema", help="the JSON Schema with which an editor completes TOML, or of a document for programs"
+    )
+    described.add_argument("name", choices=("profile", "inventory", "status"))
     table = commands.add_parser(
         "models", help="which architectures are served, by which kind, from which release on"
     )

@@ -1,4 +1,6 @@
-"""JSON Schemas of what a site writes in TOML, for editors: a model profile, and the tables of inventories/oci.toml.
+"""
+JSON Schemas of what a site writes in TOML, for editors: a model profile, and the tables of inventories/oci.toml. And of what
+`tritonhost status --json` prints, for programs.
 
 An editor completes keys and marks mistakes with them. The plan itself checks more: bounds that need two keys, versions,
 and what a release supports.
@@ -15,6 +17,7 @@ from pydantic import Field, TypeAdapter
 from operations.plan.inventory.oci import OciInventory
 from operations.plan.inventory.settings import CONNECTOR_KEYS, Settings
 from operations.plan.profile.profiles import EngineProfile, LlmApiProfile, PlanProfile
+from operations.plan.status import StatusDocument
 
 Schema = dict[str, Any]
 
@@ -70,6 +73,13 @@ def _inventory() -> Schema:
     return _finished(tables, "The tables of inventories/oci.toml of tritonhost")
 
 
+def _status() -> Schema:
+    schema = StatusDocument.model_json_schema(ref_template=_DEFINITIONS, mode="serialization")
+    definitions = schema.pop("$defs")
+    title = "What tritonhost status --json prints"
+    return {**schema, "$schema": _DRAFT, "title": title, "definitions": definitions}
+
+
 def _finished(schema: Schema, title: str) -> Schema:
     """With its draft, its title, and its definitions where that draft has them."""
     schema.pop("discriminator", None)  # of OpenAPI; each kind names itself
@@ -95,7 +105,8 @@ def _for_toml(node: Any) -> Any:
     return kept
 
 
-SCHEMAS: dict[str, Callable[[], Schema]] = {"profile": _profile, "inventory": _inventory}
+OF_TOML: dict[str, Callable[[], Schema]] = {"profile": _profile, "inventory": _inventory}
+SCHEMAS: dict[str, Callable[[], Schema]] = {**OF_TOML, "status": _status}
 
 
 def schema_text(name: str) -> str:

@@ -31,7 +31,9 @@ from pyinfra.api.inventory import Inventory
 from pyinfra.api.operation import add_op, operation
 from pyinfra.api.operations import run_ops
 from pyinfra.api.state import BaseStateCallback, State
+from pyinfra.connectors import util as connectors
 from pyinfra.connectors.ssh import SSHConnector
+from pyinfra.connectors.util import CommandOutput, OutputLine
 from pyinfra.context import ctx_host, ctx_state
 from pyinfra.facts.server import Hostname
 
@@ -211,6 +213,20 @@ def test_on_all_returns_none_for_a_host_without_end() -> None:
     finally:
         state.pool.kill()
     assert done == {"@fake/one": "@fake/one True", "@fake/two": None}
+
+
+def test_refuse_sudo_password_never_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connectors, "getpass", lambda _: "typed")  # put back after the test
+    host = first(state_of("@fake/gpu-1"))
+    line = OutputLine("stderr", "sudo: a password is required")
+
+    def execute() -> tuple[int, CommandOutput]:
+        return 1, CommandOutput([line])
+
+    pyinfra_patches.refuse_sudo_password()
+    with pytest.raises(PyinfraError, match="sudo -n true fails: it wants a password"):
+        connectors.execute_command_with_sudo_retry(host, {}, execute)
+    assert "prompted_sudo_password" not in host.connector_data
 
 
 # A run: who fails, and which hosts work at the same time

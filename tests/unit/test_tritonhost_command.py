@@ -92,8 +92,8 @@ def test_version_is_that_of_package_and_changelog(capsys: pytest.CaptureFixture[
         (["completion", "csh"], "tritonhost completion: invalid value for '{bash|zsh|fish}': 'csh'"),
         (["deploy", "--dry", "inventories/oci.py"], "tritonhost deploy: found inventories/oci.py behind"),
         (
-            ["status", "-y", "a.py"],
-            "tritonhost status: found a.py behind other words, expected the inventory first",
+            ["releases", "-y", "a.py"],
+            "tritonhost releases: found a.py behind other words, expected the inventory first",
         ),
     ],
 )
@@ -103,7 +103,7 @@ def test_wrong_usage_is_one_line(
     assert refused(capsys, *arguments).startswith(expected)
 
 
-@pytest.mark.parametrize("name", ["deploy", "status", "verify", "preflight"])
+@pytest.mark.parametrize("name", ["deploy", "status", "releases", "verify", "preflight"])
 def test_directory_without_a_project_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,7 +280,7 @@ def test_programs_of_the_checkout_show_their_own_help(name: str, capsys: pytest.
             "pyinfra inventories/lab.py deploy.py -y --limit gpu-1 --group-data more.py --data model=a.b",
         ),
         ("deploy -vh", "pyinfra inventories/oci.py deploy.py -vh"),
-        ("status --limit gpu-1", "pyinfra -y inventories/oci.py operations.release.status --limit gpu-1"),
+        ("releases --limit gpu-1", "pyinfra -y inventories/oci.py operations.release.status --limit gpu-1"),
     ],
 )
 def test_pyinfra_gets_the_words_behind_the_inventory(
@@ -303,7 +303,7 @@ def test_pyinfra_gets_the_words_behind_the_inventory(
 
 
 @pytest.mark.parametrize(("code", "printed"), [(0, True), (1, True), (2, False)])
-def test_status_as_json_lists_the_hosts_that_answered(
+def test_releases_as_json_list_the_hosts_that_answered(
     code: int, printed: bool, made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(argv: list[str], env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
@@ -313,7 +313,7 @@ def test_status_as_json_lists_the_hosts_that_answered(
         return subprocess.CompletedProcess(argv, code)
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert command.main(words("status --json --limit a,b")) == code
+    assert command.main(words("releases --json --limit a,b")) == code
     out = capsys.readouterr().out
     hosts = [{"host": "a", "releases": [{"role": "current"}]}, {"host": "b", "releases": []}]
     assert (json.loads(out) if out else None) == ({"hosts": hosts} if printed else None)

@@ -1,0 +1,166 @@
+"""What every host of an inventory does now, against what the inventory says. Changes nothing, takes no lock.
+
+python -m operations.status                                           # a table: a line for each host or service
+python -m operations.status --inventory inventories/lab.py --limit gpu-1 --json
+
+Each host is read with the probe of a deploy, in one round trip and all at the same time, and compared as a deploy compares it.
+Exit codes: 0 all serve what the inventory says, 1 one differs, is not up or was not reached, 2 bad input.
+"""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    # before anything else is imported, as for the preflight
+    from gevent import monkey
+
+    monkey.patch_all()
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import ConnectError, FactProcessError, PyinfraError
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
+
+from operations import convergence, inputs, preflight, pyinfra_patches
+from operations.facts.host_state import HostState
+from operations.intake import gateway_secrets, host_key
+from operations.intake.refusing import refusing
+from operations.plan import PlanError, Release
+from operations.plan.difference import Difference, difference
+from operations.plan.errors import one_line
+from operations.plan.inventory.settings import Settings, from_host_data
+from operations.plan.observed.observed import Observed
+from operations.plan.profile.profiles import Profile, load_profile
+from operations.plan.serving.servers import ready_urls
+from operations.plan.status import HostStatus, document, exit_code, lines, of_host, unreachable
+from operations.remote.detached import LOST, said
+
+PROGRAM = "python -m operations.status"
+INVENTORY = "inventories/oci.py"
+GIVEN_UP_SECONDS = 70  # a host that says nothing any more: connection and probe have limits of their own
+
+
+def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
+    """The program's options. + prog: the name that its messages use"""
+    parser = argparse.ArgumentParser(
+        prog=prog, description="what every host does now, against what the inventory says; changes nothing"
+    )
+    parser.add_argument(
+        "inventory", nargs="?", default=argparse.SUPPRESS, metavar="INVENTORY", help="as --inventory"
+    )
+    parser.add_argument("--inventory", default=INVENTORY, metavar="FILE", help=f"default: {INVENTORY}")
+    parser.add_argument(
+        "--limit", action="append", default=[], help="only these hosts or this group; may be repeated"
+    )
+    parser.add_argument("--group-data", action="append", default=[], metavar="DIR", help="as pyinfra's")
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="KEY=VALUE", help="as pyinfra's --data"
+    )
+    parser.add_argument("--json", action="store_true", help="for a program, on standard output")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
+    """The command; see the exit codes at the top of this file."""
+    given = parser(prog).parse_intermixed_args(arguments)
+    inputs.quieten()
+    pyinfra_patches.refuse_sudo_password()
+    with refusing(as_json=given.json):
+        state, chosen = preflight.state_and_hosts(given)
+    hosts = statuses(state, chosen)
+    if given.json:
+        print(document(hosts, given.inventory, datetime.now(UTC)).model_dump_json(indent=2))
+    else:
+        print("\n".join(lines(hosts, _width())))
+    return exit_code(hosts)
+
+
+def _width() -> int:
+    """The cells of a line of the terminal; 0 where the output is a file or a pipe, and COLUMNS does not say otherwise."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdecimal():
+        return 0
+    return shutil.get_terminal_size().columns
+
+
+def statuses(state: State, hosts: Sequence[Host]) -> list[HostStatus]:
+    """The status of each host, in the order of the inventory: all are read at the same time."""
+    found = pyinfra_patches.on_all(state, hosts, status_of, GIVEN_UP_SECONDS)
+    lost = f"no answer within {GIVEN_UP_SECONDS} s"
+    return [
+        found[each.name] or unreachable(each.name, _model(each), lost, GIVEN_UP_SECONDS) for each in hosts
+    ]
+
+
+def status_of(each: Host) -> HostStatus:
+    """The status of one host: connect, read, compare, disconnect. It raises nothing, so that a host fails alone."""
+    began = time.monotonic()
+    try:
+        with pyinfra_patches.connected(each):
+            return _compared(each, began)
+    except ConnectError as error:
+        problem = host_key.problem(each, error) or one_line(str(error))
+    except (PyinfraError, FactProcessError, *LOST) as error:
+        problem = f"not read to the end: {one_line(str(error)) or type(error).__name__}"
+    except PlanError as error:
+        problem = error.beside(each.name)
+    finally:
+        if each.connected:
+            each.disconnect()
+    return unreachable(each.name, _model(each), problem, time.monotonic() - began)
+
+
+def _compared(each: Host, began: float) -> HostStatus:
+    """
+    The status of a connected host.
+
+    Raises FactProcessError or what a lost connection raises where it was not read; a host that cannot be planned has a status.
+    """
+    settings = from_host_data(pyinfra_patches.data_of(each), each.name)
+    profile = load_profile(settings.model, settings.profile_overrides)
+    observed = read(each, settings, profile)
+    release: Release | None = None
+    rows: list[Difference] | None = None
+    problem, ends = "", None
+    try:
+        convergence.check_silent(observed)
+        release = convergence.planned_for(settings, profile, observed)
+        rows = difference(release, observed, *convergence.expected(release))
+        if settings.gateway:
+            ends = gateway_secrets.load(settings.gateway, each.name).ends
+    except PlanError as error:
+        problem = error.beside(each.name)
+    urls = list(ready_urls(settings, profile).values())
+    since = time.monotonic() - began
+    return of_host(each.name, settings, observed, urls, release, rows, ends, problem, since)
+
+
+def read(each: Host, settings: Settings, profile: Profile) -> Observed:
+    """
+    The host as the probe finds it: the one command that is sent.
+
+    Not by `get_fact`, which prints a failure and counts the host out of a run. Raises FactProcessError and what a lost
+    connection raises.
+    """
+    ok, output = each.run_shell_command(
+        StringCommand(HostState().command(**convergence.asked(settings, profile))),
+        _sudo=bool(each.data.get("_sudo")),
+        _timeout=convergence.LOOK_SECONDS,
+    )
+    if not ok:
+        raise FactProcessError(said([line.line for line in output], silent="the probe gave no answer"))
+    return HostState().process(output.stdout_lines)
+
+
+def _model(each: Host) -> str:
+    return str(each.data.get("model") or "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
