@@ -253,8 +253,15 @@ def test_verify_collects_the_tests_of_the_checkout(installed: Installed, site: P
     assert "--inventory inventories/none.py: " in refused.stderr
 
 
-def test_status_names_no_host_that_did_not_answer(installed: Installed, site: Path) -> None:
+def test_status_has_a_row_for_a_host_that_did_not_answer(installed: Installed, site: Path) -> None:
     done = installed.command(site, "status", "--json", *ONCE, **UNREACHABLE)
+    assert done.returncode == 1
+    [host] = json.loads(done.stdout)["hosts"]
+    assert (host["state"], host["differences"]) == ("unreachable", None)
+
+
+def test_releases_name_no_host_that_did_not_answer(installed: Installed, site: Path) -> None:
+    done = installed.command(site, "releases", "--json", *ONCE, **UNREACHABLE)
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout) == {"hosts": []}
     plain = installed.module(
