@@ -22,7 +22,7 @@ from pyinfra.api.exceptions import NoGroupError
 from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 
-from operations import pyinfra_patches, rollout
+from operations import notifications, pyinfra_patches, rollout
 from operations.intake import gateway_secrets
 from operations.intake.refusing import refusing
 from operations.intake.ssh_keys import is_encrypted, keys_of_agent, use_agent
@@ -66,6 +66,7 @@ def watch() -> None:
 
     def begun() -> None:
         if _deploys(given):
+            notifications.follow(given)
             rollout.watch()
 
     pyinfra_patches.before_connecting(checked, begun)

@@ -20,12 +20,13 @@ from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import BaseStateCallback, State
 
-from operations import lock, pyinfra_patches, run_report
+from operations import lock, notifications, pyinfra_patches, run_report
 from operations.intake import host_key
 from operations.plan.difference import Difference
 from operations.plan.inventory.services import machine_of
 from operations.plan.observed.observed import Observed
 from operations.plan.release import Release
+from operations.plan.serving.notification import HostNotified, HostState, state_of
 from operations.plan.serving.rollout import Place, held_by, may_begin, report
 from operations.pyinfra_patches import operation_of_operations
 from operations.remote.detached import said, shell
@@ -53,6 +54,8 @@ class _Run:
         self.leaders: dict[str, str] = {}  # by machine: the entry that does what all its services share
         self.beside: dict[str, tuple[str, ...]] = {}  # units of other services that ran
         self.shared: set[str] = set()  # machines on which what the services share is done
+        self.wanted: dict[str, str] = {}  # the release that the inventory says, of hosts to be changed
+        self.announced = False
         self.began = False
         self.reported = False
 
@@ -76,6 +79,7 @@ def expect(release: Release, observed: Observed) -> None:
     _run.places[host.name] = Place(host.name, bool(observed.serving or running))
     _run.leaders.setdefault(machine_of(host.name), host.name)
     _run.releases[host.name] = observed.serving
+    _run.wanted[host.name] = release.id
     _run.containers[host.name] = observed.container.id if observed.container else ""
     _run.statuses[host.name] = UNCHANGED
 
@@ -276,6 +280,47 @@ def _print_report(state: State) -> None:
         logger.info(f"    {line}")
     if problem := run_report.write(rows, lost, _run.differences, _run.since):
         logger.error(problem)
+    statuses = {name: status for name, _, status in rows if name in wanted}
+    hosts = [
+        _notified(each, state_of(statuses[each.name], each.name in lost), lost)
+        for each in state.inventory
+        if each.name in statuses
+    ]
+    notifications.ended(list(state.inventory), hosts, _run.since)
+
+
+def _announce(state: State) -> None:
+    """Once, before the first operation: which hosts are to be changed."""
+    if _run.announced or not _run.places:
+        return
+    _run.announced = True
+    lost = pyinfra_patches.failed_hosts(state)
+    hosts = [
+        _notified(
+            each,
+            "to be changed"
+            if each.name in _run.places and each.name not in lost
+            else state_of(_run.statuses[each.name], each.name in lost),
+            lost,
+        )
+        for each in state.inventory
+        if each.name in _run.statuses
+    ]
+    notifications.started(list(state.inventory), hosts, _run.since)
+
+
+def _notified(each: Host, what: HostState, lost: set[str]) -> HostNotified:
+    """A host's row of a message about the run: no status, whose text may be a model's."""
+    rows = _run.differences.get(each.name)
+    return HostNotified(
+        host=each.name,
+        state=what,
+        failed=each.name in lost,
+        model=str(each.data.get("model") or ""),
+        release=_run.releases.get(each.name, ""),
+        wanted=_run.wanted.get(each.name, ""),
+        differences=None if rows is None else len(rows),
+    )
 
 
 class _Watch(BaseStateCallback):
@@ -294,6 +339,7 @@ class _Watch(BaseStateCallback):
 
     @staticmethod
     def operation_start(state: State, op_hash: str) -> None:
+        _announce(state)
         if not any(TURN in name for name in pyinfra_patches.names_of_operation(state, op_hash)):
             return
         _run.began = True

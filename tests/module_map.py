@@ -42,7 +42,7 @@ GROUPS = (
     Group(
         "The run",
         0,
-        "convergence inputs rollout run_report lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status replay",
+        "convergence inputs rollout run_report notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status replay",
     ),
     Group("Artifact stages", 1, "serving_image weights engine"),
     Group(
@@ -53,7 +53,7 @@ GROUPS = (
     Group(
         "Tools of the stages",
         0,
-        "golden_answers whole_file remote remote.detached etc_files remote.host_files systemd_units remote.refusal intake.refusing intake.secrets intake.gateway_secrets",
+        "golden_answers whole_file remote remote.detached etc_files remote.host_files systemd_units remote.refusal intake.refusing intake.secrets intake.oci_topic intake.gateway_secrets",
     ),
     Group("Facts, and the scripts that the host runs", 0, "facts.* scripts"),
     Group("Golden requests", 2, "server.golden server.search server.replay remote.tunnel"),

@@ -37,6 +37,7 @@ SETTINGS_GROUPS: dict[str, tuple[str, ...]] = {
         *("record_golden", "golden_directory", "golden_agreement", "golden_less_likely"),
         *("retry_failed", "keep_releases"),
     ),
+    "Notifications": ("notifications",),
     "Disks": ("grow_root_file_system", "local_disks", "local_disks_erase"),
     "Packages": (
         *("docker_repository_url", "docker_gpg_key_url", "docker_gpg_fingerprint", "docker_packages"),
@@ -88,6 +89,14 @@ SETTINGS: dict[str, str] = {
     "Settings.door": (
         "OpenAI's interface in front of Triton, behind the gateway; without a gateway on the loopback address alone. None: no door."
     ),
+    "Settings.notifications": "Who is told when a run begins and how it ends. See [notifications](../how-to/notifications.md). None: nobody.",
+    "NotificationSettings.webhook": (
+        "A URL, or a list of URLs, to which the message is sent: `https://`, or `http://` to this machine. One with a secret in it is refused."
+    ),
+    "NotificationSettings.webhook_variable": "The environment variable with one more URL, which may be a secret.",
+    "NotificationSettings.token_variable": "The environment variable with the token that is sent to each webhook: `Authorization: Bearer …`.",
+    "NotificationSettings.oci_topic": "The OCID of a topic of OCI Notifications, in whatever region.",
+    "NotificationSettings.notify_converged": "Send a message of a run too that found nothing to change.",
     "Settings.tritonserver_arguments": "Further options of `tritonserver`, as `--name=value`. The plan's own options are refused.",
     "Settings.server_user": "The user of the server's container as `uid:gid`, not root. The default is unassigned on Oracle Linux.",
     "Settings.pids_limit": "Most processes and threads of the serving container. None: 8192 for each GPU.",

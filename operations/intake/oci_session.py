@@ -41,6 +41,12 @@ class Session:
     region: str
     config: dict[str, Any] = field(repr=False)
     signer: Any = field(repr=False)
+    attempts: int = field(default_factory=lambda: ATTEMPTS)  # of each request
+
+    @property
+    def tries(self) -> str:
+        """How often a request is made, in words."""
+        return "one attempt" if self.attempts == 1 else f"{self.attempts} attempts"
 
     def client(self, kind: Any, service: str) -> Any:
         """
@@ -56,7 +62,7 @@ class Session:
             self.config,
             signer=self.signer,
             timeout=(CONNECT_TIMEOUT_S, self.access.timeout_s),
-            retry_strategy=retries(),
+            retry_strategy=retries(self.attempts),
             # it would fail later requests with its own message
             circuit_breaker_strategy=oci.circuit_breaker.NoCircuitBreakerStrategy(),
             **({"service_endpoint": endpoint} if endpoint else {}),
@@ -117,7 +123,7 @@ def open_session(access: OciAccess, where: str) -> Session:
     return Session(access, where, region, config, signer)
 
 
-def retries() -> Any:
+def retries(attempts: int | None = None) -> Any:
     """The SDK's strategy for 429, 5xx and lost connections, with our bounds."""
     import oci
 
@@ -128,7 +134,7 @@ def retries() -> Any:
             return "CERTIFICATE_VERIFY_FAILED" not in str(exception)
 
     strategy = oci.retry.RetryStrategyBuilder(
-        max_attempts=ATTEMPTS,
+        max_attempts=attempts or ATTEMPTS,
         total_elapsed_time_seconds=LONGEST_S,
         retry_base_sleep_time_seconds=FIRST_WAIT_S,
         decorrelated_jitter=FIRST_WAIT_S,
@@ -198,12 +204,10 @@ def _of_service(error: Any, key: str, session: Session, policy: str) -> PlanErro
         then = f"check the OCID and the region, or let an administrator add: {policy} ({request})"
         return PlanError(key, found, "a resource that exists and may be read", then)
     if error.status == 429:
-        then = f"gave up after {ATTEMPTS} attempts; run again later ({request})"
+        then = f"gave up after {session.tries}; run again later ({request})"
         return PlanError(key, found, "an answer", then)
     if error.status >= 500:
-        then = (
-            f"gave up after {ATTEMPTS} attempts; run again, see https://ocistatus.oraclecloud.com ({request})"
-        )
+        then = f"gave up after {session.tries}; run again, see https://ocistatus.oraclecloud.com ({request})"
         return PlanError(key, found, "an answer", then)
     return PlanError(key, found, "an answer", request)
 
@@ -240,7 +244,7 @@ def _of_connection(error: Exception, key: str, session: Session) -> PlanError:
     endpoint = session.access.endpoint or f"OCI in {session.region}"
     if "timed out" in text or "Timeout" in text or "timeout" in text:
         found = "no answer in time"
-        limits = f"{ATTEMPTS} attempts of at most {session.access.timeout_s} s, or {LONGEST_S} s in all"
+        limits = f"{session.tries} of at most {session.access.timeout_s} s, or {LONGEST_S} s in all"
         then = f"gave up after {limits}; is {endpoint} reachable?"
     elif "resolve" in text or "Name or service" in text or "getaddrinfo" in text:
         found, then = (
@@ -255,7 +259,7 @@ def _of_connection(error: Exception, key: str, session: Session) -> PlanError:
     else:
         found, then = (
             "no connection",
-            f"gave up after {ATTEMPTS} attempts; is {endpoint} reachable, proxy set?",
+            f"gave up after {session.tries}; is {endpoint} reachable, proxy set?",
         )
     return PlanError(key, found, "an answer", then)
 

@@ -106,13 +106,14 @@ def _of_vault(ocid: str) -> str:
             "HF_TOKEN_SECRET_OCID: found another text (not shown), expected ocid1.vaultsecret.…"
         )
     try:
-        access, where = _access()
+        access, where = oci_access()
         return _content(access, where, ocid, found[1])
     except PlanError as error:
         raise SecretMissing(f"HF_TOKEN_SECRET_OCID: {error}") from None
 
 
-def _access() -> tuple[OciAccess, str]:
+def oci_access() -> tuple[OciAccess, str]:
+    """How the inventory asks OCI, and where it says so. Raises PlanError."""
     where = f"{INVENTORY.parent.name}/{INVENTORY.name}"
     tables = tables_from_toml(INVENTORY) if INVENTORY.exists() else {}
     if "oci" not in tables:

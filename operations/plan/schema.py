@@ -1,6 +1,6 @@
 """
 JSON Schemas of what a site writes in TOML, for editors: a model profile, and the tables of inventories/oci.toml. And of what
-`tritonhost status --json` prints, for programs.
+`tritonhost status --json` prints and a notification says, for programs.
 
 An editor completes keys and marks mistakes with them. The plan itself checks more: bounds that need two keys, versions,
 and what a release supports.
@@ -12,11 +12,12 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from operations.plan.inventory.oci import OciInventory
 from operations.plan.inventory.settings import CONNECTOR_KEYS, Settings
 from operations.plan.profile.profiles import EngineProfile, LlmApiProfile, PlanProfile
+from operations.plan.serving.notification import Message
 from operations.plan.status import StatusDocument
 
 Schema = dict[str, Any]
@@ -74,9 +75,17 @@ def _inventory() -> Schema:
 
 
 def _status() -> Schema:
-    schema = StatusDocument.model_json_schema(ref_template=_DEFINITIONS, mode="serialization")
+    return _document(StatusDocument, "What tritonhost status --json prints")
+
+
+def _notification() -> Schema:
+    return _document(Message, "A message about a run of tritonhost")
+
+
+def _document(model: type[BaseModel], title: str) -> Schema:
+    """Of what we write ourselves: every key is there."""
+    schema = model.model_json_schema(ref_template=_DEFINITIONS, mode="serialization")
     definitions = schema.pop("$defs")
-    title = "What tritonhost status --json prints"
     return {**schema, "$schema": _DRAFT, "title": title, "definitions": definitions}
 
 
@@ -106,7 +115,7 @@ def _for_toml(node: Any) -> Any:
 
 
 OF_TOML: dict[str, Callable[[], Schema]] = {"profile": _profile, "inventory": _inventory}
-SCHEMAS: dict[str, Callable[[], Schema]] = {**OF_TOML, "status": _status}
+SCHEMAS: dict[str, Callable[[], Schema]] = {**OF_TOML, "status": _status, "notification": _notification}
 
 
 def schema_text(name: str) -> str:

@@ -64,6 +64,7 @@ class Tenancy:
     vnics: dict[str, dict[str, Any]] = field(default_factory=dict)
     compartments: list[dict[str, Any]] = field(default_factory=list)
     secrets: dict[str, bytes] = field(default_factory=dict)
+    topics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # what was published to each
     page: int = 2  # items, whatever limit is asked for
     faults: list[Fault] = field(default_factory=list)
     ahead: timedelta = timedelta()  # of this machine's clock
@@ -297,6 +298,13 @@ class Handler(BaseHTTPRequestHandler):
             content = base64.b64encode(tenancy.secrets[ocid]).decode()
             bundle = {"contentType": "BASE64", "content": content}
             self._send(200, {"secretId": ocid, "versionNumber": 1, "secretBundleContent": bundle})
+        elif path.startswith("/20181201/topics/") and (ocid := path.split("/")[3]) in tenancy.topics:
+            # https://docs.oracle.com/en-us/iaas/api/#/en/notification/20181201/NotificationTopic/PublishMessage
+            if self.command != "POST" or not path.endswith("/messages") or len(body) > 64 * 1024:
+                self._send(400, {"code": "InvalidParameter", "message": "not a message"})
+                return
+            tenancy.topics[ocid].append(json.loads(body))
+            self._send(202, {"messageId": f"message-{len(tenancy.topics[ocid])}"})
         else:
             self._missing()
 

@@ -50,6 +50,7 @@ from operations.plan.inventory.field_types import (
 )
 from operations.plan.inventory.gateway_settings import GatewaySettings, check_paths
 from operations.plan.inventory.lock_file import with_locked_digests
+from operations.plan.inventory.notification_settings import NotificationSettings, check_webhooks
 from operations.plan.inventory.services import units_of
 from operations.plan.profile.tables import different_ports
 from operations.plan.toml_file import check_plain
@@ -105,6 +106,9 @@ class Settings(BaseModel):
     local_disks: Literal["none", "raid0", "raid10"] = "none"
     # disks that carry no signature, and something other than zeros, are taken for empty ones
     local_disks_erase: Switch = False
+
+    # Who is told when a run begins and how it ends. None: nobody.
+    notifications: NotificationSettings | None = None
 
     # Checks of operations/plan/catalog/host_checks.py that are warnings here when they fail
     preflight_waived: list[str] = []
@@ -418,6 +422,7 @@ def from_host_data(
         ("docker_daemon_settings", lambda value: check_plain(value, "", within=("docker_daemon_settings",))),
         ("docker_daemon_settings", lambda value: docker_settings.check(value, "docker_daemon_settings")),
         ("gateway", lambda value: check_paths(value, "gateway")),
+        ("notifications", lambda value: check_webhooks(value, "notifications")),
     )
     for key, check in checks:
         if data.get(key) is not None:
