@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +18,7 @@ from operations.intake import secrets
 from tests.oci.conftest import Controller
 from tests.oci.service import COMPARTMENT, Fault, Tenancy
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 TOPIC = "ocid1.onstopic.oc1.iad.aaaatopic"
 BODY = '{"version": 1, "event": "down"}'
 
@@ -78,3 +85,23 @@ def test_silence_is_given_up(topic: Tenancy, monkeypatch: pytest.MonkeyPatch) ->
     began = time.monotonic()
     assert "found no answer in time" in sent()
     assert time.monotonic() - began < 2.5
+
+
+@pytest.mark.slow
+def test_process_publishes_within_its_time(topic: Tenancy, controller: Controller) -> None:
+    # with the import of the SDK, in a project of its own
+    project = controller.home / "project"
+    (project / "inventories").mkdir(parents=True)
+    shutil.copy(controller.home / "oci.toml", project / "inventories" / "oci.toml")
+    given = {"oci_topic": TOPIC, "title": "tritonhost down", "body": BODY}
+    done = subprocess.run(
+        [sys.executable, "-m", "operations.notification_sender"],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        env={**os.environ, "TRITONHOST_PROJECT": str(project)},
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+    assert [message["body"] for message in topic.topics[TOPIC]] == [BODY]

@@ -213,6 +213,52 @@ MUTANTS = (
         "    return 0\n",
         (f"{UNIT}/test_replay.py::test_prompt_without_an_answer_is_an_error",),
     ),
+    Mutant(
+        "status shows what a host's own files say",
+        "plan/status.py",
+        "said = redacted(one_line(text))[0]",
+        "said = one_line(text)",
+        (f"{UNIT}/test_status.py::test_document_has_no_secret_of_a_host_s_own_files",),
+    ),
+    Mutant(
+        "status takes a server that fails again and again for a starting one",
+        "plan/status.py",
+        ' and unit.get("SubState") != "auto-restart"',
+        "",
+        (f"{UNIT}/test_status.py::test_state_is_decided_by_what_runs[observed10-down]",),
+    ),
+    Mutant(
+        "status serves whatever differs",
+        "plan/status.py",
+        "rows is not None and not rows else",
+        "rows is not None else",
+        (f"{UNIT}/test_status.py::test_state_is_decided_by_what_runs[observed1-differs]",),
+    ),
+    Mutant(
+        "token goes where a redirect leads",
+        "notification_sender.py",
+        "build_opener(_NotFollowed(), ",
+        "build_opener(",
+        (f"{OPERATIONS}/test_notification_sender.py::test_redirect_is_not_followed[302]",),
+    ),
+    Mutant(
+        "webhook's URL may hold a secret",
+        "plan/inventory/notification_settings.py",
+        "    if secret or any(",
+        "    if any(",
+        (
+            f"{UNIT}/test_notification.py::test_secret_in_a_url_is_refused_and_not_shown[https://hooks.example/deploys?token=CANARY]",
+        ),
+    ),
+    Mutant(
+        "message says what a failed gate said",
+        "rollout.py",
+        '        release=_run.releases.get(each.name, ""),\n        wanted=',
+        '        release=_run.statuses.get(each.name, ""),\n        wanted=',
+        (
+            f"{OPERATIONS}/test_rollout.py::test_message_has_the_state_and_no_text_of_a_failure[gateway: CANARY-failed]",
+        ),
+    ),
 )
 
 
