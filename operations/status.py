@@ -44,6 +44,8 @@ from operations.remote.detached import LOST, said
 
 PROGRAM = "python -m operations.status"
 INVENTORY = "inventories/oci.py"
+# what ends the reading of one host
+FAILURES = (ConnectError, PlanError, PyinfraError, FactProcessError, *LOST)
 GIVEN_UP_SECONDS = 70  # a host that says nothing any more: connection and probe have limits of their own
 
 
@@ -52,6 +54,13 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description="what every host does now, against what the inventory says; changes nothing"
     )
+    add_hosts(parser)
+    parser.add_argument("--json", action="store_true", help="for a program, on standard output")
+    return parser
+
+
+def add_hosts(parser: argparse.ArgumentParser) -> None:
+    """The options that say which hosts are meant."""
     parser.add_argument(
         "inventory", nargs="?", default=argparse.SUPPRESS, metavar="INVENTORY", help="as --inventory"
     )
@@ -63,8 +72,6 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", action="append", default=[], metavar="KEY=VALUE", help="as pyinfra's --data"
     )
-    parser.add_argument("--json", action="store_true", help="for a program, on standard output")
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
@@ -78,11 +85,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     if given.json:
         print(document(hosts, given.inventory, datetime.now(UTC)).model_dump_json(indent=2))
     else:
-        print("\n".join(lines(hosts, _width())))
+        print("\n".join(lines(hosts, width())))
     return exit_code(hosts)
 
 
-def _width() -> int:
+def width() -> int:
     """The cells of a line of the terminal; 0 where the output is a file or a pipe, and COLUMNS does not say otherwise."""
     if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdecimal():
         return 0
@@ -94,29 +101,34 @@ def statuses(state: State, hosts: Sequence[Host]) -> list[HostStatus]:
     found = pyinfra_patches.on_all(state, hosts, status_of, GIVEN_UP_SECONDS)
     lost = f"no answer within {GIVEN_UP_SECONDS} s"
     return [
-        found[each.name] or unreachable(each.name, _model(each), lost, GIVEN_UP_SECONDS) for each in hosts
+        found[each.name] or unreachable(each.name, model_of(each), lost, GIVEN_UP_SECONDS) for each in hosts
     ]
 
 
 def status_of(each: Host) -> HostStatus:
-    """The status of one host: connect, read, compare, disconnect. It raises nothing, so that a host fails alone."""
+    """The status of one host: connect, read, compare, disconnect. A host fails alone."""
     began = time.monotonic()
     try:
         with pyinfra_patches.connected(each):
-            return _compared(each, began)
-    except ConnectError as error:
-        problem = host_key.problem(each, error) or one_line(str(error))
-    except (PyinfraError, FactProcessError, *LOST) as error:
-        problem = f"not read to the end: {one_line(str(error)) or type(error).__name__}"
-    except PlanError as error:
-        problem = error.beside(each.name)
+            return compared(each, began)
+    except FAILURES as error:
+        problem = problem_of(each, error)
     finally:
         if each.connected:
             each.disconnect()
-    return unreachable(each.name, _model(each), problem, time.monotonic() - began)
+    return unreachable(each.name, model_of(each), problem, time.monotonic() - began)
 
 
-def _compared(each: Host, began: float) -> HostStatus:
+def problem_of(each: Host, error: Exception) -> str:
+    """Why a host was not read, in one line."""
+    if isinstance(error, ConnectError):
+        return host_key.problem(each, error) or one_line(str(error))
+    if isinstance(error, PlanError):
+        return error.beside(each.name)
+    return f"not read to the end: {one_line(str(error)) or type(error).__name__}"
+
+
+def compared(each: Host, began: float) -> HostStatus:
     """
     The status of a connected host.
 
@@ -158,7 +170,8 @@ def read(each: Host, settings: Settings, profile: Profile) -> Observed:
     return HostState().process(output.stdout_lines)
 
 
-def _model(each: Host) -> str:
+def model_of(each: Host) -> str:
+    """The inventory's model, also of a host that cannot be read."""
     return str(each.data.get("model") or "")
 
 

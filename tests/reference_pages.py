@@ -300,7 +300,16 @@ def parser_of(main: Callable[[list[str]], object]) -> argparse.ArgumentParser:
 
 def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
     """Heading -> how the program is called, and its parser."""
-    from operations import currency, golden_answers, lock_inventory, must_gather, preflight, replay, status
+    from operations import (
+        currency,
+        golden_answers,
+        lock_inventory,
+        must_gather,
+        preflight,
+        replay,
+        status,
+        watch,
+    )
     from operations.bundle import __main__ as bundle
     from operations.plan import __main__ as plan
     from tests.lab import cli
@@ -309,6 +318,7 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
         "Plan": ("python -m operations.plan", parser_of(plan.main)),
         "Preflight": ("python -m operations.preflight", parser_of(preflight.main)),
         "Status": ("python -m operations.status", status.parser()),
+        "Watch": ("python -m operations.watch", watch.parser()),
         "Golden answers": ("python -m operations.golden_answers", parser_of(golden_answers.main)),
         "Must-gather": ("python -m operations.must_gather", must_gather.parser()),
         "Replay": ("python -m operations.replay", replay.parser()),

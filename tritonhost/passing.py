@@ -242,12 +242,26 @@ def status(words: list[str]) -> int:
     return main(words, prog="tritonhost status")
 
 
+def _watch_parser() -> argparse.ArgumentParser:
+    from operations.watch import parser
+
+    return parser("tritonhost watch")
+
+
+def watch(words: list[str]) -> int:
+    begin(words, hosts=True)
+    from operations.watch import main
+
+    return main(words, prog="tritonhost watch")
+
+
 COMMANDS = (
     of_argparse("plan", "Show what a profile would do, without a host.", _plan_parser, plan),
     _of_plan("new"),
     _of_plan("models"),
     of_argparse("preflight", "Check the hosts before a deploy; change nothing.", _preflight_parser, preflight),
     of_argparse("status", "Show what every host does now, against what the inventory says.", _status_parser, status),
+    of_argparse("watch", "Show every host stage by stage while something changes it.", _watch_parser, watch),
     of_argparse("replay", "Send the same prompts to two served models and compare them.", _replay_parser, replay),
     of_argparse(
         "must-gather", "Gather what a report of a fault needs of one host, without secrets.", _must_gather_parser, must_gather

@@ -180,8 +180,8 @@ def of_host(
             for gpu in gpus
         ],
         certificate_ends=_utc(certificate_ends) if certificate_ends else "",
-        at_work=[_plain(unit) for unit in observed.detached_units],
-        problem=_plain(problem),
+        at_work=[plain(unit) for unit in observed.detached_units],
+        problem=plain(problem),
         seconds=round(seconds, 2),
     )
 
@@ -194,7 +194,7 @@ def unreachable(name: str, model: str, problem: str, seconds: float) -> HostStat
         service=name.removeprefix(machine_of(name)).removeprefix("/"),
         state="unreachable",
         model=model,
-        problem=_plain(problem),
+        problem=plain(problem),
         seconds=round(seconds, 2),
     )
 
@@ -271,13 +271,13 @@ def summary(hosts: Sequence[HostStatus]) -> str:
 
 
 def _difference(row: Difference) -> DifferenceFound:
-    said: Mapping[str, str] = {name: _plain(getattr(row, name)) for name in DifferenceFound.model_fields}
+    said: Mapping[str, str] = {name: plain(getattr(row, name)) for name in DifferenceFound.model_fields}
     return DifferenceFound(**said)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """One line, bounded, and without what looks like a secret: a host's own files may hold a proxy's password."""
-    said = redacted(one_line(text))[0]
+    said = one_line(redacted(text)[0])
     return f"{said[: _LONGEST - 1]}…" if len(said) > _LONGEST else said
 
 

@@ -18,6 +18,8 @@ NAV = re.findall(r"^ +- ([\w./-]+\.md)$", SITE, re.MULTILINE)
 PAGES = sorted({str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")})
 # generated: its cells are lists of tests
 LISTS = ("requirements.md",)
+# generated: it grows with the commands
+GROWS = ("reference/commands.md",)
 MOST_LINES, MOST_CHARACTERS_OF_A_CELL = 250, 280
 
 
@@ -50,7 +52,7 @@ def test_site_link_out_of_docs_is_named() -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in LISTS])
 def test_pages_are_short_and_cells_hold_no_paragraph(page: str) -> None:
     lines = text_of(page).splitlines()
-    assert len(lines) <= MOST_LINES
+    assert len(lines) <= MOST_LINES or page in GROWS
     rows = [re.sub(r"\]\([^)]*\)", "]", line) for line in lines if line.startswith("|")]
     cells = [cell for row in rows for cell in re.split(r"(?<!\\)\|", row)]
     assert [cell for cell in cells if len(cell) > MOST_CHARACTERS_OF_A_CELL] == []

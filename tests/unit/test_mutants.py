@@ -216,7 +216,7 @@ MUTANTS = (
     Mutant(
         "status shows what a host's own files say",
         "plan/status.py",
-        "said = redacted(one_line(text))[0]",
+        "said = one_line(redacted(text)[0])",
         "said = one_line(text)",
         (f"{UNIT}/test_status.py::test_document_has_no_secret_of_a_host_s_own_files",),
     ),
