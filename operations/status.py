@@ -18,10 +18,12 @@ if __name__ == "__main__":
 import argparse
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from types import FrameType
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import ConnectError, FactProcessError, PyinfraError
@@ -175,5 +177,11 @@ def model_of(each: Host) -> str:
     return str(each.data.get("model") or "")
 
 
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    print("tritonhost: interrupted; nothing was changed", file=sys.stderr)
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _interrupted)
     sys.exit(main())

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,13 @@ from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 
 from operations import convergence
 from operations.facts.host_state import HostState
+from operations.plan.inventory.gateway_settings import IMAGE
 from operations.plan.profile.profiles import load_profile
 from tests.command_line import PROJECT, run
 from tests.deploy.test_deploy import BARE, PROBE, A, Answers, B, converged_host, variables
 from tests.deploy.test_services import FIRST, OWN, SECOND, TWO_GPUS
-from tests.unit.builders import DATA, settings
+from tests.unit.builders import DATA, DIGEST, settings
+from tests.unit.certificates import API_KEY, gateway_files, pair
 
 SCHEMA = json.loads((PROJECT / "files/schema/status.json").read_text("utf-8"))
 LOST: Answers = [(PROBE, False, ["sudo: CANARY is broken"])]
@@ -122,6 +127,23 @@ def test_services_of_one_host_are_rows_of_their_own(tmp_path: Path) -> None:
     assert len(found.commands) == 2
 
 
+def test_gateway_has_its_certificate_s_end_and_no_secret(tmp_path: Path) -> None:
+    made = pair(addresses=["10.0.0.11"], ends=datetime(2099, 1, 31, tzinfo=UTC))
+    gateway = {
+        "gateway": gateway_files(tmp_path, made),
+        "image_digests": {**DATA["image_digests"], IMAGE: DIGEST},
+    }
+    table = Status(tmp_path, {A: BARE}, own={A: gateway})
+    found = Status(tmp_path, {A: BARE}, "--json", own={A: gateway})
+    assert found.hosts[A]["certificate_ends"] == "2099-01-31T00:00:00Z"
+    assert "2099-01-31" in table.stdout
+    stages = {row["stage"] for row in found.hosts[A]["differences"]}
+    assert "gateway" in stages
+    said = table.stdout + found.stdout + found.stderr
+    assert API_KEY not in said and "PRIVATE KEY" not in said
+    assert made.key_pem().decode().splitlines()[1] not in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -167,3 +189,20 @@ def test_200_hosts_are_read_together(tmp_path: Path) -> None:
     assert all(len(line) <= 100 for line in lines)
     assert lines[-1] == "200 hosts: 194 serving, 2 differs, 2 not deployed, 2 unreachable"
     assert sorted(name for name, _ in found.commands) == sorted(hosts)
+
+
+@pytest.mark.slow
+def test_interrupt_is_one_line_and_exit_code_130(tmp_path: Path) -> None:
+    scenario = tmp_path / "scenario.json"
+    told = {"log": str(tmp_path / "log"), "data": {"_sudo": True, **DATA}, "hosts": {A: converged_host()}}
+    scenario.write_text(json.dumps(told), encoding="utf-8")
+    words = [sys.executable, "-m", "operations.status", "tests/deploy/fake_inventory.py"]
+    environment = variables(SCENARIO=str(scenario), PYINFRA_FAKE_DELAY="20")
+    process = subprocess.Popen(
+        words, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(2.5)  # the answer takes 20 s
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=15)
+    assert (process.returncode, out) == (130, "")
+    assert err == "tritonhost: interrupted; nothing was changed\n"
