@@ -302,6 +302,7 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
     """Heading -> how the program is called, and its parser."""
     from operations import (
         currency,
+        exposure,
         golden_answers,
         lock_inventory,
         must_gather,
@@ -321,6 +322,7 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
         "Watch": ("python -m operations.watch", watch.parser()),
         "Golden answers": ("python -m operations.golden_answers", parser_of(golden_answers.main)),
         "Must-gather": ("python -m operations.must_gather", must_gather.parser()),
+        "Exposure": ("python -m operations.exposure", exposure.parser()),
         "Replay": ("python -m operations.replay", replay.parser()),
         "Lock": ("python -m operations.lock_inventory", parser_of(lock_inventory.main)),
         "Bundle": ("python -m operations.bundle", parser_of(bundle.main)),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -190,19 +191,6 @@ def golden(words: list[str]) -> int:
     return main(words, prog="tritonhost golden")
 
 
-def _replay_parser() -> argparse.ArgumentParser:
-    from operations.replay import parser
-
-    return parser("tritonhost replay")
-
-
-def replay(words: list[str]) -> int:
-    begin(words, hosts=True)
-    from operations.replay import main
-
-    return main(words, prog="tritonhost replay")
-
-
 def _lock_parser() -> argparse.ArgumentParser:
     from operations.lock_inventory import parser
 
@@ -216,43 +204,18 @@ def lock(words: list[str]) -> int:
     return main(words, prog="tritonhost lock", inventory=INVENTORY)
 
 
-def _must_gather_parser() -> argparse.ArgumentParser:
-    from operations.must_gather import parser
+def _of_hosts(name: str, text: str, module: str) -> Passing:
+    """A program of the checkout that works on hosts by itself."""
 
-    return parser("tritonhost must-gather")
+    def options() -> argparse.ArgumentParser:
+        found: argparse.ArgumentParser = import_module(module).parser(f"tritonhost {name}")
+        return found
 
+    def program(words: list[str]) -> int:
+        begin(words, hosts=True)
+        return int(import_module(module).main(words, prog=f"tritonhost {name}"))
 
-def must_gather(words: list[str]) -> int:
-    begin(words, hosts=True)
-    from operations.must_gather import main
-
-    return main(words, prog="tritonhost must-gather")
-
-
-def _status_parser() -> argparse.ArgumentParser:
-    from operations.status import parser
-
-    return parser("tritonhost status")
-
-
-def status(words: list[str]) -> int:
-    begin(words, hosts=True)
-    from operations.status import main
-
-    return main(words, prog="tritonhost status")
-
-
-def _watch_parser() -> argparse.ArgumentParser:
-    from operations.watch import parser
-
-    return parser("tritonhost watch")
-
-
-def watch(words: list[str]) -> int:
-    begin(words, hosts=True)
-    from operations.watch import main
-
-    return main(words, prog="tritonhost watch")
+    return of_argparse(name, text, options, program)
 
 
 COMMANDS = (
@@ -260,12 +223,11 @@ COMMANDS = (
     _of_plan("new"),
     _of_plan("models"),
     of_argparse("preflight", "Check the hosts before a deploy; change nothing.", _preflight_parser, preflight),
-    of_argparse("status", "Show what every host does now, against what the inventory says.", _status_parser, status),
-    of_argparse("watch", "Show every host stage by stage while something changes it.", _watch_parser, watch),
-    of_argparse("replay", "Send the same prompts to two served models and compare them.", _replay_parser, replay),
-    of_argparse(
-        "must-gather", "Gather what a report of a fault needs of one host, without secrets.", _must_gather_parser, must_gather
-    ),
+    _of_hosts("status", "Show what every host does now, against what the inventory says.", "operations.status"),
+    _of_hosts("watch", "Show every host stage by stage while something changes it.", "operations.watch"),
+    _of_hosts("replay", "Send the same prompts to two served models and compare them.", "operations.replay"),
+    _of_hosts("must-gather", "Gather what a report of a fault needs of one host, without secrets.", "operations.must_gather"),
+    _of_hosts("exposure", "Show which hosts have versions with known vulnerabilities.", "operations.exposure"),
     of_argparse("golden", "Show recorded golden answers, or accept other ones.", _golden_parser, golden),
     of_argparse("lock", "Pin the images, models and packages that an inventory needs.", _lock_parser, lock),
     of_argparse("bundle", "Make, verify or serve the files of a site without a network.", _bundle_parser, bundle),

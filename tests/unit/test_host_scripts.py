@@ -54,7 +54,14 @@ def test_host_script_is_sent_with_the_functions_it_takes() -> None:
     names = re.findall(r"^([a-z_]+)\(\)", shared, re.MULTILINE)
     assert names == ["section", "part", "has", "nearest"]
     takers = [path.name for path in SCRIPTS if "\n. ./sections.sh\n" in path.read_text("utf-8")]
-    assert takers == ["at_work.sh", "must_gather.sh", "preflight.sh", "probe.sh", "provenance.sh"]
+    assert takers == [
+        "at_work.sh",
+        "exposure.sh",
+        "must_gather.sh",
+        "preflight.sh",
+        "probe.sh",
+        "provenance.sh",
+    ]
     for path in SCRIPTS:
         text = host_script(path.name, {})
         assert (shared in text) is (path.name in (*takers, "sections.sh"))

@@ -383,6 +383,11 @@ def refusal(missed: Sequence[Missed], host: str = "") -> PlanError:
 
 def below(component: Component, version: str) -> Floor | None:
     """The floor that a version does not reach; demanded ones first. None where it reaches all, or none is known."""
+    return min(not_reached(component, version), key=lambda floor: bool(floor.advice), default=None)
+
+
+def not_reached(component: Component, version: str) -> tuple[Floor, ...]:
+    """Every floor that a version does not reach. Raises PlanError for a version that is none."""
     number = _number(component, version)
     missed = [
         floor
@@ -397,7 +402,7 @@ def below(component: Component, version: str) -> Floor | None:
         # a branch for which no fix was published; one that is newer than the bulletin holds it from its first version
         newest = max(branches, key=lambda floor: Version(floor.minimum))
         missed = [newest] if number < Version(newest.minimum) else []
-    return min(missed, key=lambda floor: bool(floor.advice), default=None)
+    return tuple(missed)
 
 
 def _number(component: Component, version: str) -> Version:
@@ -410,6 +415,7 @@ def _number(component: Component, version: str) -> Version:
 
 
 def _wanted(floor: Floor, version: str) -> str:
+    """What is expected in place of a version that does not reach a floor."""
     if not floor.branch or version.split(".")[0] == floor.branch:
         return f"at least {floor.minimum}"
     least = [
