@@ -38,7 +38,7 @@ from operations.plan.audit.pins import Pins, proposals
 from operations.plan.errors import PlanError, one_line, suggestion
 from operations.plan.inventory.hosts import read_group_data
 from operations.plan.inventory.settings import Settings, from_host_data
-from operations.plan.paths import TREE
+from operations.plan.paths import PROJECT, TREE
 from operations.plan.profile.profiles import load_profile
 from operations.remote.detached import LOST, shell
 
@@ -112,9 +112,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM, today: dat
         found = audit(observed, feed, day)
         proposed = proposals(observed, found.findings, feed, shipped_pins(), day)
     if given.json:
-        print(json.dumps(exposed_page.as_json(observed, feed, found, proposed, day, str(where)), indent=2))
+        print(json.dumps(exposed_page.as_json(observed, feed, found, proposed, day, _short(where)), indent=2))
     else:
-        print("\n".join(exposed_page.page(observed, feed, found, proposed, day, str(where), given.all)))
+        print("\n".join(exposed_page.page(observed, feed, found, proposed, day, _short(where), given.all)))
     for name, problem in found.unread.items():
         print(f"tritonhost: {name}: not read: {problem}", file=sys.stderr)
     return found.exit_code
@@ -163,6 +163,14 @@ def chosen_feed(given: argparse.Namespace) -> tuple[bulletins.Feed, Path]:
     return bulletins.newest([bulletins.OWN, bulletins.SHIPPED])
 
 
+def _short(path: Path) -> str:
+    """A path as an operator writes it: within the project from there on."""
+    for root in (PROJECT, TREE):
+        if path.is_relative_to(root):
+            return str(path.relative_to(root))
+    return str(path)
+
+
 def update(given: argparse.Namespace, today: date) -> int:
     """Write the feed that these documents make; what of them was not understood is printed. Raises PlanError."""
     try:
@@ -180,8 +188,14 @@ def update(given: argparse.Namespace, today: date) -> int:
     _write(path, bulletins.as_text(feed), "--feed")
     for text in feed.unread:
         print(f"tritonhost: not understood: {text}", file=sys.stderr)
-    newest = max(entry.published for entry in feed.bulletins)
-    print(f"{path}: {len(feed.bulletins)} bulletins, the newest of {newest}")
+    known, where = bulletins.newest([bulletins.SHIPPED])
+    if lacking := feed.lacks(known):
+        print(
+            f"tritonhost: not among these documents: {', '.join(lacking)}, which {_short(where)} has",
+            file=sys.stderr,
+        )
+    count = len(feed.bulletins)
+    print(f"{_short(path)}: {count} bulletin{'' if count == 1 else 's'}, the newest of {feed.newest}")
     return 0
 
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from operations.bundle import checkouts, images, models, rpms, sums, wheels
 from operations.bundle.fetch import BundleError, download
 from operations.plan.artifacts.artifact import published
+from operations.plan.audit import bulletins
 from operations.plan.capacity.gpu import Gpu
 from operations.plan.catalog.shapes import SHAPES
 from operations.plan.errors import PlanError, one_line
@@ -160,6 +161,7 @@ def make(
         entries += _checkouts(bundle, releases)
         entries += _models(bundle, releases)
         entries += _wheels(bundle, releases, python)
+        entries += _bulletins(bundle)
     except HTTPError as error:
         raise BundleError(
             f"{error.url.partition('?')[0]}: found HTTP {error.code}, expected an answer without an account"
@@ -178,6 +180,15 @@ def make(
     for left in bundle.rglob("*.part"):
         left.unlink()
     return sums.write(bundle)
+
+
+def _bulletins(bundle: Path) -> list[Entry]:
+    """The feed of `tritonhost exposure`: the site has no network to read bulletins from."""
+    feed, path = bulletins.newest([bulletins.OWN, bulletins.SHIPPED])
+    (bundle / path.name).write_bytes(path.read_bytes())
+    return [
+        {"kind": "bulletins", "name": path.name, "from": feed.source, "pinned": feed.collected.isoformat()}
+    ]
 
 
 def _begin(bundle: Path) -> None:

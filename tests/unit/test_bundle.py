@@ -28,9 +28,10 @@ import pytest
 from operations.bundle import checkouts, images, models, rpms, sums, wheels
 from operations.bundle.__main__ import main
 from operations.bundle.fetch import BundleError, download, read_json
-from operations.bundle.make import _begin, group_data, needed_packages, releases_of
+from operations.bundle.make import _begin, _bulletins, group_data, needed_packages, releases_of
 from operations.bundle.rpms import Need, Rpm, Version, closure
 from operations.bundle.server import BundleServer
+from operations.plan.audit import bulletins
 from operations.plan.machine.packages import (
     BY_HAND,
     install,
@@ -744,6 +745,12 @@ def test_dnf_uses_only_the_inventory_s_repositories() -> None:
         in text
     )
     assert "enabled=0\ngpgcheck=1\n" in text
+
+
+def test_bundle_carries_the_feed_of_exposure(tmp_path: Path) -> None:
+    [entry] = _bulletins(tmp_path)
+    assert (tmp_path / entry["name"]).read_bytes() == bulletins.SHIPPED.read_bytes()
+    assert entry["pinned"] == bulletins.load(bulletins.SHIPPED).collected.isoformat()
 
 
 # --- the command

@@ -39,9 +39,72 @@ class Mutant(NamedTuple):
 
 
 UNIT, OPERATIONS = "tests/unit", "tests/operations"
+EXPOSED, EXPOSURE = f"{UNIT}/test_exposed.py", f"{OPERATIONS}/test_exposure.py"
 REPORTS, GOLDEN = f"{UNIT}/test_public_reports.py", f"{UNIT}/test_golden_answers.py"
 PROPOSAL, LOCK = f"{UNIT}/test_proposal.py", f"{UNIT}/test_lock_inventory.py"
 MUTANTS = (
+    # which hosts are exposed
+    Mutant(
+        "fixed version is affected too",
+        "plan/audit/csaf.py",
+        "if self.below and version >= Version(self.below):",
+        "if self.below and version > Version(self.below):",
+        (
+            f"{EXPOSED}::test_floor_and_bulletin_of_one_name_are_one_finding",
+            f"{EXPOSURE}::test_host_that_was_not_read_is_named",
+        ),
+    ),
+    Mutant(
+        "comparison with the fix is turned round",
+        "plan/audit/csaf.py",
+        "if self.below and version >= Version(self.below):",
+        "if self.below and version < Version(self.below):",
+        (
+            f"{EXPOSED}::test_bulletin_that_no_floor_knows_yet_is_exposed",
+            f"{EXPOSURE}::test_saved_facts_are_a_table",
+        ),
+    ),
+    Mutant(
+        "fix of another branch of the driver counts",
+        "plan/audit/bulletins.py",
+        'if self.branch and version.split(".")[0] != self.branch:',
+        "if False:",
+        (
+            f"{EXPOSED}::test_branch_that_has_ended_is_said",
+            f"{EXPOSED}::test_worst_is_first_and_waived_behind_exposed",
+        ),
+    ),
+    Mutant(
+        "waiver has no end",
+        "plan/audit/exposed.py",
+        "if until is not None and until >= today:",
+        "if until is not None:",
+        (f"{EXPOSED}::test_waiver_holds_up_to_its_last_day[2026-11-29-exposed]",),
+    ),
+    Mutant(
+        "advice covers what is required",
+        "plan/audit/exposed.py",
+        "if not covering or any(not floor.advice for floor in covering):",
+        "if not covering:",
+        (f"{EXPOSED}::test_advice_covers_no_older_bulletin_that_is_required",),
+    ),
+    Mutant(
+        "host that was not read is not exposed",
+        "plan/audit/exposed.py",
+        "return 2 if self.unread else 0",
+        "return 0",
+        (
+            f"{EXPOSED}::test_host_that_was_not_read_has_the_exit_code_2",
+            f"{EXPOSURE}::test_host_that_was_not_read_is_named",
+        ),
+    ),
+    Mutant(
+        "sentence that is not understood is dropped",
+        "plan/audit/csaf.py",
+        "        if affected is None and not version:\n            unread.append(",
+        "        if affected is None and not version:\n            str(",
+        (f"{UNIT}/test_csaf.py::test_sentence_not_understood_without_a_fix_is_kept",),
+    ),
     # the family: of the weights, in the model table, and where `new` chooses a kind
     Mutant(
         "converter reads any model type",

@@ -103,7 +103,9 @@ def test_wrong_usage_is_one_line(
     assert refused(capsys, *arguments).startswith(expected)
 
 
-@pytest.mark.parametrize("name", ["deploy", "status", "releases", "verify", "preflight"])
+@pytest.mark.parametrize(
+    "name", ["deploy", "status", "releases", "verify", "preflight", "exposure", "replay"]
+)
 def test_directory_without_a_project_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

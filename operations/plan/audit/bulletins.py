@@ -92,6 +92,16 @@ class Feed(_Part):
     bulletins: list[Entry]
     unread: list[Line] = []
 
+    @property
+    def newest(self) -> str:
+        """The day of the newest bulletin; empty where there is none."""
+        return max((entry.published.isoformat() for entry in self.bulletins), default="")
+
+    def lacks(self, other: Feed) -> list[str]:
+        """The bulletins that another feed has, and this one has not."""
+        names = {entry.bulletin for entry in self.bulletins}
+        return [entry.bulletin for entry in other.bulletins if entry.bulletin not in names]
+
     def age(self, today: date) -> int:
         """In days."""
         return (today - self.collected).days

@@ -20,6 +20,7 @@ from operations.plan.catalog.version_floors import (
     ended,
     not_reached,
 )
+from operations.plan.inventory.services import machine_of
 
 EXPOSED, WAIVED, ADVISED = "exposed", "waived", "advice"
 _ORDER = (EXPOSED, WAIVED, ADVISED)
@@ -85,9 +86,14 @@ class Audit:
     notes: tuple[str, ...]
 
     @property
+    def exposed(self) -> tuple[str, ...]:
+        """The hosts, without their services, that are exposed."""
+        return tuple(dict.fromkeys(machine_of(one.host) for one in self.findings if one.status == EXPOSED))
+
+    @property
     def exit_code(self) -> int:
         """1: something is exposed; 2: nothing is, as far as the hosts could be read; 0: nothing is."""
-        if any(finding.status == EXPOSED for finding in self.findings):
+        if self.exposed:
             return 1
         return 2 if self.unread else 0
 
@@ -110,6 +116,8 @@ def audit(fleet: Fleet, feed: Feed, today: date) -> Audit:
                     findings[key] = one
             if found.component == "driver" and (said := ended(found.version, today)):
                 notes[f"{place}: {said}"] = None
+        if not entry.problem and not entry.release:
+            notes[f"{entry.host}: no release of this tool runs"] = None
     unread = {entry.host: entry.problem for entry in fleet.hosts if entry.problem}
     ordered = tuple(sorted(findings.values(), key=lambda finding: finding.rank))
     return Audit(ordered, unread, tuple(uncompared), tuple(notes))
@@ -261,12 +269,13 @@ def is_exposed(found: Iterable[tuple[str, str]], feed: Feed, today: date) -> boo
 
 def entries_with(fleet: Fleet, findings: Iterable[Finding], components: Iterable[str]) -> list[Entry]:
     """The entries that have an exposed version of one of these components."""
+    places: set[tuple[str, str]] = {(one.host, one.component) for one in findings if one.status == EXPOSED}
     wanted = set(components)
-    places = {
-        (one.host, one.component) for one in findings if one.status == EXPOSED and one.component in wanted
-    }
     return [
         entry
         for entry in fleet.hosts
-        if any((entry.place(component), component) in places for component in wanted)
+        if {
+            (entry.place(one.component), one.component) for one in entry.components if one.component in wanted
+        }
+        & places
     ]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import date
+from textwrap import wrap
 from typing import Any
 
 from operations.plan.audit.bulletins import DAYS, Feed
-from operations.plan.audit.exposed import ADVISED, EXPOSED, WAIVED, Audit, Finding, by_version
+from operations.plan.audit.exposed import ADVISED, WAIVED, Audit, Finding, by_version
 from operations.plan.audit.fleet import Fleet
 from operations.plan.audit.pins import Proposal
 
 FORMAT = 1
+RUNNING = "running"
 HEADS = ("host", "component", "version", "bulletin", "CVSS", "fixed in", "waiver")
 
 
@@ -32,7 +34,11 @@ def page(
     + every: a row for each bulletin, and not one for each version
     """
     lines = [*_feed(feed, today, where), *_hosts(fleet, found), ""]
-    rows: list[tuple[str, ...]] = [(name, "not read", "", "", "", "", "") for name in found.unread]
+    rows: list[tuple[str, ...]] = [
+        (one.host, "read in part" if one.components else "not read", *[""] * (len(HEADS) - 2))
+        for one in fleet.hosts
+        if one.problem
+    ]
     rows += [_row(*group) for group in _groups(found.findings, every)]
     lines += _aligned([HEADS, *rows]) if rows else ["nothing is exposed"]
     lines += _section("not read", (f"{name}: {problem}" for name, problem in found.unread.items()))
@@ -46,8 +52,10 @@ def page(
 def _feed(feed: Feed, today: date, where: str) -> list[str]:
     days = feed.age(today)
     old = f"; more than {DAYS} days: make it again with --update-feed" if feed.old(today) else ""
-    lines = [f"bulletins of {feed.collected}, {days} day{'' if days == 1 else 's'} old{old}"]
-    return [*lines, *([f"  {where}: {feed.source}"] if where else [])]
+    newest = f", the newest of {feed.newest}" if feed.newest else ""
+    lines = [f"bulletins of {feed.collected}, {days} day{'' if days == 1 else 's'} old{newest}{old}"]
+    said = f"{where}: {feed.source}" if where else feed.source
+    return [*lines, *wrap(said, 120, initial_indent="  ", subsequent_indent="  ", break_long_words=False)]
 
 
 def _unread(feed: Feed) -> list[str]:
@@ -61,12 +69,11 @@ def _unread(feed: Feed) -> list[str]:
 
 def _hosts(fleet: Fleet, found: Audit) -> list[str]:
     machines = {entry.machine for entry in fleet.hosts}
-    exposed = {
-        one.host.removeprefix("@").partition("/")[0] for one in found.findings if one.status == EXPOSED
-    }
     lost = f", {len(found.unread)} not read" if found.unread else ""
     at = fleet.observed.isoformat(timespec="minutes")
-    return [f"{len(machines)} host{'' if len(machines) == 1 else 's'} of {at}: {len(exposed)} exposed{lost}"]
+    return [
+        f"{len(machines)} host{'' if len(machines) == 1 else 's'} of {at}: {len(found.exposed)} exposed{lost}"
+    ]
 
 
 def _groups(findings: Sequence[Finding], every: bool) -> list[tuple[Finding, int, str]]:
@@ -74,11 +81,9 @@ def _groups(findings: Sequence[Finding], every: bool) -> list[tuple[Finding, int
 
 
 def _row(worst: Finding, others: int, fixed: str) -> tuple[str, ...]:
-    version = (
-        f"{worst.version} ({worst.where})"
-        if worst.where in ("running", "loaded") and worst.component != "driver" and worst.component != "nginx"
-        else worst.version
-    )
+    # docker's packages may be newer than what runs
+    engine = (worst.component, worst.where) == ("docker-ce", RUNNING)
+    version = f"{worst.version} ({RUNNING})" if engine else worst.version
     bulletin = f"{worst.bulletin} and {others} more" if others else worst.bulletin
     score = "" if worst.cvss is None else f"{worst.cvss:.1f}"
     return (worst.host, worst.component, version, bulletin, score, fixed, _waiver(worst))
@@ -104,10 +109,10 @@ def _proposal(one: Proposal) -> list[str]:
     about = f"{', '.join(one.components)} on {', '.join(one.hosts)}"
     if not one.key:
         return [f"{about}: {one.note}"]
-    if isinstance(one.value, dict):
+    if isinstance(one.value, dict) and not one.there:
         pins = [f"    {name} = {version or 'any version'}" for name, version in one.value.items()]
         return [f"{about}: {one.key} of {one.place}: {one.note}", *pins]
-    value = f' = "{one.value}"' if one.value else ""
+    value = f' = "{one.value}"' if isinstance(one.value, str) else ""
     return [f"{about}: {one.key}{value} of {one.place}: {one.note}"]
 
 
@@ -134,6 +139,7 @@ def as_json(
             "date": feed.collected.isoformat(),
             "age_days": feed.age(today),
             "old": feed.old(today),
+            "newest": feed.newest,
             "file": where,
             "source": feed.source,
             "unread": list(feed.unread),

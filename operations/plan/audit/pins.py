@@ -18,6 +18,7 @@ from operations.plan.planning import FIRST_LLMAPI_VERSION, LAST_ENGINE_VERSION
 
 STACK = ("triton", "tensorrt-llm", "tensorrt")
 DEPLOY = "the inventory has it already: tritonhost deploy"
+RESTART = "it is installed: start docker again"
 _PACKAGES = {
     "docker_packages": ("docker-ce", "containerd.io"),
     "nvidia_container_toolkit_packages": ("nvidia-container-toolkit",),
@@ -39,6 +40,11 @@ class Proposal:
     place: str
     hosts: tuple[str, ...]
     note: str
+
+    @property
+    def there(self) -> bool:
+        """Whether the inventory has the value already, and the host does not yet."""
+        return self.note in (DEPLOY, RESTART)
 
 
 def proposals(
@@ -143,7 +149,7 @@ def _of_packages(
             value: Mapping[str, str | None] | None = None
             if wanted and not is_exposed(package_components(wanted), feed, today):
                 running = any(one.where == "running" for one in exposed)
-                value, note = wanted, "start docker again: its packages are newer" if running else DEPLOY
+                value, note = wanted, RESTART if running else DEPLOY
             elif shipped and not is_exposed(package_components(shipped), feed, today):
                 value, note = shipped, "these are the pins of this version"
             else:
