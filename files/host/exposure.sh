@@ -16,7 +16,6 @@ set -f
 . ./sections.sh
 
 section packages
-# shellcheck disable=SC2086 - one name a line
 has rpm && timeout 30 rpm --query --queryformat '%{NAME}\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\n' $PACKAGES 2>/dev/null
 
 section driver

@@ -247,6 +247,20 @@ def test_json_is_the_whole_output(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert answer["feed"]["old"] is True
 
 
+def test_what_a_host_says_is_one_plain_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = {
+        "host": "gpu-4",
+        "release": "1f",
+        "components": [{"component": "haproxy", "version": "2\x1b[31m\n8"}],
+    }
+    lost = {"host": "gpu-5", "problem": "a\x1b]0;title\x07\nb"}
+    main("--facts", facts(tmp_path, hosts=[odd, lost]))
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert "  gpu-4: haproxy 2 [31m 8: no bulletins are read for it" in out.splitlines()
+    assert len(err.splitlines()) == 1
+
+
 def test_facts_are_the_same_after_they_were_saved(tmp_path: Path) -> None:
     from operations.plan.audit import fleet
 

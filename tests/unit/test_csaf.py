@@ -297,10 +297,16 @@ def test_malformed_document_is_an_error_of_one_line(made: Any, said: str) -> Non
     assert "\n" not in str(error.value)
 
 
-def test_date_that_is_none_is_an_error() -> None:
-    made = triton("1", "soon", "All versions prior to 26.06", "26.06")
-    with pytest.raises(CsafError, match='found the date "soonT00:00'):
+@pytest.mark.parametrize("day", ["soon", "2026-13-01"])
+def test_date_that_is_none_is_an_error(day: str) -> None:
+    made = triton("1", day, "All versions prior to 26.06", "26.06")
+    with pytest.raises(CsafError, match=f'found the date "{day}'):
         read(made)
+
+
+def test_name_of_a_bulletin_is_bounded() -> None:
+    made = triton("9" * 500, "2026-08-18", "All versions prior to 26.06", "26.06")
+    assert read(made).name == f"NVIDIA {'9' * 32}"
 
 
 def test_tree_without_an_end_is_an_error() -> None:

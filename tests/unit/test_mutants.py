@@ -50,7 +50,7 @@ MUTANTS = (
         "if self.below and version >= Version(self.below):",
         "if self.below and version > Version(self.below):",
         (
-            f"{EXPOSED}::test_floor_and_bulletin_of_one_name_are_one_finding",
+            f"{EXPOSED}::test_version_is_exposed_below_the_fix_alone[26.07-expected3]",
             f"{EXPOSURE}::test_host_that_was_not_read_is_named",
         ),
     ),

@@ -38,7 +38,7 @@ def _version(text: str) -> str:
 
 
 Number = Annotated[str, Field(max_length=40), AfterValidator(_version)]
-Line = Annotated[str, Field(max_length=2000)]
+Line = Annotated[str, AfterValidator(one_line), Field(max_length=2000)]
 
 
 class _Part(BaseModel):
@@ -72,7 +72,7 @@ class Affected(_Part):
 class Entry(_Part):
     """One bulletin, NVIDIA 5865."""
 
-    bulletin: Annotated[str, Field(min_length=1, max_length=80)]
+    bulletin: Annotated[Line, Field(min_length=1, max_length=80)]
     published: date
     affects: list[Affected]
 

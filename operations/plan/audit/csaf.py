@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
@@ -122,10 +123,13 @@ def read(document: Any) -> Bulletin:
         raise CsafError(f"found csaf_version {_shown(head.get('csaf_version'))}, expected 2.0")
     tracking = _table(head, "tracking")
     number, published = _text(tracking, "id"), _text(tracking, "current_release_date")[:10]
-    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", published):
-        raise CsafError(f"found the date {_shown(published)}, expected one of current_release_date")
+    try:
+        date.fromisoformat(published)
+    except ValueError:
+        raise CsafError(f"found the date {_shown(published)}, expected one of current_release_date") from None
     publisher = str(_table(head, "publisher").get("name", ""))
-    name = f"{'NVIDIA' if 'nvidia' in publisher.casefold() else one_line(publisher)[:40]} {number}".strip()
+    maker = "NVIDIA" if "nvidia" in publisher.casefold() else one_line(publisher)[:40]
+    name = f"{maker} {number[:32]}".strip()
     tree = _table(document, "product_tree")
     leaves = dict(_leaves(tree.get("branches", []), ()))
     statements: list[Statement] = []

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from operations.plan.audit.bulletins import checked
 from operations.plan.catalog.support_matrix import PLAIN_RELEASES
@@ -24,7 +24,8 @@ WITHOUT_BULLETINS = ("haproxy", "postgresql", "pgvector")
 # What the services of a host have in common
 OF_THE_HOST = ("driver", "docker-ce", "containerd.io", "nvidia-container-toolkit", "haproxy")
 
-Text = Annotated[str, Field(max_length=200)]
+# what a host says is printed: one plain line
+Text = Annotated[str, AfterValidator(one_line), Field(max_length=200)]
 
 
 class _Part(BaseModel):
@@ -60,8 +61,8 @@ class Entry(_Part):
     + release: the id of the running release; empty: none runs
     """
 
-    host: Annotated[str, Field(min_length=1, max_length=200)]
-    problem: Annotated[str, Field(max_length=1000)] = ""
+    host: Annotated[Text, Field(min_length=1)]
+    problem: Annotated[str, AfterValidator(one_line), Field(max_length=1000)] = ""
     release: Text = ""
     components: list[Found] = []
     wanted: Wanted = Wanted()
