@@ -17,6 +17,7 @@ from operations import (
     gateway,
     lock,
     model_repository,
+    monitoring,
     network,
     ownership,
     packages,
@@ -36,6 +37,7 @@ wanted = convergence.look()
 
 if wanted:
     lock.take(release=wanted)
+    monitoring.begin(release=wanted)
 
     # Host: of several services, one does this for all
     rollout.once_a_host(
@@ -76,6 +78,7 @@ if wanted:
             door.lead,
             gateway.lead,
             network.close,
+            monitoring.install,
         ],
     )
     release.collect(release=wanted)

@@ -89,6 +89,12 @@ def found(rows: Sequence[Difference]) -> None:
     _run.differences[host.name] = rows
 
 
+def differences(stage: str = "") -> int:
+    """How many differences this run found on the current host. `stage`: of one stage alone."""
+    rows = _run.differences.get(host.name, ())
+    return sum(1 for row in rows if not stage or row.stage == stage)
+
+
 def started_meanwhile(host: Host, observed: Observed) -> bool:
     """Whether another container serves than when the host was looked at: docker's own upgrade restarts what runs in it."""
     now = observed.container.id if observed.container else ""

@@ -57,6 +57,7 @@ _IMPORTED = [
             "gateway",
             "lock",
             "model_repository",
+            "monitoring",
             "network",
             "packages",
             "release",

@@ -37,7 +37,7 @@ GROUPS = (
     Group(
         "Service stages",
         0,
-        "model_repository release triton_service database documents gateway door front swap server server.control server.door",
+        "model_repository release triton_service database documents gateway door front swap monitoring server server.control server.door",
     ),
     Group(
         "The run",
@@ -65,6 +65,7 @@ GROUPS = (
 WINGS = {
     "a new profile": "proposal proposal.*",
     "what a run asks": "deployable difference explain model_table ownership progress schema status swap",
+    "monitoring": "monitoring monitoring.*",
     "preflight": "preflight preflight.*",
     "audit": "audit audit.*",
     "the release": "plan planning release",

@@ -51,6 +51,7 @@ SETTINGS_GROUPS: dict[str, tuple[str, ...]] = {
         *("image_digests", "image_registry", "docker_hub_registry", "hub_endpoint", "git_mirrors"),
         *("backend_commits", "python_index_url"),
     ),
+    "Monitoring": ("monitoring",),
     "Waivers": ("preflight_waived", "waivers"),
 }
 
@@ -97,6 +98,19 @@ SETTINGS: dict[str, str] = {
     "NotificationSettings.token_variable": "The environment variable with the token that is sent to each webhook: `Authorization: Bearer …`.",
     "NotificationSettings.oci_topic": "The OCID of a topic of OCI Notifications, in whatever region.",
     "NotificationSettings.notify_converged": "Send a message of a run too that found nothing to change.",
+    "Settings.monitoring": (
+        "The host writes metrics of its own for node_exporter, and is among the targets of `tritonhost monitoring`. "
+        "A table, also an empty one. None: neither. See [monitoring](../how-to/monitoring.md)."
+    ),
+    "MonitoringSettings.textfile_directory": (
+        "Directory on the host that node_exporter reads: its `--collector.textfile.directory`."
+    ),
+    "MonitoringSettings.address": (
+        "Name or address under which Prometheus reaches the host. Behind a gateway, a name of its certificate. "
+        "None: `bind_address`, or the address that a deploy uses."
+    ),
+    "MonitoringSettings.node_port": "Port of node_exporter, which tritonhost does not install.",
+    "MonitoringSettings.dcgm_port": "Port of dcgm-exporter, which tritonhost does not install.",
     "Settings.tritonserver_arguments": "Further options of `tritonserver`, as `--name=value`. The plan's own options are refused.",
     "Settings.server_user": "The user of the server's container as `uid:gid`, not root. The default is unassigned on Oracle Linux.",
     "Settings.pids_limit": "Most processes and threads of the serving container. None: 8192 for each GPU.",

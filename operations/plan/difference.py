@@ -18,6 +18,7 @@ from operations.plan.machine.disks import root_growth
 from operations.plan.machine.local_disks import local_plan
 from operations.plan.machine.packages import PACKAGE_KEYS, same_version, wanted_packages
 from operations.plan.machine.version_locks import LOCK_LIST, all_locks, rules, with_locks
+from operations.plan.monitoring import textfile
 from operations.plan.observed.observed import LoadedGateway, Observed, StoredArtifact
 from operations.plan.release import Release
 
@@ -25,7 +26,7 @@ EMPTY = hashlib.sha256(b"").hexdigest()
 _NO_GATEWAY = LoadedGateway()
 
 # whose rows a file's difference is among
-FileStage = Literal["packages", "network", "service", "front", "gateway", "door"]
+FileStage = Literal["packages", "network", "service", "front", "gateway", "door", "monitoring"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,12 @@ def difference(
     An empty list means that the host is converged: nothing is run on it.
     """
     rows = [row for stage in _STAGES for row in stage(release, observed, files)]
-    return [*rows, *_door(release, observed, files), *_gateway(release, observed, files, gateway_loaded)]
+    return [
+        *rows,
+        *_door(release, observed, files),
+        *_gateway(release, observed, files, gateway_loaded),
+        *_monitoring(release, observed, files),
+    ]
 
 
 def _storage(release: Release, observed: Observed, _: Sequence[ExpectedFile]) -> Rows:
@@ -302,6 +308,25 @@ def _gateway(
             "not what its files say" if observed.gateway.key == release.gateway.key else "of other options"
         )
         yield Difference("gateway", f"container {service}", found_text, "run with its files")
+
+
+def _monitoring(release: Release, observed: Observed, files: Sequence[ExpectedFile]) -> Rows:
+    settings = release.settings
+    unit = textfile.unit(settings.service_name)
+    timer = observed.units.get(f"{unit}.timer", {})
+    if settings.monitoring is None:
+        units = [f"/etc/systemd/system/{unit}.{kind}" for kind in ("timer", "service")]
+        for path in (*units, *textfile.own_paths(settings)):
+            if path in observed.file_digests:
+                yield Difference("monitoring", path, "left of the metrics", "absent")
+        return
+    yield from _files("monitoring", files, observed)
+    for name in (f"{unit}.timer", f"{unit}.service"):
+        if observed.units.get(name, {}).get("NeedDaemonReload") == "yes":
+            yield Difference("monitoring", name, "changed on disk", "reloaded by systemd")
+    if (found := (timer.get("UnitFileState"), timer.get("ActiveState"))) != ("enabled", "active"):
+        shown = " ".join(word or "absent" for word in found)
+        yield Difference("monitoring", f"{unit}.timer", shown, "enabled active")
 
 
 def running_problems(release: Release, observed: Observed) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from operations.plan.machine.packages import (
     system_repository_id,
     toolkit_url,
 )
+from operations.plan.monitoring import textfile
 from operations.plan.observed.observed import LoadedGateway
 from operations.plan.paths import TREE
 from operations.plan.release import Release
@@ -75,6 +76,8 @@ class Paths(NamedTuple):
     gateway_unit: str
     door_unit: str
     door_script: str
+    metrics_unit: str
+    metrics_timer: str
     front_config: str
     guard_rules: str
 
@@ -89,6 +92,8 @@ class Paths(NamedTuple):
             self.guard_unit,
             self.gateway_unit,
             self.door_unit,
+            self.metrics_unit,
+            self.metrics_timer,
         ]
 
 
@@ -110,6 +115,8 @@ def _paths_of(name: str) -> Paths:
         gateway_unit=unit(gateway.service(name)),
         door_unit=unit(door.service(name)),
         door_script=f"/etc/{door.service(name)}.sh",
+        metrics_unit=unit(textfile.unit(name)),
+        metrics_timer=f"/etc/systemd/system/{textfile.unit(name)}.timer",
         front_config=f"/etc/{name}-front.cfg",
         guard_rules=network.rules_path(name),
     )
@@ -127,15 +134,16 @@ def unit_files(settings: Settings) -> list[str]:
 
 def watched(settings: Settings) -> list[str]:
     """
-    Every file outside the data root that may be ours: what it holds, and whose it is, is looked at in each run.
+    Every file that may be ours, and that no manifest lists: what it holds, and whose it is, is looked at in each run.
 
-    Those of the host's other services are among them: one of the services repairs them for all.
+    Those of the host's other services outside the data root are among them: one of the services repairs them for all.
     """
     return [
         DOCKER_REPOSITORY,
         TOOLKIT_REPOSITORY,
         SYSTEM_REPOSITORIES,
         *(path for name in (settings.service_name, *settings.beside) for path in _paths_of(name)),
+        *textfile.own_paths(settings),
         daemon_json.UNREAD,
         *PACKAGE_KEYS,
     ]
@@ -165,7 +173,42 @@ def _mount_guard(settings: Settings) -> str:
 
 def rendered(release: Release) -> dict[str, HostFile]:
     """Every such file as it should be, by its path."""
-    return {file.path: file for file in _rendered(release)}
+    files = {file.path: file for file in _rendered(release)}
+    return {**files, **{file.path: file for file in _metrics(release, files.values())}}
+
+
+def _metrics(release: Release, others: Iterable[HostFile]) -> Iterator[HostFile]:
+    """The host's own metrics. `others`: what their script compares with the disk."""
+    settings = release.settings
+    if settings.monitoring is None:
+        return
+    place, script = paths(settings), textfile.script(settings.state_root)
+    directory, _, expected_path = textfile.own_paths(settings)
+    listed = "".join(f"{digest(file.text)}  {file.path}\n" for file in others)
+    yield HostFile("monitoring", expected_path, listed)
+    variables = {
+        "DATA_ROOT": settings.data_root,
+        "STATE_ROOT": settings.state_root,
+        "SERVICE": settings.service_name,
+        "ALONE": "" if settings.services else "yes",
+        "GPUS": str(len(release.gpus)),
+        "URLS": "\n".join(f"{model}\t{url}" for model, url in release.ready_urls.items()),
+        "CERTIFICATE": f"{release.gateway.directory}/{gateway.TLS}" if release.gateway else "",
+        "EXPECTED": expected_path,
+        "RUN": f"{directory}/{textfile.RUN}",
+        "OUTPUT": textfile.output(settings),
+    }
+    yield HostFile("monitoring", script, host_script("metrics.sh", variables))
+    values = {
+        "name": textfile.unit(settings.service_name),
+        "service": settings.service_name,
+        "script": script,
+        "directory": settings.monitoring.textfile_directory,
+        "every_s": textfile.EVERY_S,
+    }
+    yield HostFile("monitoring", place.metrics_unit, _unit("metrics", **values))
+    timer = _environment().get_template("metrics.timer.j2").render(**values)
+    yield HostFile("monitoring", place.metrics_timer, timer)
 
 
 def _repositories(release: Release) -> Iterator[HostFile]:

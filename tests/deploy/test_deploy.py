@@ -24,7 +24,7 @@ from operations.plan.planning import plan_release
 from operations.remote import host_files
 from tests.command_line import PROJECT, PYINFRA, run
 from tests.unit import preflight_output, probe_output
-from tests.unit.builders import DATA, converged, gpu, settings
+from tests.unit.builders import DATA, UNIT, converged, gpu, settings
 from tests.unit.builders import verdict as judged
 from tests.unit.keys_for_tests import ED25519, RSA
 
@@ -88,13 +88,16 @@ ENDED = ["cursor: c", "state: ActiveState=inactive SubState=dead Result=success 
 TRUSTED: Answers = [(DOCKER_TRUSTED, True, ENDED), (TOOLKIT_TRUSTED, True, ENDED)]
 
 
-def converged_host(current: str = "", verdict: str = "proven then", daemon_json: str = "") -> Answers:
+def converged_host(
+    current: str = "", verdict: str = "proven then", daemon_json: str = "", **data: Any
+) -> Answers:
     """
     The host that is the release already; with `current`, one where another is served in its place.
 
     + daemon_json: what docker's file says in place of what it should
+    + data: settings of its own
     """
-    wanted = plan_release(settings(), [gpu()], "9")
+    wanted = plan_release(settings(**data), [gpu()], "9")
     digests = {file.path: file.digest for file in host_files.expected(wanted)}
     host = replace(
         converged(wanted),
@@ -103,6 +106,8 @@ def converged_host(current: str = "", verdict: str = "proven then", daemon_json:
     )
     if daemon_json:
         host = replace(host, daemon_json=daemon_json)
+    if "monitoring" in data:
+        host = replace(host, units={**host.units, "triton-metrics.timer": UNIT})
     lines = probe_output.converged(wanted, replace(host, current=current) if current else host)
     at = lines.index(f"{probe_output.SECTION}files")
     end = next(n for n in range(at + 1, len(lines)) if lines[n].startswith(probe_output.SECTION))
@@ -192,6 +197,25 @@ def test_converged_host_is_probed_once_and_not_changed(tmp_path: Path) -> None:
     assert len(run.on(A)) == 1
     assert PROBE in run.on(A)[0]
     assert steps_in(run.output) == []
+
+
+def test_converged_host_with_metrics_is_one_round_trip(tmp_path: Path) -> None:
+    own: dict[str, Any] = {"monitoring": {}}
+    run = Run(tmp_path, {A: converged_host(**own)}, "-y", own={A: own})
+    assert run.code == 0, run.output
+    assert "converged: release " in run.output
+    assert len(run.on(A)) == 1
+
+
+@pytest.mark.slow
+def test_run_notes_its_beginning_where_metrics_are_wanted(tmp_path: Path) -> None:
+    own: dict[str, Any] = {"monitoring": {}}
+    run = Run(tmp_path, {A: BARE, B: BARE}, "--dry", own={A: own})
+    assert run.code == 0, run.output
+    step = "Monitoring | Note that a run begins"
+    assert run.output.index("Lock | Hold the host's lock") < run.output.index(step)
+    noted = [line for line in run.output.splitlines() if "note" in line.lower() and "gpu-2" in line]
+    assert noted == []
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ CHECK_PROGRAMS = {
     "git": "git",
     "nft": "nftables",
     "pgrep": "procps",
+    "promtool": "prometheus",
     "ps": "procps",
     "rpmbuild": "rpm",
     "shellcheck": "shellcheck",

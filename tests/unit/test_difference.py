@@ -298,6 +298,8 @@ def test_units_are_among_the_files_of_their_service() -> None:
         "/etc/systemd/system/triton-guard.service",
         "/etc/systemd/system/triton-gateway.service",
         "/etc/systemd/system/triton-door.service",
+        "/etc/systemd/system/triton-metrics.service",
+        "/etc/systemd/system/triton-metrics.timer",
     ]
 
 

@@ -126,7 +126,7 @@ def test_guides_commands_of_a_plan_run(
         ("free disk", "free-disk"),
         ("docker system prune", "free-disk"),
         ("openai", "openai"),
-        ("monitor", "monitor"),
+        ("monitor", "monitoring"),
     ],
 )
 def test_guides_answer_the_first_questions(words: str, page: str) -> None:

@@ -50,6 +50,7 @@ from operations.plan.inventory.field_types import (
 )
 from operations.plan.inventory.gateway_settings import GatewaySettings, check_paths
 from operations.plan.inventory.lock_file import with_locked_digests
+from operations.plan.inventory.monitoring_settings import MonitoringSettings
 from operations.plan.inventory.notification_settings import NotificationSettings, check_webhooks
 from operations.plan.inventory.services import units_of
 from operations.plan.profile.tables import different_ports
@@ -169,6 +170,8 @@ class Settings(BaseModel):
     gateway: GatewaySettings | None = None
     # OpenAI's interface, behind the gateway; without a gateway on the host's loopback alone. None: there is none
     door: DoorSettings | None = None
+    # The host's own metrics for node_exporter, and where Prometheus finds the host. None: neither.
+    monitoring: MonitoringSettings | None = None
     # what the server may connect to by itself; nothing, and never the cloud's metadata
     egress: list[Network] = []
     # auto: docker confines containers where the host has SELinux, and what they mount is labelled for it
