@@ -27,6 +27,7 @@ from pyinfra import host, logger
 from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.host import Host
+from pyinfra.api.inventory import Inventory
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
@@ -173,6 +174,20 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM, inventory:
 
 def state_and_hosts(given: argparse.Namespace) -> tuple[State, list[Host]]:
     """What pyinfra would make of the options, and the hosts they are for, checked as before a deploy."""
+    state, inventory, options = inventory_of(given)
+    chosen = inputs.check(inventory, options)
+    pyinfra_patches.initialise(state, inventory, CONNECT_SECONDS)
+    return state, chosen
+
+
+def inventory_of(given: argparse.Namespace) -> tuple[State, Inventory, dict[str, Any]]:
+    """
+    The inventory that the options name, as pyinfra reads it, and the options by pyinfra's names.
+
+    + given: inventory, group_data, data and limit
+
+    Raises PlanError for what cannot be read.
+    """
     inputs.check_data(given.data)
     data: dict[str, Any] = {
         key: pyinfra_patches.value_of_option(text)
@@ -196,9 +211,7 @@ def state_and_hosts(given: argparse.Namespace) -> tuple[State, list[Host]]:
         found = f"{type(cause).__name__}: {cause}"
         expected = "an inventory and group data that run without an error"
         raise PlanError("", found, expected, where=given.inventory, reference="python-error") from None
-    chosen = inputs.check(inventory, options)
-    pyinfra_patches.initialise(state, inventory, CONNECT_SECONDS)
-    return state, chosen
+    return state, inventory, options
 
 
 def _judge_all(state: State, hosts: Sequence[Host]) -> dict[str, Judged]:

@@ -42,7 +42,7 @@ GROUPS = (
     Group(
         "The run",
         0,
-        "convergence inputs rollout run_report notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status watch exposure replay",
+        "convergence inputs rollout run_report notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status watch exposure replay site_monitoring",
     ),
     Group("Artifact stages", 1, "serving_image weights engine"),
     Group(

@@ -308,6 +308,7 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
         must_gather,
         preflight,
         replay,
+        site_monitoring,
         status,
         watch,
     )
@@ -321,6 +322,7 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
         "Status": ("python -m operations.status", status.parser()),
         "Watch": ("python -m operations.watch", watch.parser()),
         "Golden answers": ("python -m operations.golden_answers", parser_of(golden_answers.main)),
+        "Monitoring": ("python -m operations.site_monitoring", site_monitoring.parser()),
         "Must-gather": ("python -m operations.must_gather", must_gather.parser()),
         "Exposure": ("python -m operations.exposure", exposure.parser()),
         "Replay": ("python -m operations.replay", replay.parser()),

@@ -205,7 +205,7 @@ def lock(words: list[str]) -> int:
 
 
 def _of_hosts(name: str, text: str, module: str) -> Passing:
-    """A program of the checkout that works on hosts by itself."""
+    """A program of the checkout that reads an inventory as pyinfra does, and works on hosts by itself."""
 
     def options() -> argparse.ArgumentParser:
         found: argparse.ArgumentParser = import_module(module).parser(f"tritonhost {name}")
@@ -228,6 +228,7 @@ COMMANDS = (
     _of_hosts("replay", "Send the same prompts to two served models and compare them.", "operations.replay"),
     _of_hosts("must-gather", "Gather what a report of a fault needs of one host, without secrets.", "operations.must_gather"),
     _of_hosts("exposure", "Show which hosts have versions with known vulnerabilities.", "operations.exposure"),
+    _of_hosts("monitoring", "Write what Prometheus, Alertmanager and Grafana read.", "operations.site_monitoring"),
     of_argparse("golden", "Show recorded golden answers, or accept other ones.", _golden_parser, golden),
     of_argparse("lock", "Pin the images, models and packages that an inventory needs.", _lock_parser, lock),
     of_argparse("bundle", "Make, verify or serve the files of a site without a network.", _bundle_parser, bundle),

@@ -1,0 +1,113 @@
+"""The configuration of a site's Prometheus and Alertmanager, and the counters of dcgm-exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from operations.plan.monitoring import yaml_text
+from operations.plan.monitoring.watched import JOBS, Target
+
+# relative to prometheus.yml; the operator puts them there
+KEY_FILE, CA_FILE = "secrets/key", "secrets/ca.pem"
+RULES = "rules/tritonhost.yml"
+INTERVAL = "15s"
+
+_REMOTE_WRITE = """
+# What is scraped can go to another Prometheus, Mimir or Thanos as well: tritonhost monitoring --remote-write URL
+# remote_write:
+#   - url: "https://metrics.example/api/v1/write"
+"""
+
+# The counters that the rules and the board use. Beside those of dcgm-exporter's own list (etc/default-counters.csv) two that
+# it leaves out: pending replacements of rows, and why a clock is lower.
+COUNTERS = (
+    ("DCGM_FI_DEV_SM_CLOCK", "gauge", "SM clock frequency (in MHz)."),
+    ("DCGM_FI_DEV_MEMORY_TEMP", "gauge", "Memory temperature (in C)."),
+    ("DCGM_FI_DEV_GPU_TEMP", "gauge", "GPU temperature (in C)."),
+    ("DCGM_FI_DEV_POWER_USAGE", "gauge", "Power draw (in W)."),
+    ("DCGM_FI_DEV_GPU_UTIL", "gauge", "GPU utilization (in %)."),
+    ("DCGM_FI_DEV_XID_ERRORS", "gauge", "Value of the last XID error encountered."),
+    ("DCGM_FI_DEV_FB_FREE", "gauge", "Framebuffer memory free (in MiB)."),
+    ("DCGM_FI_DEV_FB_USED", "gauge", "Framebuffer memory used (in MiB)."),
+    ("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "counter", "Remapped rows for uncorrectable errors."),
+    ("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", "counter", "Remapped rows for correctable errors."),
+    ("DCGM_FI_DEV_ROW_REMAP_FAILURE", "gauge", "Whether remapping of rows has failed."),
+    ("DCGM_FI_DEV_ROW_REMAP_PENDING", "gauge", "Whether remapping of rows is pending."),
+    ("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", "gauge", "Why the clocks are lower than they could be (bits)."),
+    ("DCGM_FI_DRIVER_VERSION", "label", "Driver version."),
+)
+
+
+def prometheus(targets: Mapping[str, Sequence[Target]], remote_write: str, alertmanager: str) -> str:
+    """
+    prometheus.yml.
+
+    + targets: job -> its targets: a job that needs secrets is there only if it has some
+    + remote_write: URL; empty: none
+    + alertmanager: host:port
+    """
+    jobs = [_job(job, tls) for job, tls in JOBS.items() if targets.get(job) or not tls]
+    value: dict[str, object] = {
+        "global": {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL},
+        "rule_files": [RULES],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+        "scrape_configs": jobs,
+    }
+    if remote_write:
+        value["remote_write"] = [{"url": remote_write}]
+    return yaml_text.document(value) + ("" if remote_write else _REMOTE_WRITE)
+
+
+def _job(job: str, tls: bool) -> dict[str, object]:
+    found: dict[str, object] = {
+        "job_name": job,
+        "file_sd_configs": [{"files": [f"targets/{job}.json"]}],
+    }
+    if not tls:
+        return found
+    return {
+        **found,
+        "scheme": "https",
+        "authorization": {"credentials_file": KEY_FILE},
+        "tls_config": {"ca_file": CA_FILE},
+        # the same metrics as Triton's own, for the same rules
+        "relabel_configs": [{"target_label": "job", "replacement": job.partition("-")[0]}],
+    }
+
+
+def alertmanager() -> str:
+    """An example to begin with: one message for a host, and none for what follows from another alert."""
+    value = {
+        "route": {
+            "receiver": "operators",
+            "group_by": ["host", "service"],
+            "group_wait": "30s",
+            "group_interval": "5m",
+            "repeat_interval": "12h",
+        },
+        "receivers": [{"name": "operators", "webhook_configs": [{"url": "http://127.0.0.1:9095/alerts"}]}],
+        "inhibit_rules": [
+            _inhibits(
+                "TritonhostDown", ["TritonhostNotReady", "TritonhostDoorFailures"], ["host", "service"]
+            ),
+            _inhibits("TritonhostExporterDown", ["TritonhostMetricsOld"], ["host"]),
+            _inhibits("TritonhostGoldenDrift", ["TritonhostRolledBack"], ["host", "service"]),
+        ],
+    }
+    head = "# An example, written by tritonhost monitoring: copy it to alertmanager.yml, and name a receiver of the site's.\n"
+    return yaml_text.document(value, head)
+
+
+def _inhibits(source: str, others: Sequence[str], equal: Sequence[str]) -> dict[str, object]:
+    names = "|".join(others)
+    return {
+        "source_matchers": [f'alertname = "{source}"'],
+        "target_matchers": [f'alertname =~ "{names}"'],
+        "equal": list(equal),
+    }
+
+
+def counters() -> str:
+    """The file for dcgm-exporter's --collectors."""
+    rows = "".join(f"{name}, {kind}, {text}\n" for name, kind, text in COUNTERS)
+    return f"# Written by tritonhost monitoring: dcgm-exporter --collectors FILE\n{rows}"
