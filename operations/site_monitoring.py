@@ -26,7 +26,7 @@ from operations.plan.errors import PlanError
 from operations.plan.inventory.settings import from_host_data
 from operations.plan.monitoring.prometheus import CA_FILE, KEY_FILE
 from operations.plan.monitoring.site import Site, files
-from operations.plan.monitoring.watched import Watched, watched
+from operations.plan.monitoring.watched import JOBS, Watched, watched
 from operations.plan.profile.profiles import load_profile
 from operations.whole_file import beside
 
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     print(f"{given.directory}: {len(texts)} files for {count} host{'' if count == 1 else 's'}")
     for remark in (remark for entry in entries for remark in entry.remarks):
         print(f"tritonhost: warning: {remark}", file=sys.stderr)
-    if any(target.job == "triton-gateway" for entry in entries for target in entry.targets):
+    if any(JOBS[target.job].tls for entry in entries for target in entry.targets):
         print(
             f"put a key of the gateway into {given.directory}/{KEY_FILE} (mode 0600, of Prometheus's user), and the root "
             f"certificate into {given.directory}/{CA_FILE}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 S = 'host="gpu-1",service="triton"'
 OF_S = {"host": "gpu-1", "service": "triton"}
 TRITON = f'instance="10.0.0.11:8002",job="triton",profile="llama",{S}'
-DOOR = f'instance="10.0.0.11:9000",job="door",profile="llama",{S}'
+DOOR = f'instance="10.0.0.11:8443",job="door",profile="llama",{S}'
 NODE = f'instance="10.0.0.11:9100",job="node",{S}'
 NODE_ALONE = 'instance="10.0.0.11:9100",job="node",host="gpu-1"'
 DCGM = 'instance="10.0.0.11:9400",job="dcgm",host="gpu-1"'
@@ -130,7 +130,7 @@ def _run(start: int, converged: str) -> dict[str, str]:
 
 
 _UP = {"instance": "10.0.0.11:8002", "job": "triton", "profile": "llama", **OF_S}
-_DOOR_UP = {"instance": "10.0.0.11:9000", "job": "door", "profile": "llama", **OF_S}
+_DOOR_UP = {"instance": "10.0.0.11:8443", "job": "door", "profile": "llama", **OF_S}
 _GPU = {**OF_DCGM, "UUID": "GPU-0", "device": "nvidia0", "gpu": "0"}
 _READY = f"tritonhost_model_ready{{{NODE},triton_model="
 _PROM = f'{NODE_ALONE},file="/var/lib/node_exporter/textfile_collector/tritonhost-triton.prom"'

@@ -24,7 +24,7 @@ import pytest
 from operations.plan.monitoring import board, panels, prometheus, rules
 from operations.plan.monitoring.panels import Query
 from operations.plan.monitoring.site import Site, files
-from operations.plan.monitoring.watched import Target, Watched
+from operations.plan.monitoring.watched import JOBS, Target, Watched
 from operations.scripts import host_script
 from tests.unit.certificates import API_KEY, Pair, pair
 
@@ -54,15 +54,16 @@ def later(text: str, times: int) -> str:
 
 
 @contextmanager
-def served(text: str, tls: Path | None = None) -> Iterator[str]:
-    """The metrics at an address of this machine. `tls`: certificate and key; a key of the gateway is asked for, too."""
+def served(text: str, tls: Path | None = None, path: str = "/metrics") -> Iterator[str]:
+    """The metrics at a path of an address of this machine. `tls`: certificate and key; a key of the gateway is asked for, too."""
     count = iter(range(1, 10**6))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             allowed = tls is None or self.headers["Authorization"] == f"Bearer {API_KEY}"
+            allowed = allowed and self.path == path
             content = later(text, next(count)).encode() if allowed else b""
-            self.send_response(200 if allowed else 401)
+            self.send_response(200 if allowed else 404)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -164,16 +165,18 @@ def running(folder: Path) -> Iterator[Prometheus]:
 
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """One that has scraped two services, one of them behind a gateway, with the generated configuration."""
+    """One that has scraped two services, one of them and the door behind a gateway, with the generated configuration."""
     folder = tmp_path_factory.mktemp("prometheus")
     root = pair("root", addresses=["127.0.0.1"])
     tls = folder / "served.pem"
     tls.write_bytes(root.pem + root.key_pem())
-    texts = {name: (CAPTURES / f"{name}.prom").read_text() for name in ("triton", "dcgm", "node", "door")}
+    texts = {name: (CAPTURES / f"{name}.prom").read_text() for name in ("triton", "dcgm", "node")}
     texts["node"] += own_metrics(folder / "root", root)
     with ExitStack() as stack:
         at = {name: stack.enter_context(served(text)) for name, text in texts.items()}
         at["triton-gateway"] = stack.enter_context(served(texts["triton"], tls))
+        door = (CAPTURES / "door.prom").read_text()
+        at["door"] = stack.enter_context(served(door, tls, JOBS["door"].path))
         behind = (("host", "gpu-2"), *SERVICE[1:])
         of = {"node": HOST, "dcgm": HOST, "triton-gateway": behind}
         targets = tuple(Target(job, address, of.get(job, SERVICE)) for job, address in at.items())
@@ -190,15 +193,20 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 
 
 def wait_for(own: Prometheus, folder: Path) -> None:
-    """Until all targets are up, and the rules that need two scrapes have a value."""
+    """Until all targets are up, and each recorded series has all its values: most need two scrapes of every target."""
     until = time.monotonic() + WAIT_S
     found: object = "no answer"
     while time.monotonic() < until:
         try:
             found = own.values("up")
-            slow = "count(tritonhost:first_token:seconds) + count(tritonhost:failures:ratio5m)"
-            if len(own.values("up == 1")) == 5 and own.values(slow):
+            late = [
+                record.name
+                for record in rules.RECORDS
+                if not 0 < len(own.values(record.expression)) == len(own.values(record.name))
+            ]
+            if len(own.values("up == 1")) == 5 and not late:
                 return
+            found = f"up: {found}; not yet: {late}"
         except OSError:
             pass
         time.sleep(0.1)

@@ -68,15 +68,25 @@ def test_targets_are_where_prometheus_reaches_them(data: dict[str, Any], expecte
     assert bool(entry.remarks) == (not {"triton", "triton-gateway"} & set(expected))
 
 
-def test_door_is_a_target_once_settings_have_one() -> None:
-    class Door:
-        port = 9000
+def test_door_is_a_target_behind_a_gateway_alone() -> None:
+    behind = of(**REACHED, **GATEWAY, door={"port": 9100})
+    assert addresses(behind)["door"] == addresses(behind)["triton-gateway"] == "10.0.0.11:8443"
+    assert behind.remarks == ()
+    assert "door" not in addresses(of(**REACHED, **GATEWAY))
+    # on the host's loopback, whatever else is reached
+    alone = of(**REACHED, door={})
+    assert "door" not in addresses(alone)
+    assert alone.remarks == ("gpu-1: the door's metrics are on the host's loopback alone; set gateway",)
+    unpublished = of(**GATEWAY, door={})
+    assert set(addresses(unpublished)) == {"node", "dcgm"} and len(unpublished.remarks) == 1
 
-    with_door = settings(monitoring={}, **REACHED)
-    object.__setattr__(with_door, "door", Door())
-    entry = watched("gpu-1", with_door, profile(), "10.0.0.11")
-    assert addresses(entry)["door"] == "10.0.0.11:9000"
-    assert "door" not in addresses(of(**REACHED))
+
+def test_door_is_scraped_at_the_gateway_s_path() -> None:
+    text = files([of(**REACHED, **GATEWAY, door={})], Site())["prometheus.yml"]
+    (job,) = (part for part in text.split("- job_name: ") if part.startswith('"door"'))
+    assert 'metrics_path: "/metrics/door"' in job and 'credentials_file: "secrets/key"' in job
+    assert "location = /metrics/door {" in (PROJECT / "templates/gateway.conf.j2").read_text("utf-8")
+    assert '"door"' not in files([of(**REACHED, **GATEWAY)], Site())["prometheus.yml"]
 
 
 def test_services_of_a_host_share_its_exporters() -> None:
@@ -114,7 +124,7 @@ def checked(folder: Path, entries: list[Watched], site: Site) -> subprocess.Comp
     [
         ([of(**REACHED)], Site()),
         (
-            [of(**REACHED, **GATEWAY), of("gpu-2", **REACHED)],
+            [of(**REACHED, **GATEWAY, door={}), of("gpu-2", **REACHED)],
             Site(remote_write="https://m.example/api/v1/write"),
         ),
     ],
@@ -136,7 +146,7 @@ def test_configuration_is_valid_for_prometheus(tmp_path: Path, entries: list[Wat
 def test_each_job_has_a_file_of_targets() -> None:
     texts = files([of(**REACHED)], Site())
     named = re.findall(r'"(targets/[a-z-]+\.json)"', texts["prometheus.yml"])
-    assert set(named) == {f"targets/{job}.json" for job, tls in JOBS.items() if not tls}
+    assert set(named) == {f"targets/{name}.json" for name, job in JOBS.items() if not job.tls}
     assert set(named) <= set(texts)
     for name in texts:
         if name.endswith(".json"):

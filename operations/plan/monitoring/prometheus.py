@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from operations.plan.monitoring import yaml_text
-from operations.plan.monitoring.watched import JOBS, Target
+from operations.plan.monitoring.watched import JOBS, Job, Target
 
 # relative to prometheus.yml; the operator puts them there
 KEY_FILE, CA_FILE = "secrets/key", "secrets/ca.pem"
@@ -46,7 +46,7 @@ def prometheus(targets: Mapping[str, Sequence[Target]], remote_write: str, alert
     + remote_write: URL; empty: none
     + alertmanager: host:port
     """
-    jobs = [_job(job, tls) for job, tls in JOBS.items() if targets.get(job) or not tls]
+    jobs = [_job(name, job) for name, job in JOBS.items() if targets.get(name) or not job.tls]
     value: dict[str, object] = {
         "global": {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL},
         "rule_files": [RULES],
@@ -58,21 +58,21 @@ def prometheus(targets: Mapping[str, Sequence[Target]], remote_write: str, alert
     return yaml_text.document(value) + ("" if remote_write else _REMOTE_WRITE)
 
 
-def _job(job: str, tls: bool) -> dict[str, object]:
+def _job(name: str, job: Job) -> dict[str, object]:
     found: dict[str, object] = {
-        "job_name": job,
-        "file_sd_configs": [{"files": [f"targets/{job}.json"]}],
+        "job_name": name,
+        "file_sd_configs": [{"files": [f"targets/{name}.json"]}],
     }
-    if not tls:
-        return found
-    return {
-        **found,
-        "scheme": "https",
-        "authorization": {"credentials_file": KEY_FILE},
-        "tls_config": {"ca_file": CA_FILE},
-        # the same metrics as Triton's own, for the same rules
-        "relabel_configs": [{"target_label": "job", "replacement": job.partition("-")[0]}],
-    }
+    if job.tls:
+        found |= {
+            "scheme": "https",
+            "metrics_path": job.path,
+            "authorization": {"credentials_file": KEY_FILE},
+            "tls_config": {"ca_file": CA_FILE},
+        }
+    if job.label:
+        found["relabel_configs"] = [{"target_label": "job", "replacement": job.label}]
+    return found
 
 
 def alertmanager() -> str:

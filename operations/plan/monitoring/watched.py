@@ -10,8 +10,30 @@ from operations.plan.inventory.services import machine_of
 from operations.plan.inventory.settings import Settings
 from operations.plan.profile.profiles import Profile
 
-# name of the job -> whether it reaches the host over TLS with a key
-JOBS = {"triton": False, "triton-gateway": True, "door": False, "node": False, "dcgm": False}
+
+@dataclass(frozen=True)
+class Job:
+    """
+    How the targets of one kind are reached.
+
+    + tls: over TLS with a key of the gateway
+    + path: where the metrics are
+    + label: what its series have as `job`, for the same rules; empty: its own name
+    """
+
+    tls: bool = False
+    path: str = "/metrics"
+    label: str = ""
+
+
+# The door listens on the loopback alone: its metrics are a path of the gateway, templates/gateway.conf.j2
+JOBS = {
+    "triton": Job(),
+    "triton-gateway": Job(tls=True, label="triton"),
+    "door": Job(tls=True, path="/metrics/door"),
+    "node": Job(),
+    "dcgm": Job(),
+}
 
 
 @dataclass(frozen=True)
@@ -67,18 +89,14 @@ def watched(name: str, settings: Settings, profile: Profile, reached: str) -> Wa
         targets.append(Target("triton-gateway", f"{address}:{settings.gateway.port}", of_service))
     else:
         targets.append(Target("triton", f"{address}:{metrics}", of_service))
-    if door := _door_port(settings):
-        targets.append(Target("door", f"{address}:{door}", of_service))
+    if settings.door and settings.gateway and published:
+        targets.append(Target("door", f"{address}:{settings.gateway.port}", of_service))
+    elif settings.door and published:
+        remarks.append(f"{name}: the door's metrics are on the host's loopback alone; set gateway")
     of_host = (("host", host),)
     targets.append(Target("node", f"{address}:{settings.monitoring.node_port}", of_host))
     targets.append(Target("dcgm", f"{address}:{settings.monitoring.dcgm_port}", of_host))
     return Watched(host, service, tuple(targets), tuple(remarks))
-
-
-def _door_port(settings: Settings) -> int:
-    """The port of the OpenAI door; 0 without one, and for settings that do not know it."""
-    door = getattr(settings, "door", None)
-    return int(getattr(door, "port", 0))
 
 
 def targets_of(entries: Iterable[Watched]) -> dict[str, list[Target]]:
