@@ -15,7 +15,7 @@ _STAGES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("weights", ("weights", "dataset", "description"), ("weights", "dataset", "description")),
     ("engine", ("checkpoint", "engine", "onnx", "plan"), ("checkpoint", "engine", "onnx", "plan")),
     ("release", ("model repository", "release"), ()),
-    ("serving", ("network", "database", "service", "front", "gateway"), ()),
+    ("serving", ("network", "database", "service", "front", "door", "gateway", "monitoring"), ()),
 )
 DONE, NOW, UNKNOWN = "ok", "now", "?"
 _COLUMNS = (

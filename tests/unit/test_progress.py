@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from operations.facts import at_work
 from operations.plan import progress, status
 from operations.plan.columns import cells
-from operations.plan.difference import Difference, difference
+from operations.plan.difference import Difference, FileStage, difference
 from operations.plan.observed.observed import Observed
 from operations.plan.progress import Progress, Work
 from tests.unit import builders
@@ -47,7 +48,8 @@ def test_every_stage_of_a_difference_has_a_column() -> None:
     stages = {row.stage for row in difference(RELEASE, BARE, builders.FILES)}
     assert len(stages) > 6
     assert [stage for stage in stages if not progress._column_of(stage)] == []
-    others = ("storage", "ownership", "selinux", "database", "front", "gateway", "pgvector image", "onnx")
+    others = ["storage", "ownership", "selinux", "database", "pgvector image", "door image", "onnx"]
+    others += get_args(FileStage)
     assert [stage for stage in others if not progress._column_of(stage)] == []
 
 

@@ -14,6 +14,7 @@ from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 from operations.plan import status
 from operations.plan.columns import cells
 from operations.plan.difference import Difference, difference
+from operations.plan.inventory import door_settings
 from operations.plan.observed.observed import Container, Observed, StoredArtifact
 from operations.plan.status import HostStatus, State
 from tests.unit import builders
@@ -82,6 +83,28 @@ FAILED = {"ActiveState": "failed"}
 )
 def test_state_is_decided_by_what_runs(observed: Observed, expected: State) -> None:
     assert of(observed).state == expected
+
+
+def with_door(**unit: str) -> HostStatus:
+    """Of a host that has all that its inventory says, with a door whose unit has these properties."""
+    digests = {**builders.DATA["image_digests"], door_settings.IMAGE: builders.DIGEST}
+    wanted = builders.release({"door": {}, "image_digests": digests})
+    assert wanted.door
+    observed = builders.converged(wanted)
+    units = {**observed.units, "triton-door.service": {**builders.UNIT, **unit}}
+    images = {**observed.images, wanted.door.image.tag: builders.IMAGE_ID}
+    records = {**observed.image_records, wanted.door.image.key: builders.IMAGE_ID}
+    observed = replace(observed, units=units, images=images, image_records=records, door=wanted.door.key)
+    return of(observed, release=wanted, rows=difference(wanted, observed, builders.FILES))
+
+
+def test_door_that_is_down_is_a_difference() -> None:
+    assert with_door().state == "serving"
+    # clients of the server itself get answers
+    for state in ("failed", "inactive"):
+        found = with_door(ActiveState=state)
+        assert found.state == "differs"
+        assert [(row.stage, row.what) for row in found.differences or ()] == [("door", "triton-door.service")]
 
 
 @pytest.mark.parametrize(
