@@ -2,7 +2,7 @@
 #
 # Input, as shell variables set before this text:
 #   DATA_ROOT, STATE_ROOT (of the service)
-#   SERVICE    the server's container; those of its database and its gateway have its name in front of theirs
+#   SERVICE    the server's container; those of its database, its gateway and its door have its name in front of theirs
 #   MODULE     the file that says the version of the driver's loaded module
 #   PACKAGES   rpms, one per line
 # Output: sections, each a line of the ASCII record separator and the section's name; operations/facts/versions.py parses them.
@@ -28,11 +28,11 @@ has docker && timeout 20 docker version --format '{{.Server.Version}}' 2>&1
 running=
 section containers
 # of the official images' variables only the versions: an environment may hold secrets
-has docker && for name in "$SERVICE" "$SERVICE-database" "$SERVICE-gateway"; do
+has docker && for name in "$SERVICE" "$SERVICE-database" "$SERVICE-gateway" "$SERVICE-door"; do
     said=$(timeout 20 docker container inspect --format '{{.State.Running}}	{{index .Config.Labels "tritonhost.release"}}{{range .Config.Env}}{{println}}{{.}}{{end}}' "$name" 2>/dev/null) || continue
     case $said in true*) ;; *) continue ;; esac
     part "$name"
-    printf '%s\n' "$said" | grep -E '^(NGINX_VERSION|PG_VERSION)='
+    printf '%s\n' "$said" | grep -E '^(NGINX_VERSION|PG_VERSION|PYTHON_VERSION)='
     [ "$name" != "$SERVICE" ] || running=$(printf '%s\n' "$said" | sed -n '1s/^true	//p')
 done
 

@@ -8,7 +8,7 @@ import re
 from operations.facts.parse import sections, tabbed
 from operations.plan.audit.fleet import Found, of_packages, of_release
 from operations.plan.errors import one_line
-from operations.plan.exposure import gateway
+from operations.plan.exposure import door, gateway
 from operations.plan.inventory.settings import Settings
 from operations.scripts import host_script
 
@@ -64,7 +64,7 @@ def versions(output: list[str], service: str) -> tuple[list[Found], str, str]:
         found.append(Found(component="driver", version=driver, where="loaded"))
     else:
         problems.append(f"driver: {one_line(driver)[:200] or 'none is loaded, and nvidia-smi says nothing'}")
-    running = _containers(part["containers"])
+    running = _containers(part["containers"], service)
     found += [one for containers in running.values() for one in containers]
     if running.get(gateway.service(service)) == []:
         problems.append("gateway: its image does not say NGINX_VERSION")
@@ -80,15 +80,20 @@ def versions(output: list[str], service: str) -> tuple[list[Found], str, str]:
     return found, identity, "; ".join(problems)
 
 
-def _containers(lines: list[str]) -> dict[str, list[Found]]:
+def _containers(lines: list[str], service: str) -> dict[str, list[Found]]:
     """What the images of the running containers say of themselves, by container."""
+    # container -> the variable of its official image, and what that is the version of; others may have Python's as well
+    known = {
+        gateway.service(service): ("NGINX_VERSION", "nginx"),
+        f"{service}-database": ("PG_VERSION", "postgresql"),
+        door.service(service): ("PYTHON_VERSION", "python"),
+    }
     found: dict[str, list[Found]] = {}
     for chunk in "\n".join(lines).split(_PART)[1:]:
         name, _, text = chunk.partition("\n")
         said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-        found[name] = [
-            Found(component=component, version=said[variable][:40], where="running")
-            for variable, component in (("NGINX_VERSION", "nginx"), ("PG_VERSION", "postgresql"))
-            if _NUMBER.match(said.get(variable, ""))
-        ]
+        variable, component = known.get(name, ("", ""))
+        version = said.get(variable, "")[:40]
+        numbered = _NUMBER.match(version)
+        found[name] = [Found(component=component, version=version, where="running")] if numbered else []
     return found

@@ -14,7 +14,7 @@ from operations import exposure, pyinfra_patches
 from operations.facts import versions
 from operations.facts.parse import sections
 from operations.plan.audit import bulletins
-from operations.plan.audit.fleet import Found, load
+from operations.plan.audit.fleet import WITHOUT_BULLETINS, Found, load
 from operations.plan.paths import PROJECT
 from tests.unit.builders import DATA, settings
 from tests.unit.csaf_documents import document, triton, written
@@ -38,6 +38,16 @@ def test_host_is_read_with_each_component() -> None:
         *((name, version, f"release {RELEASE['release']}") for name, version in (("triton", "24.09"), ("tensorrt-llm", "0.13.0"), ("tensorrt", "10.4.0"))),
     }  # fmt: skip
     assert (identity, problem) == (RELEASE["release"], "")
+
+
+def test_door_has_a_python_that_is_not_compared() -> None:
+    said = [f"{PART}triton", "PYTHON_VERSION=3.12.3", f"{PART}triton-door", "PYTHON_VERSION=3.11.15"]
+    found, _, problem = versions.versions(output(containers=said), "triton")
+    # of the server's own image another variable would be the one to trust
+    assert [one.version for one in found if one.component == "python"] == ["3.11.15"]
+    assert "python" in WITHOUT_BULLETINS and problem == ""
+    # the lab's image has no such variable
+    assert versions.versions(output(containers=[f"{PART}triton-door"]), "triton")[2] == ""
 
 
 def test_engine_older_than_its_package_is_a_version_of_its_own() -> None:
@@ -105,7 +115,7 @@ def test_script_reads_the_release_of_the_running_container(stubs: Stubs, tmp_pat
     (tmp_path / "module").write_text("580.178.04\n", encoding="utf-8")
     stubs.add("rpm", "printf 'docker-ce\\t3:29.9.0-1.el9\\n'")
     stubs.add("nvidia-smi", "echo 595.0.0")
-    inspected = 'case $5 in triton) printf "$SAID" ;; *-gateway) printf "true\\t\\nPATH=/bin\\nNGINX_VERSION=1.30.7\\nKEY=secret\\n" ;; *) exit 1 ;; esac'
+    inspected = 'case $5 in triton) printf "$SAID" ;; *-gateway) printf "true\\t\\nPATH=/bin\\nNGINX_VERSION=1.30.7\\nKEY=secret\\n" ;; *-door) printf "true\\t\\nPYTHON_VERSION=3.11.15\\nDOOR=secret\\n" ;; *) exit 1 ;; esac'
     stubs.add(
         "docker",
         f'SAID="true\\t1f2e\\nHF_TOKEN=secret\\n"; [ "$1" = version ] && echo 29.9.0 || {{ {inspected}; }}',
@@ -113,9 +123,9 @@ def test_script_reads_the_release_of_the_running_container(stubs: Stubs, tmp_pat
     found = run_script(stubs, tmp_path)
     assert found["driver"] == ["580.178.04"]
     assert found["release"] == ['{"release": "new"}']
-    assert "NGINX_VERSION=1.30.7" in found["containers"]
+    assert {"NGINX_VERSION=1.30.7", "PYTHON_VERSION=3.11.15"} <= {*found["containers"]}
     assert "secret" not in str(found)
-    assert len([call for call in stubs.calls if "inspect" in call]) == 3
+    assert len([call for call in stubs.calls if "inspect" in call]) == 4
 
     stubs.add("docker", "exit 1")
     assert run_script(stubs, tmp_path)["release"] == ['{"release": "old"}']

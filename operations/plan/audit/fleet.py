@@ -20,7 +20,7 @@ from operations.plan.inventory.services import machine_of
 
 FORMAT = 1
 # No bulletin is read for these: they are listed, and said not to be compared.
-WITHOUT_BULLETINS = ("haproxy", "postgresql", "pgvector")
+WITHOUT_BULLETINS = ("haproxy", "postgresql", "pgvector", "python")
 # What the services of a host have in common
 OF_THE_HOST = ("driver", "docker-ce", "containerd.io", "nvidia-container-toolkit", "haproxy")
 
