@@ -256,8 +256,11 @@ def test_verify_collects_the_tests_of_the_checkout(installed: Installed, site: P
 def test_status_has_a_row_for_a_host_that_did_not_answer(installed: Installed, site: Path) -> None:
     done = installed.command(site, "status", "--json", *ONCE, **UNREACHABLE)
     assert done.returncode == 1
-    [host] = json.loads(done.stdout)["hosts"]
-    assert (host["state"], host["differences"]) == ("unreachable", None)
+    hosts = json.loads(done.stdout)["hosts"]
+    assert [(host["name"], host["state"], host["differences"]) for host in hosts] == [
+        ("gpu-1", "unreachable", None),
+        ("gpu-2", "unreachable", None),
+    ]
 
 
 def test_releases_name_no_host_that_did_not_answer(installed: Installed, site: Path) -> None:
