@@ -24,7 +24,7 @@ def _port(value: object) -> object:
 def _python(value: object) -> object:
     """An image of the Python that the wheels are for."""
     if not isinstance(value, str) or not re.fullmatch(
-        r"[a-z0-9/._-]*python[a-z0-9-]*:3\.11[A-Za-z0-9._-]*", value
+        r"([a-z0-9_-]+/)*[a-z0-9._-]*python[a-z0-9-]*:3\.11[A-Za-z0-9._-]*", value
     ):
         raise ValueError(f"an image of Python 3.11 as name:version without registry, such as {IMAGE}")
     return value

@@ -25,7 +25,9 @@ def _port(value: object) -> object:
 
 def _stable(value: object) -> object:
     """An image of nginx's stable branch: what its floor is known for."""
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9/._-]*nginx[a-z-]*:[A-Za-z0-9._-]+", value):
+    if not isinstance(value, str) or not re.fullmatch(
+        r"([a-z0-9_-]+/)*[a-z0-9._-]*nginx[a-z-]*:[A-Za-z0-9._-]+", value
+    ):
         raise ValueError("an image of nginx as name:version without registry, such as library/nginx:1.30.7")
     branch = version(value).split(".")
     if len(branch) != 3 or int(branch[1]) % 2:

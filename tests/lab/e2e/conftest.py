@@ -42,6 +42,7 @@ ORDER = (
     "test_hardened_host",
     "test_unreached_hosts",
     "test_services",
+    "test_door",
 )
 HERE = Path(__file__).parent
 KEEP = bool(os.environ.get("LAB_E2E_KEEP"))

@@ -155,3 +155,13 @@ def test_unlisted_name_missing_from_all_templates_is_refused() -> None:
     real = {model: templates.config(TAGS[-1], model) for model in templates.MODELS}
     with pytest.raises(PlanError, match=r"repository\.unlisted: found brand_new, expected a placeholder"):
         unknown_placeholders(real, number(TAGS[-1]), ["brand_new"])
+
+
+@pytest.mark.parametrize("model", ["tensorrt_llm", "tensorrt_llm_bls", "ensemble"])
+def test_seed_and_shortest_answer_have_new_names_since_0_20(model: str) -> None:
+    """tensorrtllm_backend c2e65b8 of 2025-05-13; Triton's own frontend followed for 25.06."""
+    for tag in ALL:
+        text = templates.config(tag, model)
+        new = number(tag) >= (0, 20)
+        for old_name, new_name in (("random_seed", "seed"), ("min_length", "min_tokens")):
+            assert (f'"{new_name}"' in text, f'"{old_name}"' in text) == (new, not new), (tag, new_name)

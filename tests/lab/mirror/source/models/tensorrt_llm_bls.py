@@ -31,10 +31,8 @@ GENERATION = {
     "temperature": "temperature",
     "length_penalty": "len_penalty",
     "repetition_penalty": "repetition_penalty",
-    "min_length": "min_length",
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
-    "random_seed": "random_seed",
     "return_log_probs": "return_log_probs",
     "return_context_logits": "return_context_logits",
     "return_generation_logits": "return_generation_logits",
@@ -42,6 +40,11 @@ GENERATION = {
     "stream": "streaming",
     "num_return_sequences": "num_return_sequences",
     "exclude_input_in_output": "exclude_input_in_output",
+}
+RENAMED = {"min_length": "min_tokens", "random_seed": "seed"}
+GENERATION |= {
+    new if VERSION >= (0, 20, 0) else old: new if VERSION >= (0, 20, 0) else old
+    for old, new in RENAMED.items()
 }
 # preprocessing's output -> tensorrt_llm's input
 BETWEEN = {

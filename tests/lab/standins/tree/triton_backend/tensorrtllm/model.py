@@ -70,6 +70,11 @@ def word_lists(tensor: NDArray[Any] | None) -> list[list[int]]:
     return words
 
 
+def stopped(tokens: list[int], sampling: Sampling) -> bool:
+    """Whether a stop word, whose tokens are part of the answer, ended it."""
+    return any(tokens[-len(word) :] == word for word in sampling.stop_words)
+
+
 class TritonPythonModel:
     """One instance of the model, as Triton's Python backend wants it."""
 
@@ -239,9 +244,16 @@ class TritonPythonModel:
             if keep_logits:
                 logits.append(step.logits)
             if streaming:
-                held = self._response([step.token], [step.log_probability], sum(chances))
-        if streaming and held is not None:
-            yield held, True
+                # new tokens, and the log-probabilities of all so far
+                held = self._response([step.token], chances, sum(chances))
+        if streaming:
+            if held is not None and (len(tokens) == limit or stopped(tokens, sampling)):
+                yield held, True
+                return
+            if held is not None:
+                yield held, False
+            # an answer that the end token ended has a last part without a token
+            yield self._response([], chances, sum(chances)), True
             return
         whole = tokens if self.excludes_input or streaming else prompt + tokens
         yield self._response(whole, chances, sum(chances), context[0] if context else None, logits), True
