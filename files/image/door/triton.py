@@ -294,6 +294,7 @@ async def parts(channels: Channels, known: Model, wish: Wish) -> AsyncGenerator[
     with told():
         async with channels.stub() as stub:
             call = stub.ModelStreamInfer(_once(sent), metadata=METADATA)
+            final = False
             try:
                 async for response in call:
                     if response.error_message:
@@ -302,11 +303,13 @@ async def parts(channels: Channels, known: Model, wish: Wish) -> AsyncGenerator[
                     if answer.outputs:
                         part, given = _part(answer, known, skip, given)
                         yield part
-                    if answer.parameters["triton_final_response"].bool_param:
-                        return
+                    final = final or answer.parameters["triton_final_response"].bool_param
             finally:
-                call.cancel()
-    raise Refused(502, "the server ended the answer before its last part", code="upstream_error")
+                # one that is over is left to end: a cancellation at its end is one more thing that Triton has to undo
+                if not call.done():
+                    call.cancel()
+    if not final:
+        raise Refused(502, "the server ended the answer before its last part", code="upstream_error")
 
 
 async def _once(sent: pb.ModelInferRequest) -> AsyncIterator[pb.ModelInferRequest]:

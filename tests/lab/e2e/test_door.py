@@ -31,7 +31,7 @@ from tests.unit.certificates import API_KEY, gateway_files, pair
 PORT = 8443
 GPUS = "NVIDIA A100-SXM4-40GB:8"
 LIMITED, COUNTED = "limited-key-0123456789_ABCDEFGHIJKLMN", "counted-key-0123456789_ABCDEFGHIJKLMN"
-KEYS = f"tests {API_KEY}\nlimited {LIMITED} requests_per_minute=3 concurrent=2\ncounted {COUNTED} tokens_per_day=60\n"
+KEYS = f"tests {API_KEY}\nlimited {LIMITED} requests_per_minute=30 concurrent=2\ncounted {COUNTED} tokens_per_day=60\n"
 STREAMED: dict[str, Any] = {"repository": {"parameters": {"decoupled_mode": True}}}
 STREAMS = 50
 
@@ -220,7 +220,7 @@ def test_features_of_clients(
 
 
 def test_counts_are_those_of_the_model_s_tokenizer(doored: tuple[Kind, Doored]) -> None:
-    """By Hugging Face's own tokenizer, of the weights on the host, over the text that the template makes."""
+    """By Hugging Face's own tokenizer, of the weights on the host; of an answer, the tokens that were asked for."""
     from tokenizers import Tokenizer
 
     kind, made = doored
@@ -234,9 +234,12 @@ def test_counts_are_those_of_the_model_s_tokenizer(doored: tuple[Kind, Doored]) 
         after = made.metrics()
     assert found.usage
     assert found.usage.prompt_tokens == len(tokenizer.encode(prompt).ids)
-    # a text may be written in fewer tokens than it was made of, never in more
-    written = len(tokenizer.encode(found.choices[0].text, add_special_tokens=False).ids)
-    assert written <= found.usage.completion_tokens <= 12
+    if found.choices[0].finish_reason == "length" and kind.title != "llmapi":
+        assert found.usage.completion_tokens == 12
+    if kind.title == "llmapi":
+        # the server does not say: the door counts the text
+        text = found.choices[0].text
+        assert found.usage.completion_tokens == len(tokenizer.encode(text, add_special_tokens=False).ids)
     for what, count in (("prompt", found.usage.prompt_tokens), ("completion", found.usage.completion_tokens)):
         name = f'tritonhost_door_{what}_tokens_total{{key="tests",model="{kind.profile}"}}'
         assert after[name] - before.get(name, 0) == count
@@ -285,14 +288,17 @@ class TestOneKind:
         kind, made = doored
         results: list[Any] = []
         with made.client(LIMITED) as client:
-            for _ in range(5):
+            for _ in range(40):
                 try:
                     client.models.list()
                     results.append(200)
                 except openai.RateLimitError as refused:
                     results.append((refused.status_code, refused.response.headers["retry-after"]))
                     assert refused.code == "rate_limit_exceeded"
-        assert results == [200, 200, 200, (429, "20"), (429, "20")]
+        # a verification before may have used two, and each takes some time
+        assert results[:25] == [200] * 25
+        assert results.count((429, "2")) >= 5
+        assert {*results} == {200, (429, "2")}
         with made.client(COUNTED) as client:
             used = 0
             with pytest.raises(openai.RateLimitError) as full:

@@ -14,6 +14,11 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+HEADERS = (
+    "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>\n\n"
+    "{{ message.content | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
 INST = "{{ bos_token }}{% for message in messages %}[INST] {{ message.content }} [/INST]{% endfor %}"
 ROLES = (
     "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}<|end|>\n{% endfor %}"
@@ -82,5 +87,12 @@ PHI_3 = Chat(
     {"bos_token": "<s>", "eos_token": END, "pad_token": END},
     ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
     (END, "<|assistant|>", "<|end|>"),
+)
+LLAMA_3 = Chat(
+    HEADERS,
+    {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
+    ("<|start_header_id|>", "<|end_header_id|>"),
+    ("<|end_of_text|>", "<|eot_id|>"),
+    {"do_sample": True, "temperature": 0.6, "top_p": 0.9},
 )
 MISTRAL = Chat(INST, {"bos_token": "<s>", "eos_token": "</s>"}, ("[INST]", "[/INST]"), ("</s>",))

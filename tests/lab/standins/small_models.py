@@ -83,7 +83,10 @@ _MISTRAL_DECOYS = {
 
 MODELS: dict[str, Model] = {
     "mistralai/Mixtral-8x7B-Instruct-v0.1": Model(
-        _mixtral(), 3, {f"consolidated.{n:02d}.pt": _PICKLE for n in range(2)}
+        {**_mixtral(), "vocab_size": CHAT_VOCABULARY},
+        3,
+        {f"consolidated.{n:02d}.pt": _PICKLE for n in range(2)},
+        chat=chat.MISTRAL,
     ),
     "mistralai/Mixtral-8x7B-v0.1": Model(
         _mixtral(),
@@ -218,6 +221,7 @@ MODELS: dict[str, Model] = {
             "llama",
             "bfloat16",
             # Rows that blocks of 128 divide: what int4_awq quantizes by default.
+            vocab_size=CHAT_VOCABULARY,
             hidden_size=256,
             intermediate_size=512,
             num_hidden_layers=2,
@@ -238,6 +242,7 @@ MODELS: dict[str, Model] = {
         ),
         4,
         {"original/consolidated.00.pth": _PICKLE, "original/params.json": b"{}\n"},
+        chat=chat.LLAMA_3,
     ),
     "meta-llama/Llama-2-7b-hf": Model(
         _decoder(

@@ -233,13 +233,17 @@ def test_all_tags_share_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(images, "base_layers", lambda _: base)
     monkeypatch.setattr(images, "plan_layers", lambda _: tensorrt)
-    for other in (images.postgres_image, images.nginx_image):
+    for other in (images.postgres_image, images.nginx_image, images.python_image):
         monkeypatch.setattr(other, "layers", lambda _: [*base, *tensorrt])
     monkeypatch.setattr(images, "Registry", Registry)
     first = images.build(tmp_path, "nowhere")
     assert first == images.build(tmp_path, "nowhere")
     assert {name.partition(":")[2] for name in first} == set(pushed)
-    assert {"pgvector/pgvector:0.8.6-pg16", "library/nginx:1.22.1"} <= set(first)
+    assert {
+        "pgvector/pgvector:0.8.6-pg16",
+        "library/nginx:1.22.1",
+        "library/python:3.11.2-slim-bookworm",
+    } <= set(first)
     assert {"24.02-py3", "24.07-py3", "24.09-py3"} <= set(pushed)
     for tag, layers in pushed.items():
         assert layers[:1] == base

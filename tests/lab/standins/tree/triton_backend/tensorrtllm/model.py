@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from tensorrt_llm.engine_file import EngineRefused
 from tensorrt_llm.gpu import Gpu, NoGpu, free_bytes, token_delay, visible_gpus
 from tensorrt_llm.releases import release
+from tensorrt_llm.runtime.batch import Batch, Sender, Whole
 from tensorrt_llm.runtime.decoder import Decoder, Sampling
 from tensorrt_llm.runtime.engine import load_config, load_engine
 from tensorrt_llm.version import __version__
@@ -37,6 +37,22 @@ NUMPY_TYPES = {
     "TYPE_FP16": np.float16,
     "TYPE_FP32": np.float32,
 }
+
+
+# what a request may say, as far as this stand-in heeds it
+INPUTS = (
+    *(
+        "input_ids",
+        "input_lengths",
+        "request_output_len",
+        "beam_width",
+        "streaming",
+        "temperature",
+        "runtime_top_k",
+    ),
+    *("runtime_top_p", "random_seed", "seed", "end_id", "bad_words_list", "stop_words_list"),
+    *("return_context_logits", "return_generation_logits"),
+)
 
 
 def check_world(mapping: dict[str, int], gpus: list[Gpu]) -> None:
@@ -99,8 +115,7 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(
                 f"unexpected error when creating modelInstanceState: [TensorRT-LLM][ERROR] {refused}"
             ) from None
-        self.running = 0
-        self.idle = threading.Condition()
+        self.batch = Batch(self.most, token_delay)
 
     def _parameter(self, name: str) -> str | None:
         value = self.model["parameters"].get(name, {}).get("string_value", "")
@@ -138,6 +153,7 @@ class TritonPythonModel:
             self._stay_in_load(rank)
         decoder = load_engine(Path(place), gpus)
         built = config["build_config"]
+        self.most = int(built["max_batch_size"])
         needed = sum(file.stat().st_size for file in Path(place).glob("rank0.engine"))
         # what the runtime keeps for the largest batch it was built for
         needed += (
@@ -165,16 +181,19 @@ class TritonPythonModel:
         os._exit(0)
 
     @staticmethod
-    def _input(request: Any, name: str) -> NDArray[Any] | None:
-        tensor = pb_utils.get_input_tensor_by_name(request, name)
-        if tensor is None:
-            return None
-        values: NDArray[Any] = tensor.as_numpy()
-        return values if values.size else None
+    def _given(request: Any) -> dict[str, NDArray[Any]]:
+        """
+        The inputs by name, copied.
 
-    def _value(self, request: Any, name: str, default: Any) -> Any:
-        values = self._input(request, name)
-        return default if values is None else values.reshape(-1)[0].item()
+        Taken in Triton's own thread: several that read at the same time end now and then with NumPy's "Cannot create a circular
+        NumPy array 'base' dependency".
+        """
+        found = {}
+        for name in INPUTS:
+            tensor = pb_utils.get_input_tensor_by_name(request, name)
+            if tensor is not None and tensor.as_numpy().size:
+                found[name] = np.array(tensor.as_numpy())
+        return found
 
     def _response(
         self,
@@ -203,47 +222,52 @@ class TritonPythonModel:
             tensors.append(pb_utils.Tensor(name, np.ascontiguousarray(value.astype(kind))))
         return pb_utils.InferenceResponse(tensors)
 
-    def _answers(self, request: Any, cancelled: Callable[[], bool]) -> Iterator[tuple[Any, bool]]:
-        """(response, whether it is the last); ends without a last one when cancelled."""
-        ids = self._input(request, "input_ids")
+    def _answers(
+        self, given: dict[str, NDArray[Any]], cancelled: Callable[[], bool]
+    ) -> Iterator[tuple[Any, bool]]:
+        """(response or None, whether it is the last), once for each token; ends without a last one when cancelled."""
+
+        def value(name: str, default: Any) -> Any:
+            return given[name].reshape(-1)[0].item() if name in given else default
+
+        ids = given.get("input_ids")
         if ids is None:
             raise ValueError("input_ids is empty")
         if ids.ndim > 1 and ids.shape[0] > 1:
             raise ValueError(f"{ids.shape[0]} prompts in one request: this stand-in takes one")
         prompt = [int(number) for number in ids.reshape(-1)]
-        prompt = prompt[: int(self._value(request, "input_lengths", len(prompt)))]
-        if int(self._value(request, "beam_width", 1)) > 1:
+        prompt = prompt[: int(value("input_lengths", len(prompt)))]
+        if int(value("beam_width", 1)) > 1:
             raise ValueError("beam_width: this stand-in searches no beams, expected 1")
-        streaming = bool(self._value(request, "streaming", False))
+        streaming = bool(value("streaming", False))
         if streaming and not self.decoupled:
             raise ValueError("Streaming is only supported in decoupled mode.")
         sampling = Sampling(
-            temperature=float(self._value(request, "temperature", 1.0)),
-            top_k=int(self._value(request, "runtime_top_k", 1)),
-            top_p=float(self._value(request, "runtime_top_p", 0.0)),
-            seed=int(self._value(request, "random_seed", self._value(request, "seed", 0))),
-            end_id=int(self._value(request, "end_id", -1)),
-            bad_words=word_lists(self._input(request, "bad_words_list")),
-            stop_words=word_lists(self._input(request, "stop_words_list")),
+            temperature=float(value("temperature", 1.0)),
+            top_k=int(value("runtime_top_k", 1)),
+            top_p=float(value("runtime_top_p", 0.0)),
+            seed=int(value("random_seed", value("seed", 0))),
+            end_id=int(value("end_id", -1)),
+            bad_words=word_lists(given.get("bad_words_list")),
+            stop_words=word_lists(given.get("stop_words_list")),
         )
-        context: list[NDArray[Any]] | None = (
-            [] if self._value(request, "return_context_logits", False) else None
-        )
-        keep_logits = bool(self._value(request, "return_generation_logits", False))
+        context: list[NDArray[Any]] | None = [] if value("return_context_logits", False) else None
+        keep_logits = bool(value("return_generation_logits", False))
         tokens, chances, logits = list[int](), list[float](), list[NDArray[Any]]()
-        limit = int(self._value(request, "request_output_len", 0))
-        held, delay = None, token_delay()
+        limit = int(value("request_output_len", 0))
+        held = None
         for step in self.decoder.generate(prompt, limit, sampling, context):
             if cancelled():
                 return
-            time.sleep(delay)
             if held is not None:  # one behind, so that the last token goes out with the final flag
                 yield held, False
             tokens.append(step.token)
             chances.append(step.log_probability)
             if keep_logits:
                 logits.append(step.logits)
-            if streaming:
+            if not streaming:
+                yield None, False
+            else:
                 # new tokens, and the log-probabilities of all so far
                 held = self._response([step.token], chances, sum(chances))
         if streaming:
@@ -258,55 +282,18 @@ class TritonPythonModel:
         whole = tokens if self.excludes_input or streaming else prompt + tokens
         yield self._response(whole, chances, sum(chances), context[0] if context else None, logits), True
 
-    def _serve(self, request: Any, sender: Any) -> None:
-        final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-        closed = False
-        try:
-            for response, last in self._answers(request, sender.is_cancelled):
-                sender.send(response, flags=final if last else 0)
-                closed = last
-            if not closed:
-                sender.send(flags=final)
-        except Exception as error:  # whatever it was, the client must get an answer
-            if not closed:
-                sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))), flags=final)
-        finally:
-            with self.idle:
-                self.running -= 1
-                self.idle.notify_all()
-
-    def _whole_answer(self, request: Any) -> Any:
-        try:
-            answers = [response for response, _ in self._answers(request, request.is_cancelled)]
-            if answers:
-                return answers[-1]
-            error = pb_utils.TritonError("request cancelled", pb_utils.TritonError.CANCELLED)
-        except Exception as failure:
-            error = pb_utils.TritonError(str(failure))
-        return pb_utils.InferenceResponse(output_tensors=[], error=error)
-
     def execute(self, requests: list[Any]) -> list[Any] | None:
-        """Answer the requests: each by its own thread, at once when decoupled and together when not."""
+        """Answer the requests: at once when decoupled, and together when not."""
         if self.decoupled:
             for request in requests:
-                with self.idle:
-                    self.running += 1
-                sender = request.get_response_sender()
-                threading.Thread(target=self._serve, args=(request, sender), daemon=True).start()
+                sink = Sender(pb_utils, request.get_response_sender())
+                self.batch.add(self._answers(self._given(request), sink.cancelled), sink)
             return None
-        answers: list[Any] = [None] * len(requests)
-
-        def answer(place: int) -> None:
-            answers[place] = self._whole_answer(requests[place])
-
-        threads = [threading.Thread(target=answer, args=(place,)) for place in range(len(requests))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return answers
+        kept = [Whole(pb_utils, request) for request in requests]
+        for whole in kept:
+            self.batch.add(self._answers(self._given(whole.request), whole.cancelled), whole)
+        return [whole.wait() for whole in kept]
 
     def finalize(self) -> None:
         """Let requests in flight finish."""
-        with self.idle:
-            self.idle.wait_for(lambda: self.running == 0, 30)
+        self.batch.wait(30)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 import tensorrt_llm._torch.pyexecutor.py_executor  # noqa: F401 - the LLM API runs every model by it
 from tensorrt_llm.checkpoint import CheckpointError, load_config
-from tensorrt_llm.gpu import NoGpu, visible_gpus
+from tensorrt_llm.gpu import NoGpu, token_delay, visible_gpus
+from tensorrt_llm.runtime.batch import Batch, Sender, Whole
 from tensorrt_llm.runtime.decoder import Sampling
 from tensorrt_llm.runtime.folder import load_folder
 from tensorrt_llm.version import __version__
@@ -27,6 +27,7 @@ pb_utils: Any = importlib.import_module(
 )  # given by Triton, only inside its stub
 yaml: Any = importlib.import_module("yaml")
 
+MOST_AT_ONCE = 64
 ARGUMENTS = frozenset(
     [
         "attn_backend",
@@ -101,6 +102,16 @@ def _compile() -> None:
     pb_utils.Logger.log_info(f"[stand-in] kernels: {found}")
 
 
+class Told:
+    """A sink whose errors have the words of NVIDIA's model."""
+
+    def __init__(self, sink: Sender | Whole) -> None:
+        self.send, self.sink = sink.send, sink
+
+    def fail(self, error: Exception) -> None:
+        self.sink.fail(RuntimeError(f"Error generating request: {error}"))
+
+
 class TritonPythonModel:
     """The one instance of the model, as Triton's Python backend wants it."""
 
@@ -133,8 +144,7 @@ class TritonPythonModel:
             raise refuse(f"backend {backend}: this stand-in knows pytorch only")
         self._load(Path(str(self.arguments.get("model", ""))))
         _compile()
-        self.running = 0
-        self.idle = threading.Condition()
+        self.batch = Batch(MOST_AT_ONCE, token_delay)
 
     def _load(self, folder: Path) -> None:
         tensor, pipeline = (
@@ -211,8 +221,8 @@ class TritonPythonModel:
                 break
             if len(ids) == limit:
                 reason = "length"
-            if streaming and len(ids) < limit:
-                yield self._response(request, said, "None", chance), False
+            if len(ids) < limit:
+                yield self._response(request, said, "None", chance) if streaming else None, False
         yield self._response(request, said, reason, chance), True
 
     def _response(self, request: Any, text: str, reason: str, chance: float) -> Any:
@@ -225,46 +235,20 @@ class TritonPythonModel:
             tensors.append(pb_utils.Tensor("cumulative_logprob", np.array([chance], np.float32)))
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
-    def _serve(self, request: Any, sender: Any) -> None:
-        final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-        closed = False
-        try:
-            for response, last in self._answers(request, sender.is_cancelled):
-                sender.send(response, flags=final if last else 0)
-                closed = last
-            if not closed:
-                sender.send(flags=final)
-        except Exception as error:  # whatever it was, the client must get an answer
-            if not closed:
-                failure = pb_utils.TritonError(f"Error generating request: {error}")
-                sender.send(pb_utils.InferenceResponse(output_tensors=[], error=failure), flags=final)
-        finally:
-            with self.idle:
-                self.running -= 1
-                self.idle.notify_all()
-
-    def _whole_answer(self, request: Any) -> Any:
-        try:
-            answers = [response for response, _ in self._answers(request, request.is_cancelled)]
-            if answers:
-                return answers[-1]
-            error = pb_utils.TritonError("request cancelled", pb_utils.TritonError.CANCELLED)
-        except Exception as failure:
-            error = pb_utils.TritonError(f"Error generating request: {failure}")
-        return pb_utils.InferenceResponse(output_tensors=[], error=error)
-
     def execute(self, requests: list[Any]) -> list[Any] | None:
-        """Answer the requests: each by its own thread when decoupled, one after the other when not."""
-        if not self.decoupled:
-            return [self._whole_answer(request) for request in requests]
+        """Answer the requests: at once when decoupled, one after the other when not."""
+        for request in requests if self.decoupled else ():
+            sink = Sender(pb_utils, request.get_response_sender())
+            self.batch.add(self._answers(request, sink.cancelled), Told(sink))
+        if self.decoupled:
+            return None
+        answers = []
         for request in requests:
-            with self.idle:
-                self.running += 1
-            arguments = (request, request.get_response_sender())
-            threading.Thread(target=self._serve, args=arguments, daemon=True).start()
-        return None
+            whole = Whole(pb_utils, request)
+            self.batch.add(self._answers(request, whole.cancelled), Told(whole))
+            answers.append(whole.wait())
+        return answers
 
     def finalize(self) -> None:
         """Let requests in flight finish."""
-        with self.idle:
-            self.idle.wait_for(lambda: self.running == 0, 30)
+        self.batch.wait(30)
