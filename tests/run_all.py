@@ -192,6 +192,7 @@ def everything() -> list[Part]:
         ),
         _e2e("lab: behind a gateway", 780, 4, GATEWAY),
         Part("lab: every profile", [*PYTEST, "-s", "tests/lab/guides"], 800),
+        Part("clients of the door", [*PYTEST, "tests/clients"], 260),
         Part("lab: its own commands", [*PYTEST, "tests/lab/test_lab.py"], 1000),
         Part("lab: disks, on a kernel with LVM and md", [*PYTEST, "tests/lab/disks"], 520),
         Part(

@@ -37,7 +37,7 @@ for unit in $UNITS docker.service; do
 done
 tell journal-work journalctl --quiet --no-pager --output=short-iso --lines="$LINES" --unit='tritonhost-*'
 tell docker sh -c 'docker version; docker info; docker ps --all --no-trunc; docker image ls --digests; docker network ls'
-tell containers sh -c "docker container inspect $SERVICE $SERVICE-next $SERVICE-database; docker network inspect $SERVICE-network"
+tell containers sh -c "docker container inspect $SERVICE $SERVICE-next $SERVICE-database $SERVICE-gateway $SERVICE-door; docker network inspect $SERVICE-network"
 tell daemon-json cat /etc/docker/daemon.json
 tell releases sh -c "cd '$DATA_ROOT' && ls -la --time-style=long-iso . '$STATE_ROOT' releases images verdicts measurements; tail -n 3 verdicts/* measurements/*"
 tell release sh -c "cd '$STATE_ROOT/current/' && pwd -P && for file in release.json golden.json serve wait-ready; do echo \"== \$file\"; cat \$file; done"

@@ -7,10 +7,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2.sandbox import SecurityError
 
+from files.image.door.card import Card
+from files.image.door.errors import Refused
+from files.image.door.requests import Chat, Completion
 from files.image.door.template import compiled, find
 from files.image.door.tokens import Growing, Stops, Words, end_tokens
-from tests.door.fake_triton import END, WORDS
+from files.image.door.triton import Model, request
+from files.image.door.wishes import wishes
+from tests.door.fake_triton import END, WORDS, tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +117,43 @@ def test_template_file_wins_over_the_key(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("{% if %}")
     with pytest.raises(ValueError, match="cannot be read"):
         find(tmp_path)
+
+
+def test_template_has_no_way_to_the_interpreter() -> None:
+    for text in (
+        "{{ ''.__class__.__mro__ }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ messages.append(1) }}",
+    ):
+        with pytest.raises(SecurityError):
+            compiled(text).render(messages=[])
+
+
+def test_parameter_without_an_input_is_refused(words: Words) -> None:
+    known = Model({"input_ids": "INT32", "min_length": "INT32"}, frozenset(), True, True, True)
+    card = Card("tiny", "r1", 0, words, None, 100, 100, False)
+    asked = Completion(model="tiny", prompt="x", repetition_penalty=1.5)
+    with pytest.raises(Refused, match="repetition_penalty"):
+        wishes(asked, card, known, "x", [1])
+    # the older name of another is known
+    [wish] = wishes(Completion(model="tiny", prompt="x", min_tokens=3), card, known, "x", [1])
+    assert [each.name for each in request(known, wish).inputs] == ["input_ids", "min_length"]
+
+
+def test_begin_token_is_written_once_for_a_server_of_texts(tmp_path: Path) -> None:
+    """A tokenizer that puts a token in front, and a template that writes it too: Llama's."""
+    from tokenizers.processors import TemplateProcessing
+
+    own = tokenizer()
+    own.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 256)])
+    own.save(str(tmp_path / "tokenizer.json"))
+    words = Words(tmp_path / "tokenizer.json", (END,))
+    assert words.begins == "<s>"
+    card = Card("tiny", "r1", 0, words, None, 100, 100, False)
+    known = Model({"text_input": "BYTES"}, frozenset(), False, True, True)
+    chat = Chat(model="tiny", messages=[{"role": "user", "content": "x"}])
+    [wish] = wishes(chat, card, known, "<s>[user] x", words.encode("<s>[user] x", special=False))
+    assert wish.prompt == "[user] x"
+    # a text of the client's own is left alone
+    [wish] = wishes(Completion(model="tiny", prompt="<s>x"), card, known, "<s>x", [256, 88])
+    assert wish.prompt == "<s>x"

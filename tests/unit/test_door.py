@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,21 @@ def test_name_is_no_word_of_nginx_s_language(tmp_path: Path) -> None:
         gateway.LIMITS
     ]
     assert '"~^default$" 1;' in limits and '"~^a\\.b$" 1;' in limits
+
+
+def test_each_place_of_the_door_needs_a_key(tmp_path: Path) -> None:
+    text = configured(tmp_path, LINES, door={}, image_digests={**DIGESTS, "library/nginx:1.30.7": DIGEST})[
+        gateway.CONFIGURATION
+    ]
+    places = re.findall(r"^        location ([^{]+) \{\n(.*?)^        \}", text, re.MULTILINE | re.DOTALL)
+    of_the_door = {name: body for name, body in places if "door_server" in body or name == "/v1/"}
+    assert len(of_the_door) == 3
+    for name, body in of_the_door.items():
+        assert 'if ($client = "") {\n                return 401;' in body, name
+    # a client does not say who it is, or that it is the deploy that tries a release
+    [body] = [body for name, body in of_the_door.items() if name.startswith("~")]
+    for header in ('Authorization ""', 'X-Tritonhost-Server ""', "X-Tritonhost-Client $client"):
+        assert f"proxy_set_header {header};" in body
 
 
 def test_places_of_the_door_are_closed_without_one(tmp_path: Path) -> None:

@@ -86,8 +86,13 @@ async def _of_tokens(channels: Channels, known: Model, state: _State) -> AsyncGe
     yield state.piece(text, "stop" if stopped else "length")
 
 
+def _counted(state: _State, text: str) -> int:
+    """The tokens of a text whose server does not say how many it made: it may be written in more than that, and made of no more."""
+    return min(len(state.card.words.encode(text, special=False)), state.wish.max_tokens)
+
+
 async def _of_text(channels: Channels, known: Model, state: _State) -> AsyncGenerator[Piece, None]:
-    words, wish = state.card.words, state.wish
+    wish = state.wish
     whole = sent = reason = ""
     out = ""
     async with aclosing(parts(channels, known, wish)) as given:
@@ -101,7 +106,7 @@ async def _of_text(channels: Channels, known: Model, state: _State) -> AsyncGene
             if state.stops.found:
                 break
             if out:
-                state.tokens = len(words.encode(sent, special=False))
+                state.tokens = _counted(state, sent)
                 yield state.piece(out)
                 out = ""
     if not state.stops.found:
@@ -109,8 +114,7 @@ async def _of_text(channels: Channels, known: Model, state: _State) -> AsyncGene
             out += state.stops.add(whole[len(sent) :])
             sent = whole
         out += state.stops.rest()
-    # the server does not say how many it made
-    state.tokens = len(words.encode(sent, special=False))
+    state.tokens = _counted(state, sent)
     length = not state.stops.found and (
         reason == "length" or (reason not in ("stop", "length") and state.tokens >= wish.max_tokens)
     )

@@ -27,6 +27,12 @@ class Words:
         """+ special: add what the tokenizer puts before a text; a chat template writes that itself"""
         return list(self.tokenizer.encode(text, add_special_tokens=special).ids)
 
+    @property
+    def begins(self) -> str:
+        """What the tokenizer itself puts before a text, as text; empty where it puts nothing there."""
+        ids = self.encode("", special=True)
+        return self.named(ids[0]) if ids and ids[0] not in self.ends else ""
+
     def decode(self, ids: Sequence[int]) -> str:
         """Without special tokens."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))

@@ -39,6 +39,9 @@ def wishes(asked: Chat | Completion, card: Card, known: Model, prompt: str, ids:
     if top_p == 0:
         temperature = 0.0
     ends = () if asked.ignore_eos else card.words.ends
+    if isinstance(asked, Chat) and not known.of_tokens:
+        # the template has written it, and the server's own tokenizer writes it again
+        prompt = prompt.removeprefix(card.words.begins)
     wish = Wish(
         prompt=prompt,
         ids=ids,

@@ -239,7 +239,8 @@ def test_counts_are_those_of_the_model_s_tokenizer(doored: tuple[Kind, Doored]) 
     if kind.title == "llmapi":
         # the server does not say: the door counts the text
         text = found.choices[0].text
-        assert found.usage.completion_tokens == len(tokenizer.encode(text, add_special_tokens=False).ids)
+        written = len(tokenizer.encode(text, add_special_tokens=False).ids)
+        assert found.usage.completion_tokens == min(written, 12)
     for what, count in (("prompt", found.usage.prompt_tokens), ("completion", found.usage.completion_tokens)):
         name = f'tritonhost_door_{what}_tokens_total{{key="tests",model="{kind.profile}"}}'
         assert after[name] - before.get(name, 0) == count
