@@ -12,7 +12,7 @@ LAB = "## In the lab"
 CLONE = re.compile(r"git clone \S+")
 # How a line of a block begins that a person types; the other blocks show what is printed.
 TYPED = re.compile(
-    r"(LAB_MODEL=\S+ )?(apt-get|git|cd|make|cp|sed|rm|\.venv/bin/\S+|tests/lab/lab|ssh|ssh-keyscan|ssh-keygen|docker|curl) "
+    r"(LAB_[A-Z]+=\S+ )*(apt-get|git|cd|make|cp|sed|rm|\.venv/bin/\S+|tests/lab/lab|ssh|ssh-keyscan|ssh-keygen|docker|curl) "
 )
 
 
