@@ -26,11 +26,16 @@ class Sink(Protocol):
         """The answer ends with an error."""
 
 
+# Triton's stub lets go of a response, and of a request, in threads of its own that do not hold Python's lock: what is still
+# referred to here is not freed there.
+_KEPT: deque[Any] = deque(maxlen=8192)
+
+
 class Sender:
     """The responses of a request whose answer comes in parts. `utils`: Triton's own module"""
 
-    def __init__(self, utils: Any, sender: Any) -> None:
-        self.utils, self.sender = utils, sender
+    def __init__(self, utils: Any, request: Any) -> None:
+        self.utils, self.request, self.sender = utils, request, request.get_response_sender()
 
     def cancelled(self) -> bool:
         """Whether the client went away."""
@@ -38,6 +43,7 @@ class Sender:
 
     def send(self, response: Any, last: bool) -> None:
         flags = self.utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if last else 0
+        _KEPT.append((self, response))
         if response is not None:
             self.sender.send(response, flags=flags)
         elif last:
@@ -45,6 +51,7 @@ class Sender:
 
     def fail(self, error: Exception) -> None:
         failed = self.utils.InferenceResponse(output_tensors=[], error=self.utils.TritonError(str(error)))
+        _KEPT.append((self, failed))
         self.sender.send(failed, flags=self.utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 

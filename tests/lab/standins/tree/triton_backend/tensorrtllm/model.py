@@ -286,7 +286,7 @@ class TritonPythonModel:
         """Answer the requests: at once when decoupled, and together when not."""
         if self.decoupled:
             for request in requests:
-                sink = Sender(pb_utils, request.get_response_sender())
+                sink = Sender(pb_utils, request)
                 self.batch.add(self._answers(self._given(request), sink.cancelled), sink)
             return None
         kept = [Whole(pb_utils, request) for request in requests]

@@ -238,7 +238,7 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Answer the requests: at once when decoupled, one after the other when not."""
         for request in requests if self.decoupled else ():
-            sink = Sender(pb_utils, request.get_response_sender())
+            sink = Sender(pb_utils, request)
             self.batch.add(self._answers(request, sink.cancelled), Told(sink))
         if self.decoupled:
             return None
