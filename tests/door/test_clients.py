@@ -210,3 +210,21 @@ def test_unknown_paths_and_methods_have_an_error_document(door: Running) -> None
 
 def test_log_has_no_traceback(door: Running) -> None:
     assert "Traceback" not in Path(door.log).read_text()
+
+
+@pytest.mark.slow
+def test_streams_go_on_while_a_long_text_is_read(door: Running, triton: FakeTriton) -> None:
+    """A text of 30 MB that cannot fit is refused without its tokens, and no part of another's stream is late."""
+    triton.seconds, triton.end = 0.02, None
+    client = openai.OpenAI(base_url=door.url, api_key="x", max_retries=0, timeout=60)
+    stream = client.completions.create(model="tiny", prompt="say:ab", max_tokens=100, stream=True)
+    longest, last = 0.0, time.monotonic()
+    sent = False
+    for number, _ in enumerate(stream):
+        longest, last = max(longest, time.monotonic() - last) if number > 3 else 0.0, time.monotonic()
+        if number == 10 and not sent:
+            sent = True
+            other = request(door, question("x" * 30_000_000))
+    answer = other.recv(4096).decode()
+    assert "400 Bad Request" in answer and "context_length_exceeded" in answer
+    assert longest < 1.0

@@ -24,7 +24,7 @@ from .metrics import Metrics
 from .requests import Chat, Completion, Embeddings, check, conversation, parse
 from .triton import Changed, Model, Wish, embedding, ready
 from .usage import Usage
-from .wishes import encoded, wishes
+from .wishes import aside, encoded, wishes
 
 _STREAM = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -91,7 +91,7 @@ class Application:
         """Whether every model answers."""
         for door in self.doors:
             try:
-                door.card()
+                await door.card()
             except Refused as error:
                 return JSONResponse(error.body, error.status)
             embedding_model = door.service.embedding
@@ -110,22 +110,22 @@ class Application:
         found = []
         for door in self._doors(client):
             with suppress(Refused):
-                found.append(_described(door.card()))
+                found.append(_described(await door.card()))
         await client.document(200, {"object": "list", "data": found})
 
     async def one_model(self, client: Client) -> None:
-        _, card = self._door(client, client.wanted)
+        _, card = await self._door(client, client.wanted)
         await client.document(200, _described(card))
 
     def _doors(self, client: Client) -> list[Door]:
         return self.nexts if client.next else self.doors
 
-    def _door(self, client: Client, name: str) -> tuple[Door, Card]:
+    async def _door(self, client: Client, name: str) -> tuple[Door, Card]:
         """Who answers for a model. Raises Refused."""
         known, problem = [], None
         for door in self._doors(client):
             try:
-                card = door.card()
+                card = await door.card()
             except Refused as error:
                 problem = error
                 continue
@@ -141,19 +141,19 @@ class Application:
     # --- texts
 
     async def chat(self, client: Client) -> None:
-        asked = parse(Chat, client.content)
+        asked = await aside(len(client.content), parse, Chat, client.content)
         check(asked)
-        door, card = self._door(client, asked.model)
+        door, card = await self._door(client, asked.model)
         if card.template is None:
             said = f"the model {card.name} has no chat template; use /v1/completions"
             raise Refused(400, said, "messages", "chat_template")
-        text = card.template.render(conversation(asked))
+        text = await aside(len(client.content), card.template.render, conversation(asked))
         await self._answer(client, door, card, asked, [await encoded(card, text, special=False)])
 
     async def completions(self, client: Client) -> None:
-        asked = parse(Completion, client.content)
+        asked = await aside(len(client.content), parse, Completion, client.content)
         check(asked)
-        door, card = self._door(client, asked.model)
+        door, card = await self._door(client, asked.model)
         prompts = []
         for each in asked.prompts:
             if isinstance(each, str):
@@ -269,15 +269,15 @@ class Application:
             if begun:
                 raise
         door.forget()
-        async with aclosing(pieces(door.channels, await door.model(), door.card(), wish)) as made:
+        async with aclosing(pieces(door.channels, await door.model(), await door.card(), wish)) as made:
             async for piece in made:
                 yield piece
 
     # --- vectors
 
     async def embeddings(self, client: Client) -> None:
-        asked = parse(Embeddings, client.content)
-        door, card = self._door(client, asked.model)
+        asked = await aside(len(client.content), parse, Embeddings, client.content)
+        door, card = await self._door(client, asked.model)
         place = door.service.embedding
         if place is None:
             raise Refused(400, f"the model {card.name} gives no embeddings", "model", "model_not_found")

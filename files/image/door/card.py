@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,27 +107,38 @@ class Door:
         self.config, self.service, self.place = config, service, place
         self.channels = Channels(place.address)
         self._card: Card | None = None
+        self._reading = asyncio.Lock()
         self._target = ""
         self._model: Model | None = None
         self._model_of = ""
 
-    def card(self) -> Card:
+    async def card(self) -> Card:
         """The release that the link leads to now. Raises Refused where there is none that can be served."""
+        if self._card is not None and self._link() == self._target:
+            return self._card
+        async with self._reading:
+            target = self._link()
+            if self._card is None or target != self._target:
+                # a tokenizer takes up to a second to read, and answers go on meanwhile
+                self._card, self._target = await asyncio.to_thread(self._read), target
+            return self._card
+
+    def _link(self) -> str:
         try:
-            target = str(self.place.link.readlink())
+            return str(self.place.link.readlink())
         except OSError:
             raise NOT_READY from None
-        if self._card is None or target != self._target:
-            try:
-                self._card, self._target = read(self.service, self.place, self.config.data_root), target
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                said = " ".join(str(error).split())[:300]
-                raise Refused(503, f"the release cannot be read: {said}", None, "not_ready", 30) from None
-        return self._card
+
+    def _read(self) -> Card:
+        try:
+            return read(self.service, self.place, self.config.data_root)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise Refused(503, f"the release cannot be read: {said}", None, "not_ready", 30) from None
 
     async def model(self) -> Model:
         """What Triton says of the model, asked once for each release. Raises Refused."""
-        release = self.card().release
+        release = (await self.card()).release
         if self._model is None or self._model_of != release:
             self._model, self._model_of = await model(self.channels), release
         return self._model

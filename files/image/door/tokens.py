@@ -21,7 +21,9 @@ class Words:
         self.tokenizer.no_padding()
         self.ends = tuple(ends)
         self.pad = pad if pad is not None else (self.ends[0] if self.ends else 0)
-        self.size = self.tokenizer.get_vocab_size(with_added_tokens=True)
+        vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
+        self.size = max(vocabulary.values(), default=-1) + 1
+        self.longest = max(map(len, vocabulary), default=1)  # characters that one token can stand for
 
     def encode(self, text: str, special: bool) -> list[int]:
         """+ special: add what the tokenizer puts before a text; a chat template writes that itself"""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from .card import Card
 from .errors import Refused, unsupported
@@ -13,14 +15,23 @@ from .triton import Model, Wish, taken
 
 DEFAULT_COMPLETION = 16  # tokens, as OpenAI's
 WITHOUT_LIMIT = 1024  # tokens of an answer where nobody knows how many fit
-LONG_TEXT = 4096  # characters; above, a tokenizer works in a thread, so that streams go on
+LONG_TEXT = 4096  # characters or bytes; above, work is done in a thread
+
+Result = TypeVar("Result")
+
+
+async def aside(size: int, work: Callable[..., Result], *given: object) -> Result:
+    """Work that takes long if its text does: then in a thread, so that streams go on."""
+    return await asyncio.to_thread(work, *given) if size > LONG_TEXT else work(*given)
 
 
 async def encoded(card: Card, text: str, special: bool) -> tuple[str, list[int]]:
-    """A text and its tokens."""
-    if len(text) > LONG_TEXT:
-        return text, await asyncio.to_thread(card.words.encode, text, special)
-    return text, card.words.encode(text, special)
+    """A text and its tokens. Raises Refused for a text that cannot fit, whatever its tokens are: it would take long to find out."""
+    limits = [limit for limit in (card.longest, card.longest_prompt) if limit is not None]
+    if limits and len(text) > min(limits) * card.words.longest:
+        said = f"the prompt has {len(text)} characters; this model takes at most {min(limits)} tokens"
+        raise Refused(400, said, None, "context_length_exceeded")
+    return text, await aside(len(text), card.words.encode, text, special)
 
 
 def wishes(asked: Chat | Completion, card: Card, known: Model, prompt: str, ids: list[int]) -> list[Wish]:

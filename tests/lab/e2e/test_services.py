@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from tests.lab import skips
 from tests.lab.e2e.one_host import DATA_ROOT, PYINFRA, STARTED, Done, OneHost, settings_of_lab
 from tests.lab.faults.load import PATIENCE_SECONDS, Load, ask, patient_load
 from tests.lab.settings import network_of
+from tests.lab.standins import python_image
 
 KEEP = bool(os.environ.get("LAB_E2E_KEEP"))
 GPUS = "NVIDIA A10:3"
@@ -289,3 +291,38 @@ def test_services_that_share_a_gpu_or_a_port_are_refused(three: Host) -> None:
     three.use({**THREE, "gpt": {**THREE["gpt"], "grpc_port": 8001}})
     done = three.deploy()
     assert done.code == 2 and "port 8001" in done.output and "Traceback" not in done.output
+
+
+def test_one_door_offers_each_service_by_its_model(serving: Host) -> None:
+    """Of an engine, of another family, and of encoders: behind one address, by the name of the model."""
+    image = f"{python_image.REPOSITORY}:{python_image.TAG}"
+    door = {"image": image, "also": ["gpt", "search"]}
+    serving.use({**THREE, "llama": {**THREE["llama"], "door": door}})
+    before = {name: serving.state(name) for name in THREE}
+    done = serving.converge()
+    assert "the door gives the golden answers" in done.output
+    # no server was started again for it
+    assert {name: serving.state(name) for name in THREE} == before
+    with serving.http(9000) as url:
+
+        def asked(path: str, **body: Any) -> Any:
+            data = json.dumps(body).encode() if body else None
+            headers = {"Content-Type": "application/json"}
+            with urllib.request.urlopen(
+                urllib.request.Request(f"{url}{path}", data, headers), timeout=60
+            ) as answer:
+                return json.loads(answer.read())
+
+        models = {service["model"] for service in THREE.values()}
+        assert {each["id"] for each in asked("/v1/models")["data"]} == models
+        for name in ("smollm2-135m", "gpt2-medium"):
+            found = asked(
+                "/v1/completions", model=name, prompt="Machine learning is", max_tokens=4, temperature=0
+            )
+            assert found["usage"]["completion_tokens"] == 4 and found["model"] == name
+        vector = asked("/v1/embeddings", model="clip-search", input="a red square")["data"][0]["embedding"]
+        assert len(vector) == 384 and any(vector)
+    assert "converged: release" in serving.converge().output
+    serving.use(THREE)
+    serving.converge()
+    assert serving.try_root("systemctl is-active llama-door")[1] == "inactive"
