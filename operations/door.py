@@ -17,9 +17,11 @@ from operations.plan.exposure import door as plan
 from operations.plan.exposure.door import Door
 from operations.plan.release import Release
 from operations.remote import host_files
+from operations.remote.detached import shell
 from operations.remote.refusal import Failed
+from operations.scripts import host_script
 from operations.server import door as asked
-from operations.systemd_units import keep, reloaded, restart_kept
+from operations.systemd_units import keep, kept_file, reloaded, restart_kept
 
 START_SECONDS = 150  # the unit's start timeout, and its stop timeout without the drain
 
@@ -69,7 +71,7 @@ def running(release: Release) -> Generator[str | StringCommand | FunctionCommand
 
     + release: whose door, and whose golden requests
 
-    A door that does not start, or answers wrongly, is replaced by the one that ran before.
+    A door that does not start, or answers wrongly, is replaced by the one that ran before; the run fails.
     """
     door, found = _wanted(release), _found(release)
     unit = f"{door.service}.service"
@@ -79,6 +81,7 @@ def running(release: Release) -> Generator[str | StringCommand | FunctionCommand
     if not found.enabled:
         yield f"systemctl enable --quiet {unit}"
     if not found.active or found.key != door.key:
+        yield keep_longer(unit)
         yield restart_kept(unit, START_SECONDS + door.drain_s)
     yield FunctionCommand(_asked, (release,), {})
 
@@ -96,6 +99,17 @@ def gone(release: Release) -> Generator[str, None, None]:
         host.noop("there is no door")
         return
     yield f"systemctl disable --quiet --now {unit}"
+
+
+def keep_longer(unit: str) -> StringCommand:
+    """The command that saves the kept files once more: `restart_kept` lets go of them as soon as the unit has started."""
+    kept_at = kept_file(unit)
+    return StringCommand(f"rm -f {kept_at}.asked; [ ! -s {kept_at} ] || cp -p {kept_at} {kept_at}.asked")
+
+
+def put_back(unit: str, record: str) -> str:
+    """The command that runs what ran before a door that answers wrongly."""
+    return host_script("door_back.sh", {"UNIT": unit, "KEPT": f"{kept_file(unit)}.asked", "RECORD": record})
 
 
 def _wanted(release: Release) -> Door:
@@ -117,5 +131,8 @@ def _asked(state: State, host: Host, release: Release) -> bool:
         said = f"door: {problem}; see: journalctl --unit {_wanted(release).service}"
         logger.error(f"{host.print_prefix}{said}")
         rollout.failed(host, said)
+        _, told = shell(host, put_back(f"{_wanted(release).service}.service", _wanted(release).record))
+        for line in told:
+            logger.error(f"{host.print_prefix}{line}")
         return False
     return True

@@ -14,6 +14,7 @@ from pyinfra.api.state import State
 
 from operations import etc_files
 from operations.facts.units import FrontState
+from operations.plan.exposure import door
 from operations.plan.release import Release
 from operations.plan.serving.servers import Server
 from operations.remote import host_files
@@ -82,6 +83,8 @@ def point_to(host: Host, release: Release, server: Server) -> None:
         "FRONT": f"{release.settings.service_name}-front",
         "CONFIGURATION": host_files.paths(release.settings).front_config,
         "PORT": str(release.ports[0]),
+        "LEADS": door.leads_file(release.settings.state_root),
+        "LED": server.link,
         "BASE64": base64.b64encode(text.encode()).decode(),
     }
     done(host, host_script("point_front.sh", variables), lines=2, silent=_SILENT)

@@ -32,7 +32,7 @@ def keep(unit: str, paths: Sequence[str]) -> StringCommand:
 
     + paths: its files; missing ones are skipped
     """
-    return StringCommand(host_script("keep.sh", {"KEPT": _kept(unit), "PATHS": "\n".join(paths)}))
+    return StringCommand(host_script("keep.sh", {"KEPT": kept_file(unit), "PATHS": "\n".join(paths)}))
 
 
 def restart_kept(unit: str, seconds: int) -> StringCommand:
@@ -41,9 +41,10 @@ def restart_kept(unit: str, seconds: int) -> StringCommand:
 
     + seconds: how long one start may take
     """
-    script = host_script("restart_kept.sh", {"UNIT": unit, "KEPT": _kept(unit)})
+    script = host_script("restart_kept.sh", {"UNIT": unit, "KEPT": kept_file(unit)})
     return StringCommand(script, _timeout=2 * seconds + 60)
 
 
-def _kept(unit: str) -> str:
+def kept_file(unit: str) -> str:
+    """Where `keep` saves the files of a unit."""
     return f"/run/{unit}.kept"

@@ -27,13 +27,21 @@ case $1 in
         ;;
     answers)
         # live, not ready: the model may be loading, and the door says so to clients
-        until curl --silent --max-time 5 --output /dev/null "$URL/health/live"; do
+        # asked until this container is the one that answers: of another program on the port, this one ends
+        while :; do
             kill -0 "${MAINPID:-}" 2>/dev/null || {
                 echo "tritonhost: $NAME ended before it answered; see the lines above" >&2
                 exit 1
             }
+            curl --silent --fail --max-time 5 --output /dev/null "$URL/health/live" &&
+                [ "$(docker inspect --format '{{.State.Running}}' "$NAME" 2>/dev/null)" = true ] && break
             sleep 0.2
         done
+        sleep 0.5
+        kill -0 "${MAINPID:-}" 2>/dev/null || {
+            echo "tritonhost: $NAME ended at once, expected its port to be free; see the lines above" >&2
+            exit 1
+        }
         ;;
     loaded)
         docker inspect --format "$label" "$NAME" >"$RECORD"

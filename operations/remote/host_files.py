@@ -297,7 +297,7 @@ def _door_script(wanted: door.Door) -> str:
     variables = {
         "NAME": wanted.service,
         "USAGE": wanted.usage,
-        "USER_ID": str(door.USER),
+        "USER_ID": str(wanted.user),
         "IMAGE_RECORD": wanted.image_record,
         "URL": wanted.url,
         "RECORD": wanted.record,

@@ -70,7 +70,8 @@ def asked(endpoint: str, release: Release, is_next: bool = False) -> str:
             break
         time.sleep(0.5)
     if not names:
-        return f"/v1/models: found no model (HTTP {status}), expected the one that serves"
+        why = _said(answer)
+        return f"/v1/models: found no model (HTTP {status}{why and f', {why}'}), expected the one that serves"
     for golden in release.profile.golden_requests:
         problem = _wrong(endpoint, headers, names[0], golden)
         if problem:
@@ -83,12 +84,12 @@ def _wrong(endpoint: str, headers: Mapping[str, str], model: str, golden: Golden
     if isinstance(golden, SearchGolden):
         return _wrong_vector(endpoint, headers, model, golden.text) if golden.text else ""
     body = {"model": model, "prompt": golden.sent, "max_tokens": golden.max_tokens, "temperature": 0}
-    status, answer = _request(endpoint, "POST", "/v1/completions", headers, body)
+    status, answer = _until_ready(endpoint, "/v1/completions", headers, body)
     try:
         text, usage = answer["choices"][0]["text"], answer["usage"]
         counted = usage["prompt_tokens"] > 0 and usage["completion_tokens"] > 0
     except (LookupError, TypeError):
-        said = answer.get("error", {}).get("message", "no message")
+        said = _said(answer) or "no message"
         return f"/v1/completions: found HTTP {status} ({said}), expected an answer with its usage"
     if problem := verdict(golden, str(text)):
         return problem
@@ -96,14 +97,32 @@ def _wrong(endpoint: str, headers: Mapping[str, str], model: str, golden: Golden
 
 
 def _wrong_vector(endpoint: str, headers: Mapping[str, str], model: str, text: str) -> str:
-    status, answer = _request(endpoint, "POST", "/v1/embeddings", headers, {"model": model, "input": text})
+    status, answer = _until_ready(endpoint, "/v1/embeddings", headers, {"model": model, "input": text})
     try:
         vector = [float(each) for each in answer["data"][0]["embedding"]]
     except (LookupError, TypeError, ValueError):
-        said = answer.get("error", {}).get("message", "no message")
+        said = _said(answer) or "no message"
         return f"/v1/embeddings: found HTTP {status} ({said}), expected a vector"
     good = any(vector) and all(map(math.isfinite, vector))
     return "" if good else "/v1/embeddings: found a vector of zeros, expected that of the text"
+
+
+def _said(answer: Mapping[str, Any]) -> str:
+    """The message of an error, if there is one."""
+    error = answer.get("error")
+    return str(error.get("message", "")) if isinstance(error, dict) else ""
+
+
+def _until_ready(
+    endpoint: str, path: str, headers: Mapping[str, str], body: Mapping[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    """The answer to a request, asked again for a while where the door says that the model is not ready."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        status, answer = _request(endpoint, "POST", path, headers, body)
+        if status != 503 or time.monotonic() > deadline:
+            return status, answer
+        time.sleep(0.5)
 
 
 def _request(

@@ -228,3 +228,27 @@ def test_streams_go_on_while_a_long_text_is_read(door: Running, triton: FakeTrit
     answer = other.recv(4096).decode()
     assert "400 Bad Request" in answer and "context_length_exceeded" in answer
     assert longest < 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": [1.5] * 200_000},
+        {"prompt": "x", "stop": [1] * 200_000},
+        {"messages": [1] * 200_000},
+        {"input": [1] * 200_000},
+        {"prompt": [5] * 200_000},
+        {"prompt": [[5], [5.5]] * 100_000},
+    ],
+    ids=["floats", "stops", "messages", "inputs", "tokens", "lists"],
+)
+def test_wrong_lists_are_refused_at_once(
+    connection: http.client.HTTPConnection, door: Running, body: dict[str, Any]
+) -> None:
+    """A list of a million wrong values is refused by its first: to describe each took seconds, and a gigabyte."""
+    before, began = door.memory_mib(), time.monotonic()
+    for path in PATHS:
+        assert status_of(connection, path, json.dumps({"model": "tiny", **body}).encode()) == 400
+    assert time.monotonic() - began < 3
+    assert door.memory_mib() - before < 200

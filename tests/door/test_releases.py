@@ -14,6 +14,7 @@ import pytest
 
 from tests.door.fake_triton import FakeTriton
 from tests.door.running import TEMPLATE, Running, data_root, start
+from tests.door.test_answers import until
 
 pytestmark = pytest.mark.slow
 
@@ -208,3 +209,45 @@ def test_embeddings(tmp_path: Path, triton: FakeTriton) -> None:
             fingerprint(client, "search")
     finally:
         door.stop()
+
+
+def test_door_reads_the_release_of_the_server_that_answers(tmp_path: Path, triton: FakeTriton) -> None:
+    """Side by side the proxy leads to the second server first, and the link of the main one changes later."""
+    root = data_root(tmp_path)
+    another(root, "r2")
+    lead(root, "next", "r2")
+    door = start(root, triton.port, triton.port, leads=str(root / "leads"))
+    try:
+        client = openai.OpenAI(base_url=door.url, api_key="x", max_retries=0)
+        assert fingerprint(client) == "fp_r1"
+        (root / "leads").write_text("next\n")
+        assert fingerprint(client) == "fp_r2"
+        lead(root, "current", "r2")
+        (root / "leads").write_text("current\n")
+        assert fingerprint(client) == "fp_r2"
+        # a swap that was undone: the proxy leads to a server that is gone
+        lead(root, "current", "r1")
+        (root / "next").unlink()
+        (root / "leads").write_text("next\n")
+        assert fingerprint(client) == "fp_r1"
+    finally:
+        door.stop()
+
+
+def test_server_that_streams_from_now_on_is_asked_again(tmp_path: Path) -> None:
+    """The link changes before the server does: what the old one says is not kept for the new one."""
+    server = FakeTriton(decoupled=False).start()
+    door = start(data_root(tmp_path), server.port)
+    try:
+        client = openai.OpenAI(base_url=door.url, api_key="x", max_retries=0)
+
+        def parts() -> int:
+            stream = client.completions.create(model="tiny", prompt="say:abcdef", stream=True)
+            return sum(bool(part.choices[0].text) for part in stream)
+
+        assert parts() == 1
+        server.decoupled = True
+        until(lambda: parts() == 6, 15)
+    finally:
+        door.stop()
+        server.stop()

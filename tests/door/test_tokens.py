@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2.sandbox import SecurityError
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from files.image.door.card import Card
 from files.image.door.errors import Refused
@@ -157,3 +159,30 @@ def test_begin_token_is_written_once_for_a_server_of_texts(tmp_path: Path) -> No
     # a text of the client's own is left alone
     [wish] = wishes(Completion(model="tiny", prompt="<s>x"), card, known, "<s>x", [256, 88])
     assert wish.prompt == "<s>x"
+
+
+def test_blank_at_the_beginning_of_an_answer_is_kept(tmp_path: Path) -> None:
+    """SentencePiece writes a blank as part of the word behind it, and decodes a text's first one away."""
+    pieces = ["<unk>", "\u2581Once", "\u2581upon", "\u2581a", "\u2581time", "a"]
+    own = Tokenizer(
+        models.WordLevel({piece: number for number, piece in enumerate(pieces)}, unk_token="<unk>")
+    )
+    own.pre_tokenizer = pre_tokenizers.Metaspace()
+    own.decoder = decoders.Metaspace()
+    own.save(str(tmp_path / "tokenizer.json"))
+    words = Words(tmp_path / "tokenizer.json", ())
+    prompt = words.encode("Once upon", special=False)
+    growing = Growing(words, prompt)
+    assert [growing.add([each]) for each in (3, 4)] == [" a", " time"]
+    assert [words.named(each) for each in (3, 4)] == [" a", " time"]
+
+
+def test_tokens_without_a_text_cost_nothing(words: Words) -> None:
+    growing = Growing(words)
+    began = time.monotonic()
+    for _ in range(20_000):
+        assert growing.add([257]) == ""
+    # and bytes that never become a character are written as they are
+    for _ in range(2_000):
+        growing.add([words.encode("\u00fc", special=False)[0]])
+    assert time.monotonic() - began < 2

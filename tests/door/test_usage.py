@@ -104,3 +104,20 @@ def test_stopped_door_finishes_what_it_began(triton: FakeTriton, tmp_path: Path)
     assert door.process.wait(10) == 0
     assert time.monotonic() - began > 0.3
     assert Usage.read(tmp_path / "usage").totals["completion\ttiny\thost"] == 14
+
+
+@pytest.mark.slow
+def test_answers_that_are_given_up_at_the_end_are_counted(triton: FakeTriton, tmp_path: Path) -> None:
+    triton.seconds, triton.end = 0.1, None
+    door = start(data_root(tmp_path), triton.port, drain_s=1)
+    client = openai.OpenAI(base_url=door.url, api_key="x", max_retries=0)
+    given: dict[str, Any] = {"model": "tiny", "prompt": "say:abc", "n": 4, "max_tokens": 200, "stream": True}
+    stream: Any = client.completions.create(**given)
+    for _ in range(8):
+        next(stream)
+    door.process.terminate()
+    with pytest.raises(Exception, match=r".+"):
+        list(stream)
+    assert door.process.wait(15) == 0
+    found = Usage.read(tmp_path / "usage").totals
+    assert found["prompt\ttiny\thost"] == 7 and found["completion\ttiny\thost"] >= 8

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -14,9 +16,11 @@ from pyinfra.api.command import FunctionCommand
 from operations.door import gone, kept, running
 from operations.facts.units import DoorState, KeptUnit
 from operations.plan.release import Release
+from operations.scripts import host_script
 from operations.server.door import asked
 from tests.operations.harness import Host, commands_of, text_of
 from tests.unit.builders import release as plain_release
+from tests.unit.stubs import Stubs
 from tests.unit.test_door import with_door
 
 WANTED = with_door()
@@ -43,7 +47,9 @@ def test_door_that_matches_its_plan_is_not_changed() -> None:
 
 @pytest.mark.parametrize("changed", [{"key": "another"}, {"active": False, "key": ""}])
 def test_other_or_stopped_door_is_started_and_asked(changed: dict[str, Any]) -> None:
-    restart, ask = ran(running, as_wanted(**changed))
+    again, restart, ask = ran(running, as_wanted(**changed))
+    # `restart` lets go of what was kept, and a door may start and answer wrongly
+    assert again.endswith("cp -p /run/triton-door.service.kept /run/triton-door.service.kept.asked")
     assert "UNIT=triton-door.service\nKEPT=/run/triton-door.service.kept\n" in restart
     assert ask == "_asked"
 
@@ -158,3 +164,27 @@ def test_door_without_a_model_is_said(endpoint: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Answers, "models", {"data": []})
     assert asked(endpoint, WANTED) == "/v1/models: found no model (HTTP 200), expected the one that serves"
     assert "HTTP 0" in asked("127.0.0.1:1", WANTED)
+
+
+@pytest.fixture
+def stubs(tmp_path: Path) -> Stubs:
+    return Stubs(tmp_path / "bin")
+
+
+@pytest.mark.parametrize("kept_before", [True, False])
+def test_door_that_answers_wrongly_is_put_back(stubs: Stubs, tmp_path: Path, kept_before: bool) -> None:
+    record, kept_at = tmp_path / "record", tmp_path / "kept"
+    record.write_text("new\n")
+    if kept_before:
+        (tmp_path / "unit").write_text("before")
+        subprocess.run(["tar", "-C", "/", "-cpf", str(kept_at), str(tmp_path / "unit")[1:]], check=True)
+        (tmp_path / "unit").write_text("new")
+    stubs.add("systemctl", ":")
+    done = stubs.run(host_script("door_back.sh", {"UNIT": "u", "KEPT": str(kept_at), "RECORD": str(record)}))
+    assert done.returncode == 0
+    if kept_before:
+        assert (tmp_path / "unit").read_text() == "before"
+        assert "what it ran with before is back" in done.stdout
+    else:
+        # the next run finds another key than the one it wants, and does not take the door for good
+        assert record.read_text() == "not proven\n"

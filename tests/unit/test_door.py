@@ -13,7 +13,7 @@ import pytest
 from operations.intake import gateway_secrets
 from operations.plan.difference import difference
 from operations.plan.errors import PlanError
-from operations.plan.exposure import gateway
+from operations.plan.exposure import door, gateway
 from operations.plan.exposure.gateway import Limits
 from operations.plan.inventory.door_settings import IMAGE
 from operations.plan.inventory.settings import from_host_data
@@ -60,7 +60,7 @@ def test_container_has_no_rights_and_one_place_to_write() -> None:
     assert wanted
     words = " ".join(wanted.run)
     for option in (
-        "--user 60602:60602",
+        f"--user {door.user('triton')}:{door.user('triton')}",
         "--read-only",
         "--cap-drop ALL",
         "no-new-privileges",
@@ -120,7 +120,7 @@ def test_setting_that_cannot_be_is_refused(wanted: dict[str, Any], key: str) -> 
 SERVICES: dict[str, Any] = {
     "llama": {"model": "smollm2-135m", "gpu_ids": [0], "door": {"also": ["search"]}},
     "search": {
-        "model": "smollm2-135m",
+        "model": "gpt2-medium",
         "gpu_ids": [1],
         "http_port": 8010,
         "grpc_port": 8011,
@@ -155,9 +155,11 @@ def test_door_offers_other_services_that_are_named() -> None:
 
 def test_guard_lets_the_door_reach_the_servers_alone() -> None:
     rules = host_files.guard_rules(with_door(front="haproxy").guard)
-    assert "meta skuid 60602 jump from_door" in rules
+    assert f"meta skuid {door.user('triton')} jump from_door" in rules
     assert 'oifname { "lo", "triton0" } tcp dport { 8001, 28001 } accept' in rules
-    # all doors of a host are one user: each service's guard knows the others' servers
+    # each door is a user of its own, which only its own service's guard knows
+    of_llama, of_search = (of_services(name, door={}).guard for name in ("llama", "search"))
+    assert of_llama.door_user != of_search.door_user
     assert "tcp dport { 8001, 8011 } accept" in host_files.guard_rules(of_services("llama").guard)
     assert "from_door" not in host_files.guard_rules(release().guard)
 
@@ -253,8 +255,8 @@ def test_nginx_counts_requests_and_connections_of_a_name(tmp_path: Path) -> None
     assert "limit_req_zone $limited_0 zone=requests_0:64k rate=90r/m;" in limits
     assert '"~^shop$" 1000;' in limits
     # in each place that lets inference through, and nowhere else
-    assert files[gateway.CONFIGURATION].count("limit_req zone=requests_0 burst=89 nodelay;") == 2
-    assert files[gateway.CONFIGURATION].count("limit_conn concurrent_0 3;") == 2
+    assert files[gateway.CONFIGURATION].count("limit_req zone=requests_0 burst=89 nodelay;") == 3
+    assert files[gateway.CONFIGURATION].count("limit_conn concurrent_0 3;") == 3
     assert API_KEY not in limits
 
 
@@ -283,3 +285,37 @@ def test_each_place_of_the_door_needs_a_key(tmp_path: Path) -> None:
 
 def test_places_of_the_door_are_closed_without_one(tmp_path: Path) -> None:
     assert "/v1/" not in configured(tmp_path, LINES)[gateway.CONFIGURATION]
+
+
+def test_limits_leave_no_way_around_them(tmp_path: Path) -> None:
+    """A gRPC stream is one request for nginx, and Triton's own API counts no tokens."""
+    files = configured(tmp_path, f"few {API_KEY} concurrent=1\ncounted {OTHER} tokens_per_day=5\n")
+    text, limits = files[gateway.CONFIGURATION], files[gateway.LIMITS]
+    places = dict(
+        re.findall(r"^        location ([^{]+) \{\n(.*?)^        \}", text, re.MULTILINE | re.DOTALL)
+    )
+    [stream] = [body for name, body in places.items() if "ModelStreamInfer" in name]
+    assert "if ($without_streams) {" in stream and "if ($door_alone) {" in stream
+    others = [body for name, body in places.items() if "grpc_pass" in body or "http_server$uri" in body]
+    assert sum("if ($door_alone) {" in body for body in others) == 3
+    for name, alone in (("without_streams", "few"), ("door_alone", "counted")):
+        block = limits.partition(f"map $client ${name} {{")[2].partition("}")[0]
+        assert f'"~^{alone}$" 1;' in block and block.count("~^") == 1
+
+
+def test_name_of_the_host_s_own_requests_is_taken() -> None:
+    with pytest.raises(PlanError, match="the name host"):
+        gateway.api_keys(f"host {API_KEY}\n", "h1")
+
+
+def test_services_of_one_model_cannot_share_a_door() -> None:
+    alike = {**SERVICES, "search": {**SERVICES["search"], "model": "smollm2-135m"}}
+    with pytest.raises(PlanError, match="models of different names"):
+        of_services("llama", services=alike)
+    alike["search"]["door"] = {"name": "second"}
+    assert [each["name"] for each in told(of_services("llama", services=alike))["services"]] == ["", "second"]
+
+
+def test_door_reaches_a_server_that_listens_elsewhere() -> None:
+    data: dict[str, Any] = {"bind_address": "10.0.0.5", "allowed_sources": ["10.0.0.0/16"]}
+    assert told(with_door(**data))["services"][0]["current"]["address"] == "10.0.0.5:8001"

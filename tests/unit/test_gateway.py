@@ -335,7 +335,7 @@ def test_nginx_passes_only_inference_paths(files: dict[str, str]) -> None:
     text = own_files(release_of(files))[gateway.CONFIGURATION]
     # \z of PCRE is \Z of Python
     patterns = [re.compile(p.replace("\\z", "\\Z")) for p in re.findall(r"location ~ (\^\S+\\z) \{", text)]
-    assert len(patterns) == text.count("location ~ ") == 3
+    assert len(patterns) == text.count("location ~ ") == 4
     exact = re.findall(r"location = (\S+) \{", text)
 
     def passes(path: str) -> bool:

@@ -59,7 +59,7 @@ def test_door_runs_from_its_image_and_at_boot(
 
 def test_door_container_has_no_rights(runs: dict[str, Any], door: Door) -> None:
     settings = runs["HostConfig"]
-    assert runs["Config"]["User"] == f"{plan.USER}:{plan.USER}"
+    assert runs["Config"]["User"] == f"{door.user}:{door.user}"
     assert settings["ReadonlyRootfs"]
     assert not settings["Privileged"]
     assert settings["CapDrop"] == ["ALL"]
@@ -79,14 +79,14 @@ def test_door_listens_on_the_loopback_alone(host: Any, door: Door) -> None:
 
 def test_door_can_connect_only_to_the_servers(host: Any, door: Door) -> None:
     tried = "timeout 3 bash -c 'exec 3<>/dev/tcp/{}' 2>/dev/null && echo reached || echo not"
-    as_user = f"setpriv --reuid {plan.USER} --regid {plan.USER} --clear-groups"
+    as_user = f"setpriv --reuid {door.user} --regid {door.user} --clear-groups"
     own = f"127.0.0.1/{json.loads(door.told)['services'][0]['current']['address'].rpartition(':')[2]}"
     for place, expected in ((own, "reached"), ("127.0.0.1/22", "not"), ("169.254.169.254/80", "not")):
         assert host.check_output(f"{as_user} {tried.format(place)}") == expected, place
 
 
 def test_door_reads_no_secret_of_the_host(host: Any, door: Door, settings: Settings) -> None:
-    as_user = f"setpriv --reuid {plan.USER} --regid {plan.USER} --clear-groups"
+    as_user = f"setpriv --reuid {door.user} --regid {door.user} --clear-groups"
     for name in ("gateway", "database"):
         path = f"{settings.state_root}/{name}"
         assert host.run(f"test -e {path} && {as_user} ls {path}").rc != 0, path

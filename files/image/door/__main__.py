@@ -21,8 +21,9 @@ def main() -> int:
         return 64
     # uvicorn sends itself the signal again once it has ended in order: that is no fault
     signal.signal(signal.SIGTERM, lambda *_: None)
+    application = Application(config)
     uvicorn.run(
-        Application(config).asgi,
+        application.asgi,
         host="127.0.0.1",
         port=config.listen,
         http="httptools",
@@ -34,6 +35,8 @@ def main() -> int:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=config.drain_s,
     )
+    # requests that were given up at the end have counted what they used by now
+    application.usage.finish()
     return 0
 
 

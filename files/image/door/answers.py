@@ -77,7 +77,7 @@ class Form:
         if self.chat:
             return {
                 "content": [
-                    {"token": name, "logprob": value, "bytes": list(name.encode()), "top_logprobs": []}
+                    {"token": name, "logprob": value, "bytes": _bytes(name), "top_logprobs": []}
                     for name, value in zip(names, values, strict=True)
                 ],
                 "refusal": None,
@@ -118,6 +118,11 @@ class Form:
     def _event(self, choices: list[dict[str, Any]], further: dict[str, Any]) -> bytes:
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         return event({**self._head(kind), "choices": choices, **further})
+
+
+def _bytes(name: str) -> list[int] | None:
+    """A token's text as bytes; None for a part of a character, whose bytes are not known."""
+    return None if "\ufffd" in name else list(name.encode())
 
 
 def event(document: dict[str, Any]) -> bytes:

@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .answers import DONE, Choice, Form, event
-from .card import Card, Door
-from .client import Client, Endpoint
+from .card import NOT_READY, Card, Door
+from .client import Client, Endpoint, Gone
 from .config import Config
 from .errors import Refused, unsupported
 from .generation import Piece, pieces
@@ -24,7 +24,20 @@ from .metrics import Metrics
 from .requests import Chat, Completion, Embeddings, check, conversation, parse
 from .triton import Changed, Model, Wish, embedding, ready
 from .usage import Usage
-from .wishes import aside, encoded, wishes
+from .wishes import aside, check_length, encoded, wishes
+
+
+async def _text_of(card: Card, known: Model, with_echo: bool, text: str | None, ids: list[int]) -> str:
+    """A prompt as text, where it is needed: for a server of texts, or for a client that wants it back."""
+    if text is not None:
+        return text
+    if not with_echo and known.of_tokens:
+        return ""
+    if known.of_tokens:
+        return await aside(len(ids), card.words.decode, ids)
+    whole = await aside(len(ids), card.words.written, ids)
+    return whole.removeprefix(card.words.begins)
+
 
 _STREAM = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -107,10 +120,14 @@ class Application:
     # --- models
 
     async def list_models(self, client: Client) -> None:
-        found = []
+        found, problem = [], None
         for door in self._doors(client):
-            with suppress(Refused):
+            try:
                 found.append(_described(await door.card()))
+            except Refused as error:
+                problem = error
+        if problem is not None and not found:
+            raise problem
         await client.document(200, {"object": "list", "data": found})
 
     async def one_model(self, client: Client) -> None:
@@ -154,16 +171,16 @@ class Application:
         asked = await aside(len(client.content), parse, Completion, client.content)
         check(asked)
         door, card = await self._door(client, asked.model)
-        prompts = []
+        prompts: list[tuple[str | None, list[int]]] = []
         for each in asked.prompts:
             if isinstance(each, str):
                 prompts.append(await encoded(card, each, special=True))
             else:
-                outside = next((number for number in each if number >= card.words.size), None)
-                if outside is not None:
-                    said = f"prompt: token {outside} is outside of the vocabulary of {card.words.size}"
+                if (highest := max(each)) >= card.words.size:
+                    said = f"prompt: token {highest} is outside of the vocabulary of {card.words.size}"
                     raise Refused(400, said, "prompt", "invalid_value")
-                prompts.append((card.words.decode(each), each))
+                check_length(card, len(each), "prompt")
+                prompts.append((None, each))
         await self._answer(client, door, card, asked, prompts)
 
     async def _answer(
@@ -172,20 +189,23 @@ class Application:
         door: Door,
         card: Card,
         asked: Chat | Completion,
-        prompts: Sequence[tuple[str, list[int]]],
+        prompts: Sequence[tuple[str | None, list[int]]],
     ) -> None:
         if card.embeds:
             raise Refused(400, f"the model {card.name} gives embeddings alone", "model", "model_not_found")
         prompt_tokens = sum(len(ids) for _, ids in prompts)
         self.usage.admit(client.key, client.limit, prompt_tokens)
         known = await door.model()
-        wanted = [wish for prompt in prompts for wish in wishes(asked, card, known, *prompt)]
+        with_echo = isinstance(asked, Completion) and bool(asked.echo)
+        texts = [await _text_of(card, known, with_echo, *prompt) for prompt in prompts]
+        wanted = [
+            wish
+            for text, (_, ids) in zip(texts, prompts, strict=True)
+            for wish in wishes(asked, card, known, text, ids)
+        ]
         wants_chances = asked.logprobs is not None and asked.logprobs is not False
         form = Form(isinstance(asked, Chat), card.name, card.release, wants_chances, asked.with_usage)
-        echo = [text for text, _ in prompts for _ in range(asked.n or 1)]
-        if not (isinstance(asked, Completion) and asked.echo):
-            echo = [""] * len(wanted)
-        made = [Choice(index, text) for index, text in enumerate(echo)]
+        made = [Choice(index, wish.prompt if with_echo else "") for index, wish in enumerate(wanted)]
         began = time.monotonic()
         given = False
         try:
@@ -201,6 +221,10 @@ class Application:
                     _grow(made[index], piece)
                     if asked.stream:
                         await client.give(_written(form, made[index], piece))
+        except (Gone, asyncio.CancelledError):
+            # the server has begun, whether or not the first part came
+            given = True
+            raise
         except Refused as error:
             if not client.status:
                 raise
@@ -257,7 +281,11 @@ class Application:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tried(self, door: Door, card: Card, known: Model, wish: Wish) -> AsyncGenerator[Piece, None]:
-        """Pieces, from a server that may be another one by now: then it is asked what it takes, and tried once again."""
+        """
+        Pieces, from a server that may be another one by now: then it is asked what it takes, and tried once again.
+
+        Of another release the prompt may be another one too: that is for the client to send again. Raises Refused.
+        """
         begun = False
         try:
             async with aclosing(pieces(door.channels, known, card, wish)) as made:
@@ -269,7 +297,9 @@ class Application:
             if begun:
                 raise
         door.forget()
-        async with aclosing(pieces(door.channels, await door.model(), await door.card(), wish)) as made:
+        if (await door.card()).release != card.release:
+            raise NOT_READY
+        async with aclosing(pieces(door.channels, await door.model(), card, wish)) as made:
             async for piece in made:
                 yield piece
 
@@ -284,7 +314,7 @@ class Application:
         if asked.dimensions is not None:
             raise unsupported("dimensions", "the model's vectors have one size")
         texts = [asked.input] if isinstance(asked.input, str) else asked.input
-        if any(not each.strip() for each in texts):
+        if any(not isinstance(each, str) or not each.strip() for each in texts):
             raise Refused(400, "input: expected texts that are not empty", "input", "invalid_value")
         count = sum([len((await encoded(card, each, special=True))[1]) for each in texts])
         self.usage.admit(client.key, client.limit, count)

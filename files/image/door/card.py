@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .tokens import Words, end_tokens
 from .triton import Channels, Model, model
 
 TOKENIZER = "tokenizer.json"
+AGAIN_S = 5.0
 NOT_READY = Refused(503, "the model is not ready; try again", None, "not_ready", 5)
 
 
@@ -40,13 +42,13 @@ class Card:
     embeds: bool
 
 
-def read(service: Service, place: Place, data_root: Path) -> Card:
+def read(service: Service, link: Path, data_root: Path) -> Card:
     """
     The release that a link leads to, and the tokenizer and the template of its weights.
 
     Raises ValueError with what is wrong, and OSError.
     """
-    folder = place.link.resolve(strict=True)
+    folder = link.resolve(strict=True)
     document = json.loads((folder / "release.json").read_text("utf-8"))
     artifacts = document["artifacts"]
     weights = _with_tokenizer(data_root, artifacts)
@@ -63,7 +65,7 @@ def read(service: Service, place: Place, data_root: Path) -> Card:
     return Card(
         name=service.name or str(document["model"]),
         release=str(document["release"]),
-        created=int(place.link.lstat().st_mtime),
+        created=int(link.lstat().st_mtime),
         words=words,
         template=find(weights),
         longest=longest,
@@ -111,36 +113,67 @@ class Door:
         self._target = ""
         self._model: Model | None = None
         self._model_of = ""
+        self._model_at = 0.0
+        self._refused: tuple[str, float, Refused] | None = None
 
     async def card(self) -> Card:
         """The release that the link leads to now. Raises Refused where there is none that can be served."""
         if self._card is not None and self._link() == self._target:
             return self._card
         async with self._reading:
-            target = self._link()
+            target, now = self._link(), time.monotonic()
+            if self._refused and self._refused[0] == target and now - self._refused[1] < AGAIN_S:
+                raise self._refused[2]
             if self._card is None or target != self._target:
                 # a tokenizer takes up to a second to read, and answers go on meanwhile
-                self._card, self._target = await asyncio.to_thread(self._read), target
+                try:
+                    self._card, self._target = await asyncio.to_thread(self._read), target
+                except Refused as error:
+                    self._refused = (target, now, error)
+                    raise
             return self._card
 
     def _link(self) -> str:
+        """What the link of the server that answers leads to. Raises Refused."""
         try:
-            return str(self.place.link.readlink())
+            return str(self._answers().readlink())
         except OSError:
             raise NOT_READY from None
 
+    def _answers(self) -> Path:
+        """
+        The link of the server that clients are led to.
+
+        During a swap the proxy leads to the second server, while the link of the main one still names the release before.
+        """
+        following, leads = self.service.next, self.service.leads
+        if self.place is not self.service.current or following is None or leads is None:
+            return self.place.link
+        try:
+            led = leads.read_text("utf-8").strip()
+        except OSError:
+            led = ""
+        return (
+            following.link if led == following.link.name and following.link.is_symlink() else self.place.link
+        )
+
     def _read(self) -> Card:
         try:
-            return read(self.service, self.place, self.config.data_root)
+            return read(self.service, self._answers(), self.config.data_root)
         except (OSError, ValueError, KeyError, TypeError) as error:
             said = " ".join(str(error).split())[:300]
             raise Refused(503, f"the release cannot be read: {said}", None, "not_ready", 30) from None
 
     async def model(self) -> Model:
-        """What Triton says of the model, asked once for each release. Raises Refused."""
-        release = (await self.card()).release
-        if self._model is None or self._model_of != release:
-            self._model, self._model_of = await model(self.channels), release
+        """
+        What Triton says of the model.
+
+        Asked again for another release, and now and then: between the change of the link and the start of the new server it is
+        the old one that says it. Raises Refused.
+        """
+        release, now = (await self.card()).release, time.monotonic()
+        if self._model is None or self._model_of != release or now - self._model_at > AGAIN_S:
+            self._model, self._model_of, self._model_at = await model(self.channels), release, now
         return self._model
 
     def forget(self) -> None:

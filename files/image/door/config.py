@@ -37,11 +37,13 @@ class Service:
     + name: the model's name for clients; empty: the name that its release has
     + current: what clients reach
     + next: a release that is tried before clients reach it; None: there is no second server
+    + leads: the file that says which of the two the proxy leads clients to, by its link's name; None: there is no proxy
     """
 
     name: str
     current: Place
     next: Place | None = None
+    leads: Path | None = None
     embedding: Embedding | None = None
 
 
@@ -73,7 +75,8 @@ def parse(text: str) -> Config:
         current = place(each["current"])
         assert current is not None
         embedding = Embedding(**each["embedding"]) if each.get("embedding") else None
-        services.append(Service(each.get("name", ""), current, place(each.get("next")), embedding))
+        leads = Path(each["leads"]) if each.get("leads") else None
+        services.append(Service(each.get("name", ""), current, place(each.get("next")), leads, embedding))
     return Config(
         listen=int(value["listen"]),
         data_root=Path(value["data_root"]),

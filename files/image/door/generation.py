@@ -7,8 +7,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from .card import Card
+from .errors import Refused
 from .tokens import REPLACEMENT, Growing, Stops
 from .triton import Channels, Model, Wish, parts
+
+PROMPT_WINDOW = 8  # tokens of the prompt that the text of an answer is decoded behind
 
 
 @dataclass
@@ -58,7 +61,7 @@ async def pieces(channels: Channels, known: Model, card: Card, wish: Wish) -> As
 
 async def _of_tokens(channels: Channels, known: Model, state: _State) -> AsyncGenerator[Piece, None]:
     words, wish = state.card.words, state.wish
-    growing = Growing(words)
+    growing = Growing(words, wish.ids[-PROMPT_WINDOW:])
     ended = False
     async with aclosing(parts(channels, known, wish)) as given:
         async for part in given:
@@ -100,13 +103,16 @@ async def _of_text(channels: Channels, known: Model, state: _State) -> AsyncGene
             # all of the text so far, the beginning of a character at its end
             whole, reason = part.text, part.reason
             certain = whole.rstrip(REPLACEMENT)
-            new = certain[len(sent) :] if certain.startswith(sent) else ""
+            if not certain.startswith(sent) and not sent.startswith(certain):
+                raise Refused(502, "the server changed what it had answered", None, "upstream_error")
+            new = certain[len(sent) :]
             sent += new
             out = state.stops.add(new)
             if state.stops.found:
                 break
             if out:
-                state.tokens = _counted(state, sent)
+                # at least one for each part; all are counted once, at the end
+                state.tokens += 1
                 yield state.piece(out)
                 out = ""
     if not state.stops.found:

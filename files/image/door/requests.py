@@ -6,6 +6,7 @@ too: top_k, repetition_penalty, min_tokens, ignore_eos.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +17,7 @@ LARGEST_N = 16
 MOST_CHOICES = 64
 MOST_STOPS = 16
 LONGEST_STOP = 256  # characters
+MOST_MESSAGES = 4096
 INT32 = 2**31 - 1
 
 # what a value has to be for the request to mean what it means without the key
@@ -59,7 +61,7 @@ class _Request(BaseModel):
     temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
     top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     n: Annotated[int, Field(ge=1, le=LARGEST_N)] | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[Any], Field(max_length=MOST_STOPS)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     frequency_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[Number, Field(ge=-2, le=2)] | None = None
@@ -76,8 +78,13 @@ class _Request(BaseModel):
 
     @property
     def stops(self) -> list[str]:
-        """The words that end an answer."""
-        return [self.stop] if isinstance(self.stop, str) else (self.stop or [])
+        """The words that end an answer. Raises Refused for what is no word."""
+        words = [self.stop] if isinstance(self.stop, str) else (self.stop or [])
+        if any(not isinstance(each, str) or not 1 <= len(each) <= LONGEST_STOP for each in words):
+            raise Refused(
+                400, f"stop: expected words of 1 to {LONGEST_STOP} characters", "stop", "invalid_value"
+            )
+        return words
 
     @property
     def with_usage(self) -> bool:
@@ -88,37 +95,41 @@ class _Request(BaseModel):
 class Chat(_Request):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    # what a list holds is looked at one by one, up to the first that is wrong: of a list with a million wrong ones, pydantic would
+    # describe each
+    messages: Annotated[list[Any], Field(min_length=1, max_length=MOST_MESSAGES)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=INT32)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: dict[str, Any] | None = None
 
 
-Tokens = Annotated[list[Annotated[int, Field(ge=0, le=INT32)]], Field(min_length=1)]
-
-
 class Completion(_Request):
     """POST /v1/completions."""
 
-    prompt: (
-        str
-        | Annotated[list[str], Field(min_length=1)]
-        | Tokens
-        | Annotated[list[Tokens], Field(min_length=1)]
-    )
+    prompt: str | Annotated[list[Any], Field(min_length=1)]
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     echo: bool | None = None
     best_of: Annotated[int, Field(ge=1, le=LARGEST_N)] | None = None
 
-    @property
+    @cached_property
     def prompts(self) -> list[str | list[int]]:
-        """Each prompt, as a text or as tokens."""
+        """Each prompt, as a text or as tokens. Raises Refused for anything else."""
         if isinstance(self.prompt, str):
             return [self.prompt]
-        if isinstance(self.prompt[0], int):
-            return [[each for each in self.prompt if isinstance(each, int)]]
-        return [each for each in self.prompt if not isinstance(each, int)]
+        if _are_tokens(self.prompt):
+            return [self.prompt]
+        if len(self.prompt) > MOST_CHOICES or not all(
+            isinstance(each, str) or (isinstance(each, list) and _are_tokens(each)) for each in self.prompt
+        ):
+            expected = f"a text, tokens, or at most {MOST_CHOICES} of either"
+            raise Refused(400, f"prompt: expected {expected}", "prompt", "invalid_value")
+        return list(self.prompt)
+
+
+def _are_tokens(values: list[Any]) -> bool:
+    """Whether a list holds tokens, and nothing else; True and False are no numbers."""
+    return bool(values) and all(type(each) is int and 0 <= each <= INT32 for each in values)
 
 
 class Embeddings(BaseModel):
@@ -127,7 +138,7 @@ class Embeddings(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     model: str
-    input: str | Annotated[list[str], Field(min_length=1, max_length=256)]
+    input: str | Annotated[list[Any], Field(min_length=1, max_length=256)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
     user: str | None = None
@@ -166,14 +177,7 @@ def _check_further(key: str, value: object) -> None:
 
 def check(asked: Chat | Completion) -> None:
     """Raises Refused for what no model of this server can do."""
-    stops = asked.stops
-    if len(stops) > MOST_STOPS or any(not 1 <= len(each) <= LONGEST_STOP for each in stops):
-        raise Refused(
-            400,
-            f"stop: expected at most {MOST_STOPS} words of 1 to {LONGEST_STOP} characters",
-            "stop",
-            "invalid_value",
-        )
+    _ = asked.stops
     if unknown := {*(asked.stream_options or {})} - {"include_usage", "include_obfuscation"}:
         raise unsupported(f"stream_options.{min(unknown)[:80]}", "not known to this server")
     if asked.stream_options and not asked.stream:
@@ -227,6 +231,8 @@ def conversation(asked: Chat) -> list[dict[str, Any]]:
     messages = []
     for number, message in enumerate(asked.messages):
         where = f"messages.{number}"
+        if not isinstance(message, dict):
+            raise Refused(400, f"{where}: expected a table with a role and a content", where, "invalid_value")
         role = message.get("role")
         if role not in ROLES:
             raise Refused(

@@ -78,7 +78,9 @@ class ChatTemplate:
     def render(self, messages: list[dict[str, Any]]) -> str:
         """The text that the model continues. Raises Refused for messages that the template does not take."""
         try:
-            return self.template.render(messages=messages, add_generation_prompt=True, **self.tokens)
+            return self.template.render(
+                messages=messages, add_generation_prompt=True, tools=None, documents=None, **self.tokens
+            )
         except Refused:
             raise
         except Exception as error:  # a template is a program: whatever it does wrong, the client is told

@@ -8,6 +8,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+# tokens that may be needed for one character; more of them are none, and are written as they are
+LONGEST_CHARACTER = 32
 REPLACEMENT = "\ufffd"  # what an incomplete character decodes to
 
 
@@ -22,12 +24,15 @@ class Words:
         self.ends = tuple(ends)
         self.pad = pad if pad is not None else (self.ends[0] if self.ends else 0)
         vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
+        self._anchor: tuple[list[int], int] | None = None
         self.size = max(vocabulary.values(), default=-1) + 1
-        self.longest = max(map(len, vocabulary), default=1)  # characters that one token can stand for
+        added = self.tokenizer.get_added_tokens_decoder()
+        self.special = frozenset(number for number, token in added.items() if token.special)
 
     def encode(self, text: str, special: bool) -> list[int]:
         """+ special: add what the tokenizer puts before a text; a chat template writes that itself"""
-        return list(self.tokenizer.encode(text, add_special_tokens=special).ids)
+        # not `encode`, which holds Python's lock all the time
+        return list(self.tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids)
 
     @property
     def begins(self) -> str:
@@ -39,9 +44,17 @@ class Words:
         """Without special tokens."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
+    def written(self, ids: Sequence[int]) -> str:
+        """With special tokens."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False))
+
     def named(self, token: int) -> str:
-        """A token's text by itself."""
-        return str(self.tokenizer.decode([token], skip_special_tokens=False))
+        """A token's text behind another one: at the beginning of a text, some tokenizers leave out a blank."""
+        if self._anchor is None:
+            ids = self.encode("a", special=False)
+            self._anchor = (ids, len(self.written(ids)))
+        ids, length = self._anchor
+        return self.written([*ids, token])[length:]
 
 
 class Growing:
@@ -50,16 +63,23 @@ class Growing:
 
     A character may take several tokens, and a tokenizer may write the space before a word or not, depending on what is before it.
     Only a window at the end is decoded, so that a long answer costs no more for each token than a short one.
+
+    + before: the last tokens of the prompt, which the text follows
     """
 
-    def __init__(self, words: Words) -> None:
+    def __init__(self, words: Words, before: Sequence[int] = ()) -> None:
         self.words = words
-        self.ids: list[int] = []
-        self.begin = self.read = 0
+        self.ids = [each for each in before if each not in words.special]
+        self.begin, self.read = 0, len(self.ids)
 
     def add(self, ids: Sequence[int]) -> str:
         """The text that these tokens add; empty while a character is incomplete."""
-        self.ids.extend(ids)
+        # special tokens have no text, and a window of them would grow
+        self.ids.extend(each for each in ids if each not in self.words.special)
+        if self.read == len(self.ids):
+            return ""
+        if len(self.ids) - self.read > LONGEST_CHARACTER:
+            return self.rest()
         before = self.words.decode(self.ids[self.begin : self.read])
         now = self.words.decode(self.ids[self.begin :])
         if len(now) <= len(before) or now.endswith(REPLACEMENT):

@@ -20,7 +20,7 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from .errors import Refused
+from .errors import Refused, unsupported
 
 MODEL = "tensorrt_llm"
 OPTIONS = (
@@ -231,7 +231,8 @@ def request(known: Model, wish: Wish) -> pb.ModelInferRequest:
     made = _tokens(known, wish) if known.of_tokens else _text(known, wish)
     for name, value in wish.further.items():
         found = taken(known, name)
-        assert found, name
+        if found is None:
+            raise unsupported(name, "the model's server does not take it")
         made.scalar(found, value)
     return made.made
 

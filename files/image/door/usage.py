@@ -100,26 +100,28 @@ class Usage:
         fresh.replace(self.directory / FILE)
 
     async def keep(self) -> None:
-        """Write what has changed, once in WRITE_S and at the end, until cancelled."""
+        """Write what has changed, once in WRITE_S, until cancelled."""
         said = 0.0
+        while True:
+            await asyncio.sleep(WRITE_S)
+            if not self.changed:
+                continue
+            text, self.changed = self.text(), False
+            try:
+                # a disk may be slow, and answers go on meanwhile
+                await asyncio.to_thread(self.write, text)
+            except OSError as error:
+                self.changed = True
+                if time.monotonic() - said > 60:
+                    said = time.monotonic()
+                    print(f"usage: cannot be written: {error}; it is kept in memory", flush=True)
+
+    def finish(self) -> None:
+        """Write what was counted last, when nothing else writes any more."""
         try:
-            while True:
-                await asyncio.sleep(WRITE_S)
-                if not self.changed:
-                    continue
-                text, self.changed = self.text(), False
-                try:
-                    # a disk may be slow, and answers go on meanwhile
-                    await asyncio.to_thread(self.write, text)
-                except OSError as error:
-                    self.changed = True
-                    if time.monotonic() - said > 60:
-                        said = time.monotonic()
-                        print(f"usage: cannot be written: {error}; it is kept in memory", flush=True)
-        finally:
-            if self.changed:
-                with suppress(OSError):
-                    self.write(self.text())
+            self.write(self.text())
+        except OSError as error:
+            print(f"usage: cannot be written at the end: {error}", flush=True)
 
 
 def _counts(value: dict[str, object]) -> dict[str, int]:

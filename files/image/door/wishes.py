@@ -17,6 +17,10 @@ DEFAULT_COMPLETION = 16  # tokens, as OpenAI's
 WITHOUT_LIMIT = 1024  # tokens of an answer where nobody knows how many fit
 LONG_TEXT = 4096  # characters or bytes; above, work is done in a thread
 
+# On the average, at most: a language has four, code three. One token may stand for a hundred blanks.
+CHARACTERS_OF_A_TOKEN = 16
+one_at_a_time = asyncio.Semaphore(1)
+
 Result = TypeVar("Result")
 
 
@@ -26,12 +30,20 @@ async def aside(size: int, work: Callable[..., Result], *given: object) -> Resul
 
 
 async def encoded(card: Card, text: str, special: bool) -> tuple[str, list[int]]:
-    """A text and its tokens. Raises Refused for a text that cannot fit, whatever its tokens are: it would take long to find out."""
+    """
+    A text and its tokens.
+
+    Raises Refused for a text that does not fit. One that is very long for its limit is refused without its tokens, which take long
+    to find, and 270 bytes of memory for each character.
+    """
     limits = [limit for limit in (card.longest, card.longest_prompt) if limit is not None]
-    if limits and len(text) > min(limits) * card.words.longest:
+    if limits and len(text) > min(limits) * CHARACTERS_OF_A_TOKEN:
         said = f"the prompt has {len(text)} characters; this model takes at most {min(limits)} tokens"
         raise Refused(400, said, None, "context_length_exceeded")
-    return text, await aside(len(text), card.words.encode, text, special)
+    if len(text) <= LONG_TEXT:
+        return text, card.words.encode(text, special)
+    async with one_at_a_time:
+        return text, await asyncio.to_thread(card.words.encode, text, special)
 
 
 def wishes(asked: Chat | Completion, card: Card, known: Model, prompt: str, ids: list[int]) -> list[Wish]:
@@ -93,6 +105,18 @@ def _further(asked: Chat | Completion, known: Model) -> dict[str, float]:
     return found
 
 
+def check_length(card: Card, prompt_tokens: int, param: str) -> None:
+    """Raises Refused for a prompt that does not fit, whatever its answer."""
+    if card.longest_prompt is not None and prompt_tokens > card.longest_prompt:
+        most = card.longest_prompt
+    elif card.longest is not None and prompt_tokens >= card.longest:
+        most = card.longest - 1
+    else:
+        return
+    said = f"the prompt has {prompt_tokens} tokens; this model takes at most {most}"
+    raise Refused(400, said, param, "context_length_exceeded")
+
+
 def _room(asked: Chat | Completion, card: Card, prompt_tokens: int) -> int:
     """How many tokens the answer may have. Raises Refused where prompt and answer do not fit."""
     wanted = asked.max_tokens
@@ -103,10 +127,7 @@ def _room(asked: Chat | Completion, card: Card, prompt_tokens: int) -> int:
         param = "messages" if isinstance(asked, Chat) else "prompt"
         return Refused(400, said, param, "context_length_exceeded")
 
-    if card.longest_prompt is not None and prompt_tokens > card.longest_prompt:
-        raise too_long(
-            f"the prompt has {prompt_tokens} tokens; this model takes at most {card.longest_prompt}"
-        )
+    check_length(card, prompt_tokens, "messages" if isinstance(asked, Chat) else "prompt")
     if card.longest is None:
         return wanted or (WITHOUT_LIMIT if isinstance(asked, Chat) else DEFAULT_COMPLETION)
     room = card.longest - prompt_tokens

@@ -6,6 +6,7 @@ files/image/door is the program. Triton's own frontend, trtllm-serve and LiteLLM
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,9 @@ from operations.plan.inventory.services import units_of
 from operations.plan.inventory.settings import Settings
 from operations.plan.profile.profiles import PlanProfile, Profile, load_profile
 from operations.plan.serving import serve
-from operations.plan.serving.servers import LOOPBACK, servers
+from operations.plan.serving.servers import LOOPBACK, local_address, servers
 
-# unused, as the server's own 60600 and the gateway's 60601
-USER = 60602
+FIRST_USER, USERS = 60650, 500
 # where the container writes its counters
 USAGE = "/usage"
 # the search model of kind `plan`, which turns a text into a vector: files/model_repository
@@ -49,6 +49,7 @@ class Door:
     + port: where it listens, on the host's loopback
     + upstream: the ports of the servers' gRPC, which it may connect to
     + told: its configuration
+    + user: the number of its user
     """
 
     service: str
@@ -60,6 +61,7 @@ class Door:
     upstream: tuple[int, ...]
     told: str
     drain_s: int
+    user: int
 
     @property
     def key(self) -> str:
@@ -97,13 +99,14 @@ class Door:
             mounts={self.data_root: self.data_root},
             options=[
                 *("--mount", f"type=bind,source={self.usage},target={USAGE}"),
-                *("--user", f"{USER}:{USER}", "--read-only", "--pids-limit", "256"),
+                *("--user", f"{self.user}:{self.user}", "--read-only", "--pids-limit", "256"),
                 *("--memory", "4g", "--memory-swap", "4g"),
                 *labels,
                 # the unit's journal is the log
                 *("--log-driver", "none"),
             ],
-            environment={"DOOR": self.told, "PYTHONUNBUFFERED": "1"},
+            # a thread for each core would be more than the container may have
+            environment={"DOOR": self.told, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"},
         )
 
 
@@ -115,6 +118,20 @@ def service(server: str) -> str:
 def record(service: str) -> str:
     """See Door.record."""
     return f"/run/{service}"
+
+
+def leads_file(state_root: str) -> str:
+    """Where it is written which of its two servers the proxy leads clients to."""
+    return f"{state_root}/leads"
+
+
+def user(server: str) -> int:
+    """
+    The user of a service's door: one for each service, because the guard of each lets its own door connect, and no other user.
+
+    https://systemd.io/UIDS-GIDS/ assigns none in 60578 to 61183; the server's is 60600, the gateway's 60601.
+    """
+    return FIRST_USER + zlib.crc32(server.encode()) % USERS
 
 
 def usage_directory(state_root: str) -> str:
@@ -156,9 +173,8 @@ def door(
         "drain_s": settings.drain_s,
         "services": services,
     }
-    # a guard of each service of the host watches over the one user of all doors
-    known = [*services, *(_other(settings, name) for name in settings.services if _is_other(settings, name))]
-    places = [place for each in known for place in (each["current"], each.get("next")) if place]
+    _check_names(settings, profile, given.also)
+    places = [place for each in services for place in (each["current"], each.get("next")) if place]
     return Door(
         service=service(settings.service_name),
         image=image,
@@ -169,6 +185,7 @@ def door(
         upstream=tuple(sorted({int(place["address"].rpartition(":")[2]) for place in places})),
         told=json.dumps(told, sort_keys=True, separators=(",", ":")),
         drain_s=settings.drain_s,
+        user=user(settings.service_name),
     )
 
 
@@ -176,14 +193,33 @@ def _told(settings: Settings, profile: Profile, grpc_port: int, name: str) -> di
     """One service, as files/image/door/config.py reads it."""
     root = settings.state_root
     # with a proxy the main server is reached through it, as by all clients
-    current = {"link": f"{root}/current", "address": f"{LOOPBACK}:{grpc_port}"}
+    current = {"link": f"{root}/current", "address": f"{local_address(settings)}:{grpc_port}"}
     found: dict[str, Any] = {"name": name, "current": current}
     if settings.front != "none":
         beside = servers(settings, (0, grpc_port, 0))[1]
+        found["leads"] = leads_file(root)
         found["next"] = {"link": f"{root}/{beside.link}", "address": f"{LOOPBACK}:{beside.ports[1]}"}
     if isinstance(profile, PlanProfile):
         found["embedding"] = EMBEDDING
     return found
+
+
+def _check_names(settings: Settings, profile: Profile, also: list[str]) -> None:
+    """Clients name a model: two of one name could not be told apart. Raises PlanError."""
+    own = (settings.door.name if settings.door else None) or settings.model
+    seen = {own}
+    for service_name in also:
+        table = settings.services[service_name]
+        name = str((table.get("door") or {}).get("name") or table.get("model", settings.model))
+        if name in seen:
+            raise PlanError(
+                "door.also",
+                service_name,
+                f"models of different names, and {name} is one already",
+                f"write door.name in [hosts.NAME.services.{service_name}]",
+                reference="door-names-alike",
+            )
+        seen.add(name)
 
 
 def _is_other(settings: Settings, name: str) -> bool:
@@ -201,9 +237,11 @@ def _other(settings: Settings, name: str) -> dict[str, Any]:
             f"other services of the host: {', '.join(others) or 'it has one'}",
             reference="door-of-another-service",
         )
-    keys = ("service_name", "at_data_root", "grpc_port", "profile_overrides", "model")
+    keys = ("service_name", "at_data_root", "grpc_port", "profile_overrides", "model", "bind_address")
     given = {key: table[key] for key in keys if key in table}
-    unset = {"at_data_root": False, "grpc_port": None, "door": None, "gateway": None}
+    # of a gateway only counts whether the server is behind one; what the host says is for all services
+    given["gateway"] = True if "gateway" in table else settings.gateway
+    unset = {"at_data_root": False, "grpc_port": None, "door": None}
     other = settings.model_copy(update={**unset, "service_name": name, **given})
     profile = load_profile(other.model, other.profile_overrides)
     named = table.get("door") or {}

@@ -52,6 +52,7 @@ GRPC_METHODS = (
 TMP = "/tmp:rw,noexec,nosuid,nodev,size=2g,mode=1777"
 # it would look for its log and its lock where the image has them, before it has read where they are
 _WITHOUT_FILES_OF_ITS_OWN = ("-e", "stderr", "-p", "/tmp")
+HOST = "host"  # by which a door counts what comes from the host itself, without a key
 LARGEST_FILE = 65536  # bytes
 NOTICE = timedelta(days=30)  # a certificate that ends within it is mentioned at each run
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -287,6 +288,8 @@ def _problem(words: Sequence[str], known: Sequence[str]) -> tuple[str, str] | No
     name, key = words
     if not _NAME.fullmatch(name):
         return "a name with other characters (not shown)", "letters, digits and ._- in a name, 64 at most"
+    if name == HOST:
+        return f"the name {HOST}", "another: that of requests from the host itself"
     if TOKEN.search(key):
         return "a Hugging Face token (not shown)", "a key of the gateway's own"
     if len(key) < SHORTEST_KEY:

@@ -89,7 +89,7 @@ def guard(settings: Settings, ports: tuple[int, int, int], door: plan_door.Door 
         egress=without_overlaps(settings.egress),
         gateway_user=gateway.USER if settings.gateway else 0,
         closed=ports if settings.gateway else (),
-        door_user=plan_door.USER if door else 0,
+        door_user=door.user if door else 0,
         door_ports=door.upstream if door else (),
         beside=tuple(bridge(name) for name in settings.beside) if door else (),
     )

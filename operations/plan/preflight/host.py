@@ -143,7 +143,7 @@ def _ports(subject: Subject) -> Check:
     # whichever port it has now
     before_us = set(listening) if before.get("ActiveState") == "active" else set()
     door_unit = observed.units.get(f"{door.service(given.service_name)}.service", {}) if observed else {}
-    of_door = set(listening) if door_unit.get("ActiveState") == "active" else set()
+    of_door = {given.door.port} if given.door and door_unit.get("ActiveState") == "active" else set()
     ours = {"docker-proxy": published, "haproxy": behind, "nginx": before_us, "python3": of_door}
     taken = {
         port: listening[port] or "a program"
