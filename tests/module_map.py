@@ -78,7 +78,7 @@ WINGS = {
     "capacity": "capacity capacity.*",
     "profile": "profile profile.*",
     "catalog": "catalog catalog.*",
-    "errors, units, paths": "errors wording units paths permissions toml_file causes columns",
+    "errors, units, paths": "errors html_page wording units paths permissions toml_file causes columns",
 }
 # Packages themselves hold at most a few names of their modules
 PACKAGES = frozenset({"bundle", "facts", "plan"})

@@ -329,7 +329,7 @@ MUTANTS = (
     ),
     Mutant(
         "page of replay has an answer's markup",
-        "plan/serving/replay_page.py",
+        "plan/html_page.py",
         "</span>', escape(text))",
         "</span>', text)",
         (f"{UNIT}/test_replay_page.py::test_page_shows_markup_as_text",),

@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from operations.plan.serving.replay_page import _ticks, page
+from operations.plan.html_page import ticks
+from operations.plan.serving.replay_page import page
 from operations.plan.serving.replayed import Prompt, Reply, pairs_of, report
 from tests.unit.test_replayed import NAMES, ONE, PROMPTS, TWO
 
@@ -187,6 +188,6 @@ def test_page_of_20000_answers_is_small() -> None:
     ],
 )
 def test_marks_of_an_axis_reach_the_largest_value(most: float, step: float, count: int) -> None:
-    found, marks = _ticks(most)
+    found, marks = ticks(most)
     assert abs(found - step) < 1e-9 and marks == count
     assert found * marks >= most * (1 - 1e-9)

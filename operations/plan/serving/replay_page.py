@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from operations.plan.html_page import cards, document, label, picture, ticks, visible
 from operations.plan.serving.recorded import parting
 from operations.plan.serving.replayed import STEPS, Pair, Reply, in_common, percent, rows
 
@@ -15,56 +15,30 @@ _SHOWN = 50  # pairs, the least alike first
 _LONGEST_PROMPT, _LONGEST_ANSWER, _BEFORE = 300, 600, 150  # characters that are shown; before a difference
 _MOST_STEPS = 400  # of a line of times
 
-# Of an answer: what a browser does not show, and what changes the direction of the text behind it
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-
 # Measures of the pictures, in their own units
 _WIDTH, _LEFT, _RIGHT, _TOP, _HEIGHT = 600, 66, 570, 24, 140
 _BOTTOM, _BOX = _TOP + _HEIGHT, _TOP + _HEIGHT + 56
 
 _STYLE = """
-:root { color-scheme: light dark; --text: #1f2328; --quiet: #57606a; --page: #ffffff; --line: #8c959f; --faint: #d8dee4;
-  --one: #3b6fb0; --two: #b9570f; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --text: #f0f6fc; --quiet: #a3adb8; --page: #0d1117; --line: #6e7681; --faint: #2b323a;
-  --one: #6ca4e8; --two: #e8954a; --bad: #ff8a80; } }
-body { font: 15px/1.5 system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; margin: 2rem auto; max-width: 68rem;
-  padding: 0 1rem; color: var(--text); background: var(--page); overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin: 2rem 0 .3rem; } p { margin: .3rem 0; }
-.quiet { color: var(--quiet); } .bad { color: var(--bad); } .mark { color: var(--bad); font-size: 11px; }
-table { border-collapse: collapse; margin: 1rem 0; } td, th { text-align: left; vertical-align: top; padding: .3rem .9rem .3rem 0;
-  border-bottom: 1px solid var(--faint); } thead tr > * { border-color: var(--line); } th { font-weight: 600; }
-th[scope=row] { overflow-wrap: normal; } td p { margin: 0; }
 pre { white-space: pre-wrap; margin: 0; font: 13px/1.45 ui-monospace, 'DejaVu Sans Mono', monospace; unicode-bidi: plaintext;
   tab-size: 4; }
 .pairs { table-layout: fixed; width: 100%; } .pairs th:nth-child(1) { width: 3.5rem; } .pairs th:nth-child(2) { width: 5rem; }
 .pairs th:nth-child(3) { width: 22%; }
-svg { display: block; } .picture { width: 100%; max-width: 40rem; margin: .5rem 0; } .key { display: inline-block; width: 24px; height: 8px; }
-.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.5rem; }
-.bar { fill: var(--one); } .axis { stroke: var(--line); } .grid { stroke: var(--faint); } text { fill: var(--quiet); font-size: 13px; }
 .from, .to { fill: none; stroke: var(--one); stroke-width: 2.5; } .to { stroke: var(--two); stroke-dasharray: 7 3; }
-@media (max-width: 44rem) {
-  text { font-size: 19px; } .pairs, .pairs tbody, .pairs tr, .pairs td { display: block; } .pairs thead { display: none; }
-  .pairs tr { border-bottom: 1px solid var(--line); padding: .6rem 0; } .pairs td { border: 0; padding: .1rem 0; }
-  .pairs td::before { content: attr(data-label); display: block; color: var(--quiet); font-size: 13px; }
-  .pairs td:nth-child(-n+2)::before { display: inline; margin-right: .5rem; }
-}
+@media (max-width: 44rem) { .pairs td:nth-child(-n+2)::before { display: inline; margin-right: .5rem; } }
 """
-# No script and no request, whatever an answer holds
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def page(found: Mapping[str, Any], pairs: Sequence[Pair]) -> str:
     """One HTML page of a report and its pairs."""
     one, two = (escape(str(found[side]["server"])) for side in ("from", "to"))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><title>{one} and {two}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head><body>'
+    body = (
         f"<h1>{one} and {two}</h1>{_numbers(found, one, two)}"
         f"<h2>Words in common</h2>{_common(found)}"
         f"<h2>Time of the whole answer</h2>{_times(pairs, one, two)}"
-        f"<h2>The least alike</h2>{_least_alike(pairs, one, two)}</body></html>\n"
+        f"<h2>The least alike</h2>{_least_alike(pairs, one, two)}"
     )
+    return document(f"{one} and {two}", body, _STYLE)
 
 
 def _numbers(found: Mapping[str, Any], one: str, two: str) -> str:
@@ -87,13 +61,7 @@ def _key(side: str) -> str:
 
 
 def _picture(what: str, parts: Sequence[str]) -> str:
-    box = f'viewBox="0 0 {_WIDTH} {_BOX}"'
-    axis = f'<path class="axis" d="M{_LEFT} {_BOTTOM}H{_RIGHT}"/>'
-    return f'<svg class="picture" {box} role="img" aria-label="{what}">{"".join(parts)}{axis}</svg>'
-
-
-def _label(x: float, y: float, text: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.4g}" y="{y:.4g}" text-anchor="{anchor}">{text}</text>'
+    return picture(what, _WIDTH, _BOX, [*parts, f'<path class="axis" d="M{_LEFT} {_BOTTOM}H{_RIGHT}"/>'])
 
 
 def _common(found: Mapping[str, Any]) -> str:
@@ -107,10 +75,10 @@ def _common(found: Mapping[str, Any]) -> str:
         x, height = _LEFT + number * width, _HEIGHT * count / most
         if count:
             size = f'x="{x + 3:.4g}" y="{_BOTTOM - height:.4g}" width="{width - 6:.4g}" height="{height:.4g}"'
-            parts += [f'<rect class="bar" {size}/>', _label(x + width / 2, _BOTTOM - height - 5, str(count))]
+            parts += [f'<rect class="bar" {size}/>', label(x + width / 2, _BOTTOM - height - 5, str(count))]
     for number in range(0, STEPS + 1, 2):
-        parts.append(_label(_LEFT + number * width, _BOTTOM + 22, f"{number * 100 // STEPS}%"))
-    parts.append(_label((_LEFT + _RIGHT) / 2, _BOTTOM + 48, "words in common"))
+        parts.append(label(_LEFT + number * width, _BOTTOM + 22, f"{number * 100 // STEPS}%"))
+    parts.append(label((_LEFT + _RIGHT) / 2, _BOTTOM + 48, "words in common"))
     missing = found["prompts"] - sum(counts)
     without = f" Not counted: {missing} without two answers." if missing else ""
     return (
@@ -127,18 +95,18 @@ def _times(pairs: Sequence[Pair], one: str, two: str) -> str:
     ]
     if not any(sides):
         return "<p>No server has answered.</p>"
-    step, count = _ticks(max(side[-1] for side in sides if side))
+    step, count = ticks(max(side[-1] for side in sides if side))
     unit = (_RIGHT - _LEFT) / (step * count)
     parts = []
     for part in (0, 50, 100):
         y = _BOTTOM - _HEIGHT * part / 100
         parts += [
             f'<path class="grid" d="M{_LEFT} {y:.4g}H{_RIGHT}"/>',
-            _label(_LEFT - 8, y + 5, f"{part}%", "end"),
+            label(_LEFT - 8, y + 5, f"{part}%", "end"),
         ]
     for number in range(count + 1):
-        parts.append(_label(_LEFT + number * step * unit, _BOTTOM + 22, f"{number * step:.4g}"))
-    parts.append(_label((_LEFT + _RIGHT) / 2, _BOTTOM + 48, "seconds"))
+        parts.append(label(_LEFT + number * step * unit, _BOTTOM + 22, f"{number * step:.4g}"))
+    parts.append(label((_LEFT + _RIGHT) / 2, _BOTTOM + 48, "seconds"))
     for side, values in zip(("from", "to"), sides, strict=True):
         if values:
             parts.append(f'<path class="{side}" d="{_steps(values, unit)}"/>')
@@ -147,14 +115,6 @@ def _times(pairs: Sequence[Pair], one: str, two: str) -> str:
         '<p class="quiet">The part of the answers that took at most so many seconds: the line further left is faster.</p>'
         f'<p class="legend">{legend}</p>{_picture("part of the answers by seconds", parts)}'
     )
-
-
-def _ticks(most: float) -> tuple[float, int]:
-    """The distance of marks on an axis from 0, and how many there are, so that the last is `most` or behind it."""
-    rough = max(most, 1e-3) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    return step, math.ceil(max(most, 1e-3) / step - 1e-9)
 
 
 def _steps(values: Sequence[float], unit: float) -> str:
@@ -171,18 +131,9 @@ def _steps(values: Sequence[float], unit: float) -> str:
 def _least_alike(pairs: Sequence[Pair], one: str, two: str) -> str:
     shown = sorted(pairs, key=lambda pair: -1.0 if pair.agreement is None else pair.agreement)[:_SHOWN]
     heads = ("line", "in common", "prompt", one, two)
-    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td data-label="{label}">{cell}</td>' for label, cell in zip(heads, _cells(pair), strict=True)
-        )
-        + "</tr>"
-        for pair in shown
-    )
     return (
         f'<p class="quiet">{len(shown)} of {len(pairs)} prompts, by their line in the file. What both answers begin with is grey.</p>'
-        f'<table class="pairs"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        f"{cards(heads, map(_cells, shown), 'pairs')}"
     )
 
 
@@ -199,7 +150,7 @@ def _cells(pair: Pair) -> tuple[str, ...]:
 
 def _answer(reply: Reply, same: int) -> str:
     if reply.error:
-        return f'<p class="bad" dir="auto">{_visible(reply.error[:300])}</p>'
+        return f'<p class="bad" dir="auto">{visible(reply.error[:300])}</p>'
     if not reply.text.strip():
         return '<p class="quiet">no text</p>'
     return _text(reply.text, _LONGEST_ANSWER, same)
@@ -212,15 +163,10 @@ def _text(text: str, longest: int, same: int = 0) -> str:
     same = min(max(same, begin), end)
     before = _left_out(begin, "before")
     behind = _left_out(len(text) - end, "more")
-    equal = f'<span class="quiet">{_visible(text[begin:same])}</span>' if same > begin else ""
+    equal = f'<span class="quiet">{visible(text[begin:same])}</span>' if same > begin else ""
     # HTML drops a line break that directly follows <pre>
-    return f'{before}<pre dir="auto" lang="">\n{equal}{_visible(text[same:end])}</pre>{behind}'
+    return f'{before}<pre dir="auto" lang="">\n{equal}{visible(text[same:end])}</pre>{behind}'
 
 
 def _left_out(count: int, where: str) -> str:
     return f'<p class="quiet">… {count} characters {where}</p>' if count > 0 else ""
-
-
-def _visible(text: str) -> str:
-    """HTML of a text; characters that a browser hides are shown by their number."""
-    return _HIDDEN.sub(lambda found: f'<span class="mark">U+{ord(found[0]):04X}</span>', escape(text))
