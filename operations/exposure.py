@@ -229,6 +229,11 @@ def of_facts(given: argparse.Namespace) -> Fleet:
     if not given.inventory:
         return saved
     _, hosts = preflight.state_and_hosts(argparse.Namespace(**{**vars(given), "limit": []}))
+    return with_wanted(saved, hosts)
+
+
+def with_wanted(saved: Fleet, hosts: Sequence[Host]) -> Fleet:
+    """A saved observation with the waivers and pins that the inventory's hosts have now."""
     wanted = {host.name: _wanted(_settings(host)) for host in hosts}
     entries = [
         entry.model_copy(update={"wanted": wanted.get(entry.host, entry.wanted)}) for entry in saved.hosts
@@ -259,14 +264,10 @@ def of_hosts(given: argparse.Namespace) -> Fleet:
 
 def read(host: Host) -> Entry:
     """What is on one host, or why it could not be read."""
-    problem, identity = "", ""
-    components: list[Found] = []
-    settings = _settings(host)
-    wanted = _wanted(settings)
+    wanted = _wanted(_settings(host))
     try:
         with pyinfra_patches.connected(host):
-            _, output = shell(host, versions.script(settings), timeout=SECONDS)
-        components, identity, problem = versions.versions(output, settings.service_name)
+            return of_connected(host)
     except ConnectError as error:
         problem = host_key.problem(host, error) or one_line(str(error))
     except (PlanError, PyinfraError, ValueError, *LOST) as error:
@@ -274,6 +275,20 @@ def read(host: Host) -> Entry:
     finally:
         if host.connected:
             host.disconnect()
+    return Entry(host=host.name, problem=problem[:1000], wanted=wanted)
+
+
+def of_connected(host: Host) -> Entry:
+    """The same of a host that is connected."""
+    problem, identity = "", ""
+    components: list[Found] = []
+    settings = _settings(host)
+    wanted = _wanted(settings)
+    try:
+        _, output = shell(host, versions.script(settings), timeout=SECONDS)
+        components, identity, problem = versions.versions(output, settings.service_name)
+    except (PlanError, PyinfraError, ValueError, *LOST) as error:
+        problem = one_line(str(error)) or type(error).__name__
     return Entry(
         host=host.name, problem=problem[:1000], release=identity, components=components, wanted=wanted
     )

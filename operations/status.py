@@ -21,9 +21,10 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from types import FrameType
+from typing import NamedTuple, TypeVar
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import ConnectError, FactProcessError, PyinfraError
@@ -43,6 +44,8 @@ from operations.plan.profile.profiles import Profile, load_profile
 from operations.plan.serving.servers import ready_urls
 from operations.plan.status import HostStatus, document, exit_code, lines, of_host, unreachable
 from operations.remote.detached import LOST, said
+
+T = TypeVar("T")
 
 PROGRAM = "python -m operations.status"
 INVENTORY = "inventories/oci.py"
@@ -99,26 +102,45 @@ def width() -> int:
 
 
 def statuses(state: State, hosts: Sequence[Host]) -> list[HostStatus]:
-    """The status of each host, in the order of the inventory: all are read at the same time."""
-    found = pyinfra_patches.on_all(state, hosts, status_of, GIVEN_UP_SECONDS)
-    lost = f"no answer within {GIVEN_UP_SECONDS} s"
+    """The status of each host, in the order of the inventory."""
+    return answers(state, hosts, compared, lambda lost: lost)
+
+
+def answers(
+    state: State,
+    hosts: Sequence[Host],
+    read_one: Callable[[Host, float], T],
+    without: Callable[[HostStatus], T],
+    seconds: float = GIVEN_UP_SECONDS,
+) -> list[T]:
+    """
+    What is made of each host, in the order of the inventory: all are read at the same time, and each fails alone.
+
+    + read_one: of a connected host, and when its connection began
+    + without: of a host that was not read
+    + seconds: after which a host is given up
+    """
+
+    def answer(each: Host) -> T:
+        began = time.monotonic()
+        try:
+            with pyinfra_patches.connected(each):
+                return read_one(each, began)
+        except FAILURES as error:
+            problem = problem_of(each, error)
+        finally:
+            if each.connected:
+                each.disconnect()
+        return without(unreachable(each.name, model_of(each), problem, time.monotonic() - began))
+
+    found = pyinfra_patches.on_all(state, hosts, answer, seconds)
+    lost = f"no answer within {seconds:.0f} s"
     return [
-        found[each.name] or unreachable(each.name, model_of(each), lost, GIVEN_UP_SECONDS) for each in hosts
+        answered
+        if (answered := found[each.name]) is not None
+        else without(unreachable(each.name, model_of(each), lost, seconds))
+        for each in hosts
     ]
-
-
-def status_of(each: Host) -> HostStatus:
-    """The status of one host: connect, read, compare, disconnect. A host fails alone."""
-    began = time.monotonic()
-    try:
-        with pyinfra_patches.connected(each):
-            return compared(each, began)
-    except FAILURES as error:
-        problem = problem_of(each, error)
-    finally:
-        if each.connected:
-            each.disconnect()
-    return unreachable(each.name, model_of(each), problem, time.monotonic() - began)
 
 
 def problem_of(each: Host, error: Exception) -> str:
@@ -131,8 +153,46 @@ def problem_of(each: Host, error: Exception) -> str:
 
 
 def compared(each: Host, began: float) -> HostStatus:
+    """The status of a connected host; raises as `reading`."""
+    return reading(each).status(began)
+
+
+class Reading(NamedTuple):
     """
-    The status of a connected host.
+    A host that was read.
+
+    + release: what the inventory says; None: there is no plan, and `problem` says why
+    + rows: what differs; None: not known
+    """
+
+    name: str
+    settings: Settings
+    profile: Profile
+    observed: Observed
+    release: Release | None
+    rows: list[Difference] | None
+    certificate_ends: datetime | None
+    problem: str
+
+    def status(self, began: float) -> HostStatus:
+        """The status of the host. + began: when its connection began"""
+        urls = list(ready_urls(self.settings, self.profile).values())
+        return of_host(
+            self.name,
+            self.settings,
+            self.observed,
+            urls,
+            self.release,
+            self.rows,
+            self.certificate_ends,
+            self.problem,
+            time.monotonic() - began,
+        )
+
+
+def reading(each: Host) -> Reading:
+    """
+    A connected host, read and compared.
 
     Raises FactProcessError or what a lost connection raises where it was not read; a host that cannot be planned has a status.
     """
@@ -150,9 +210,7 @@ def compared(each: Host, began: float) -> HostStatus:
             ends = gateway_secrets.load(settings.gateway, each.name).ends
     except PlanError as error:
         problem = error.beside(each.name)
-    urls = list(ready_urls(settings, profile).values())
-    since = time.monotonic() - began
-    return of_host(each.name, settings, observed, urls, release, rows, ends, problem, since)
+    return Reading(each.name, settings, profile, observed, release, rows, ends, problem)
 
 
 def read(each: Host, settings: Settings, profile: Profile) -> Observed:

@@ -42,7 +42,7 @@ GROUPS = (
     Group(
         "The run",
         0,
-        "convergence inputs rollout run_report notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status watch exposure replay site_monitoring",
+        "convergence inputs rollout run_report notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status watch report exposure replay site_monitoring",
     ),
     Group("Artifact stages", 1, "serving_image weights engine"),
     Group(
@@ -64,7 +64,7 @@ GROUPS = (
 # The wings of plan/, the highest first: name -> patterns of module names without `plan.`. Each imports only those below it.
 WINGS = {
     "a new profile": "proposal proposal.*",
-    "what a run asks": "deployable difference explain model_table ownership progress schema status swap",
+    "what a run asks": "deployable difference explain model_table ownership progress report report_page report_pictures schema status swap",
     "monitoring": "monitoring monitoring.*",
     "preflight": "preflight preflight.*",
     "audit": "audit audit.*",

@@ -13,6 +13,8 @@ _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufe
 # No script and no request, whatever a host or a model wrote
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
+NONE = "-"  # a cell without a value
+
 _STYLE = """
 :root { color-scheme: light dark; --text: #1f2328; --quiet: #57606a; --page: #ffffff; --line: #8c959f; --faint: #d8dee4;
   --one: #3b6fb0; --two: #b9570f; --bad: #b3261e; }
@@ -71,13 +73,16 @@ def cards(heads: Sequence[str], rows: Iterable[Sequence[str]], css: str = "") ->
     """
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
     body = "".join(
-        "<tr>"
-        + "".join(f'<td data-label="{label}">{cell}</td>' for label, cell in zip(heads, row, strict=True))
-        + "</tr>"
+        f"<tr>{''.join(_cell(label, cell) for label, cell in zip(heads, row, strict=True))}</tr>"
         for row in rows
     )
     named = f"cards {css}".rstrip()
     return f'<table class="{named}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _cell(label: str, cell: str) -> str:
+    none = ' class="none"' if cell == NONE else ""
+    return f'<td{none} data-label="{label}">{cell}</td>'
 
 
 # --- pictures
