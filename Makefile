@@ -116,9 +116,10 @@ lock-docs: ## resolve requirements-docs.lock from the extra docs of pyproject.to
 		--no-emit-find-links --no-header --no-annotate --output-file requirements-docs.lock -
 
 .PHONY: golden
-golden: venv ## write the reviewed plans and profiles of tests/unit again
+golden: venv ## write the reviewed plans, profiles and pages of tests/unit again
 	@for profile in $$(ls inventories/models | sed 's/\.toml$$//'); do \
 		gpus="NVIDIA A10:1"; grep -q '^\[hardware\]' inventories/models/$$profile.toml && gpus=; \
 		$(BIN)/python -m operations.plan explain $$profile $${gpus:+--gpus "$$gpus"} \
 			> tests/unit/golden/$$profile.txt; done
 	@$(BIN)/python -m tests.unit.test_proposal
+	@$(BIN)/python -m tests.unit.test_report_page

@@ -27,6 +27,8 @@ CHECK_PROGRAMS = {
 PROGRAMS = {
     **CHECK_PROGRAMS,
     "apt-get": "apt",
+    # looks at the HTML pages: a slow test of tests/unit
+    "chromium": "chromium",
     "createrepo_c": "createrepo-c",
     "curl": "curl",
     "docker-registry": "docker-registry",

@@ -328,6 +328,27 @@ MUTANTS = (
         (f"{UNIT}/test_replayed.py::test_pairs_have_their_agreement",),
     ),
     Mutant(
+        "report shows a secret that a run's report holds",
+        "plan/report.py",
+        "_Text = Annotated[str, AfterValidator(plain)]",
+        "_Text = Annotated[str, AfterValidator(str)]",
+        ("tests/deploy/test_report.py::test_run_is_on_the_page_without_a_secret",),
+    ),
+    Mutant(
+        "host whose versions are not known counts as secure",
+        "plan/report.py",
+        "bool(found and (found.exposed or found.unread))",
+        "bool(found and found.exposed)",
+        (f"{UNIT}/test_report.py::test_exit_code_counts_states_and_what_is_exposed[serving-exposure5-1]",),
+    ),
+    Mutant(
+        "page of 200 hosts grows without a limit",
+        "plan/report_page.py",
+        "if len(made.encode()) <= LARGEST:",
+        "if made:",
+        (f"{UNIT}/test_report_page.py::test_page_of_200_hosts_stays_small[plain]",),
+    ),
+    Mutant(
         "page of replay has an answer's markup",
         "plan/html_page.py",
         "</span>', escape(text))",

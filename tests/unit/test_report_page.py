@@ -83,7 +83,7 @@ def test_page_shows_markup_as_text() -> None:
     assert len([text for _, text in found.text if HOSTILE in text]) > 40
 
 
-def test_names_that_turn_the_text_round_are_shown_and_stay_apart() -> None:
+def test_name_that_turns_the_text_round_is_shown() -> None:
     text, found = parsed(with_hosts(hostile(RIGHT_TO_LEFT), inventory=RIGHT_TO_LEFT))
     assert "\u202e" not in text and "\u202c" not in text
     assert "U+202E" in found.of("span") and "U+202EgpuU+202C" in found.of("title")[0]

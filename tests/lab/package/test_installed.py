@@ -263,6 +263,14 @@ def test_status_has_a_row_for_a_host_that_did_not_answer(installed: Installed, s
     ]
 
 
+def test_report_is_written_of_hosts_that_did_not_answer(installed: Installed, site: Path) -> None:
+    done = installed.command(site, "report", "--output", "build/report.html", *ONCE, **UNREACHABLE)
+    assert done.returncode == 1
+    assert done.stdout.endswith("2 unreachable\nwritten: build/report.html\n")
+    html = (site / "build" / "report.html").read_text("utf-8")
+    assert ">gpu-1</bdi>" in html and ">gpu-2</bdi>" in html
+
+
 def test_releases_name_no_host_that_did_not_answer(installed: Installed, site: Path) -> None:
     done = installed.command(site, "releases", "--json", *ONCE, **UNREACHABLE)
     assert done.returncode == 1, done.stderr
