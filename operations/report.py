@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     seconds = status.GIVEN_UP_SECONDS + (exposure.SECONDS if given.exposure else 0)
     found = status.answers(state, chosen, partial(reported, versions=given.exposure), lost, seconds)
     at = datetime.now(UTC).replace(microsecond=0)
-    report = Report(at=at, inventory=given.inventory, hosts=[host for host, _ in found], run=run)
+    report = Report(at=at, inventory=_scope(given), hosts=[host for host, _ in found], run=run)
     if feed:
         read = [entry for _, entry in found if entry]
         observed = saved or Fleet(format=fleet.FORMAT, observed=at, hosts=read)
@@ -92,6 +92,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
         _writing(given.output, lambda: _write(given.output, page(report)))
     print(f"{summary([host.status for host in report.hosts])}\nwritten: {given.output}")
     return report.exit_code
+
+
+def _scope(given: argparse.Namespace) -> str:
+    """What the page is of."""
+    return f"{given.inventory} ({', '.join(given.limit)})" if given.limit else str(given.inventory)
 
 
 def reported(each: Host, began: float, versions: bool = False) -> Found:

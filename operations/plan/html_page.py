@@ -35,6 +35,12 @@ svg { display: block; } .picture { width: 100%; max-width: 40rem; margin: .5rem 
   .cards tr { border-bottom: 1px solid var(--line); padding: .6rem 0; } .cards td { border: 0; padding: .1rem 0; }
   .cards td::before { content: attr(data-label); display: block; color: var(--quiet); font-size: 13px; }
 }
+@media print {
+  :root { --text: #000000; --quiet: #444444; --page: #ffffff; --line: #777777; --faint: #cccccc; --one: #3b6fb0; --two: #b9570f;
+    --bad: #b3261e; }
+  body { margin: 0; max-width: none; font-size: 12px; } svg { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  tr, .picture { break-inside: avoid; }
+}
 """
 
 

@@ -24,10 +24,8 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; ma
   .cards td { display: flex; gap: .8rem; } .cards td::before { flex: 0 0 6.5rem; } .cards .none { display: none; } }
 @media (min-width: 60rem) { .w { white-space: nowrap; } th { overflow-wrap: normal; } }
 @media print {
-  :root { --text: #000000; --quiet: #444444; --page: #ffffff; --line: #777777; --faint: #cccccc; --one: #3b6fb0; --two: #b9570f;
-    --bad: #b3261e; --good: #1a7f37; --lost: #8250df; }
-  body { margin: 0; max-width: none; font-size: 12px; } svg { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  details::details-content { content-visibility: visible; display: block; } tr, .picture { break-inside: avoid; }
+  :root { --good: #1a7f37; --lost: #8250df; }
+  details::details-content { content-visibility: visible; display: block; }
 }
 """
 LARGEST = 2_000_000  # bytes of a page

@@ -118,6 +118,12 @@ def test_report_reads_each_host_once(tmp_path: Path) -> None:
     assert [(name, PROBE in command) for name, command in sorted(found.commands)] == [(A, True), (B, True)]
 
 
+def test_page_of_some_hosts_names_them_in_its_title(tmp_path: Path) -> None:
+    found = Reported(tmp_path, {A: converged_host(), B: LOST}, "--limit", A)
+    assert found.code == 0 and {name for name, _ in found.commands} == {A}
+    assert f"tests/deploy/fake_inventory.py ({A}), 20" in found.text and B not in found.text
+
+
 def test_exposure_is_read_over_the_same_connection(tmp_path: Path) -> None:
     found = Reported(tmp_path, {A: [*converged_host(), *SECURE], B: [*converged_host(), *OLD]}, "--exposure")
     assert found.code == 1  # all serve

@@ -134,9 +134,7 @@ def test_page_can_be_printed(tab: Page, tmp_path: Path, name: str) -> None:
     tab.load(written(tmp_path, wanted.html), 720, dark=True, media="print")
     seen = tab.seen(wanted.names)
     assert faults(tab, wanted, seen) == []
-    if name == "report":
-        back = tab.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert back == "rgb(255, 255, 255)"
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert tab.call("Page.printToPDF")["data"]
 
 
