@@ -116,7 +116,8 @@ def _hosts(hosts: Sequence[HostStatus], bounds: _Bounds) -> str:
 
 
 def _host_row(number: int, host: HostStatus, bounds: _Bounds) -> tuple[str, ...]:
-    remark = "; ".join(filter(None, [*host.at_work, host.problem]))
+    work = [unit.removeprefix("tritonhost-").removesuffix(".service") for unit in host.at_work]
+    remark = "; ".join(filter(None, [*work, host.problem]))
     return (
         f'<a href="#h{number}">{_name(host.name)}</a>',
         _state(host.state),
