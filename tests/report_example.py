@@ -19,7 +19,7 @@ from operations.plan.report_page import page
 from operations.plan.status import DifferenceFound, GpuFound, HostStatus, ReleaseIds, VerdictFound
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "report.png"
-WIDTH = 960
+WIDTH = 1160
 NEW, OLD, OLDER, REFUSED = "c0a8e1d2f4b69357", "9e41c7d0a2b85f36", "51f7d2280ac4e6b9", "e7b3049a6c11d85f"
 ENGINE = "tritonhost-engine-4f2a9c31.service"
 

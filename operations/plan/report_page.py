@@ -22,7 +22,7 @@ summary .name { font-weight: 600; } details > div { padding: .2rem 0 .8rem 1rem;
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .5rem 0; } dt { color: var(--quiet); } dd { margin: 0; }
 @media (max-width: 44rem) { details > div { padding-left: 0; } dl { display: block; } dd { margin: 0 0 .3rem; }
   .cards td { display: flex; gap: .8rem; } .cards td::before { flex: 0 0 6.5rem; } .cards .none { display: none; } }
-@media (min-width: 60rem) { .w { white-space: nowrap; } th { overflow-wrap: normal; } }
+@media (min-width: 72rem) { .w { white-space: nowrap; } th { overflow-wrap: normal; } }
 @media print {
   :root { --good: #1a7f37; --lost: #8250df; }
   details::details-content { content-visibility: visible; display: block; }

@@ -20,7 +20,7 @@ from tests.unit.test_replayed import NAMES, ONE, PROMPTS, TWO
 from tests.unit.test_report_page import HOSTILE, hostile, with_hosts
 
 pytestmark = pytest.mark.slow
-WIDTHS = (400, 720, 980, 1280)
+WIDTHS = (400, 710, 980, 1160, 1280)
 LEAST_CONTRAST = 4.5  # of text, WCAG 2.2, level AA
 ARABIC = "\u0645\u0636\u064a\u0641-\u0662"
 LONG = "gpu-" + "x" * 100
