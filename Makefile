@@ -16,11 +16,11 @@ demo: venv lab-packages ## boot a lab host, deploy to it, ask the model a questi
 	$(BIN)/python -m tests.lab.demo
 
 .PHONY: test
-test: venv lab-packages ## the short selection: all checks, and each kind of lab test: about 12 minutes
+test: venv test-packages ## the short selection: all checks, and each kind of lab test: about 12 minutes
 	@$(BIN)/python -m tests.run_all
 
 .PHONY: test-all
-test-all: venv lab-packages ## everything: every profile, mutation and fault; run it before you call a change done; RESUME=1 goes on where a run ended
+test-all: venv test-packages ## everything: every profile, mutation and fault; run it before you call a change done; RESUME=1 goes on where a run ended
 	@$(BIN)/python -m tests.run_all --all
 
 .PHONY: test-faults
@@ -83,9 +83,11 @@ $(VENV)/.installed: requirements.lock
 	@touch $@
 
 # Debian packages of the lab and of the checks; `tests/lab/lab packages` lists them.
-.PHONY: lab-packages check-packages
+.PHONY: lab-packages check-packages test-packages
 lab-packages: venv
 	@$(LAB) packages --install
+test-packages: venv
+	@$(LAB) packages --test --install
 check-packages: venv
 	@$(LAB) packages --check --install
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-INSTALL = "install chromium: tests/lab/lab packages --install"
+INSTALL = "install chromium: tests/lab/lab packages --test --install"
 _SECONDS = 60  # for one answer; the first one waits for the start of the browser
 _OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),

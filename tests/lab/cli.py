@@ -112,17 +112,20 @@ def _parser() -> argparse.ArgumentParser:
     fill.add_argument("free", metavar="MB", type=_free_space)
     command("status", "say what runs")
     wanted = command("packages", "print the Debian packages that the lab needs")
-    wanted.add_argument("--check", action="store_true", help="only those that `make check` needs")
+    chosen = wanted.add_mutually_exclusive_group()
+    chosen.add_argument("--check", action="store_true", help="only those that `make check` needs")
+    chosen.add_argument("--test", action="store_true", help="those that `make test` needs too")
     wanted.add_argument("--install", action="store_true", help="install those that are missing")
     return parser
 
 
 def _dispatch(arguments: argparse.Namespace) -> None:
     if arguments.command == "packages":
+        what = "check" if arguments.check else "test" if arguments.test else "lab"
         if arguments.install:
-            machine.install(arguments.check)
+            machine.install(what)
         else:
-            print(*machine.packages(arguments.check))
+            print(*machine.packages(what))
         return
     settings = from_environment()
     # a lab that runs can be used, and removed, on a full disk

@@ -27,8 +27,6 @@ CHECK_PROGRAMS = {
 PROGRAMS = {
     **CHECK_PROGRAMS,
     "apt-get": "apt",
-    # looks at the HTML pages: a slow test of tests/unit
-    "chromium": "chromium",
     "createrepo_c": "createrepo-c",
     "curl": "curl",
     "docker-registry": "docker-registry",
@@ -48,16 +46,19 @@ PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "tar": "tar",
 }
+# What the tests need beyond the lab: a browser looks at the HTML pages
+TEST_PROGRAMS = {**PROGRAMS, "chromium": "chromium"}
+NEEDED = {"check": CHECK_PROGRAMS, "lab": PROGRAMS, "test": TEST_PROGRAMS}
 FREE_MIB = 10 * 1024
 
 
-def packages(check: bool = False) -> list[str]:
+def packages(what: str = "lab") -> list[str]:
     """
     Debian packages that the lab needs.
 
-    + check: only those that `make check` needs
+    + what: `check`: only those that `make check` needs; `test`: those of `make test` too
     """
-    return sorted(set((CHECK_PROGRAMS if check else PROGRAMS).values()))
+    return sorted(set(NEEDED[what].values()))
 
 
 def not_installed(names: Sequence[str]) -> list[str]:
@@ -72,13 +73,14 @@ def not_installed(names: Sequence[str]) -> list[str]:
     return [name for name in names if name not in there]
 
 
-def install(check: bool = False) -> None:
+def install(what: str = "lab") -> None:
     """
     Install the missing packages, with Debian's own programs; LabError with the command's last lines.
 
-    + check: only those that `make check` needs. If they cannot be installed, the tests that need one are listed as
-    not run, and one line reports it
+    + what: as in `packages`. If those of `check` cannot be installed, the tests that need one are listed as not run, and one
+    line reports it
     """
+    check = what == "check"
     if shutil.which("dpkg-query") is None or shutil.which("apt-get") is None:
         lacking = sorted({CHECK_PROGRAMS[name] for name in not_found(tuple(CHECK_PROGRAMS))})
         if not check:
@@ -86,7 +88,7 @@ def install(check: bool = False) -> None:
         if lacking:
             say(f"not Debian: tests that need {', '.join(lacking)} are skipped")
         return
-    lacking = not_installed(packages(check))
+    lacking = not_installed(packages(what))
     if not lacking:
         return
     if os.geteuid() != 0:
