@@ -22,13 +22,14 @@ from operations.plan.difference import empty_encoders, running_problems
 from operations.plan.profile.tables import Golden
 from operations.plan.release import Release
 from operations.plan.serving import gates
+from operations.plan.serving.gates import Speed
 from operations.plan.serving.recorded import Answer
 from operations.plan.serving.servers import Server
 from operations.release import link_script, open_past_the_gateway, put_back, switched
 from operations.remote.detached import LOST, done, log_lost, shell
 from operations.remote.refusal import Failed
 from operations.remote.tunnel import forwarded
-from operations.server import door
+from operations.server import door, speed
 from operations.server.control import answer_seconds, answered, judged, measured, soaked, start
 
 ASKED_AGAIN = 2  # times, before answers that differ hold a release back
@@ -67,9 +68,9 @@ def serving(release: Release) -> Generator[FunctionCommand, None, None]:
         return
     way = plan_swap.swap(release, observed) if problems else None
     comparable = plan_swap.comparable(release, observed)
-    yield FunctionCommand(
-        _serve, (_Swap(release, way, problems, bool(empty), observed.serving, starting, comparable),), {}
-    )
+    swap = _Swap(release, way, problems, bool(empty), observed.serving, starting, comparable)
+    swap.bench_before = plan_swap.baseline(release, observed)
+    yield FunctionCommand(_serve, (swap,), {})
 
 
 @dataclass
@@ -84,10 +85,11 @@ class _Swap:
     starting: bool  # its unit is starting, and will run the release
     comparable: bool  # another release of the same model serves, in the same place
     before_s: float | None = None
-    figures: dict[str, float | None] = field(default_factory=dict)
+    figures: dict[str, float | str | None] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     switched: bool = False  # `current` points to the release, and the previous server was stopped
     cost: str = "no interruption"
+    bench_before: Speed | None = None  # as the host has it recorded of the release that served before
 
     @property
     def stays(self) -> Server:
@@ -212,10 +214,12 @@ def _gates(host: Host, swap: _Swap, server: Server) -> None:
     # a door that is not there yet, or is another one, is asked once it runs: the stage that starts it does
     if release.door and door.runs(host, release.door):
         door.proven(host, release, server)
+        # not where it is only verified again: its clients' requests would be measured too
+        if swap.way and release.settings.bench_gate:
+            swap.figures |= speed.proven(host, release, server, swap.bench_before)
     _compare(host, swap, server)
-    swap.figures["answer_s"] = answer_seconds(host, server, release.profile.golden)
-    factor = release.settings.latency_factor
-    if problem := gates.slower(swap.before_s, swap.figures["answer_s"], factor):
+    swap.figures["answer_s"] = now_s = answer_seconds(host, server, release.profile.golden)
+    if problem := gates.slower(swap.before_s, now_s, release.settings.latency_factor):
         raise Failed(problem)
     soaked(host, server.service, release.settings.soak_s)
 

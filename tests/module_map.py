@@ -37,12 +37,12 @@ GROUPS = (
     Group(
         "Service stages",
         0,
-        "model_repository release triton_service database documents gateway door front swap monitoring server server.control server.door",
+        "model_repository release triton_service database documents gateway door front swap monitoring server server.control server.door server.speed bench",
     ),
     Group(
         "The run",
         0,
-        "convergence inputs rollout run_report notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status watch report exposure replay site_monitoring",
+        "convergence inputs rollout run_report notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status watch report exposure replay aiperf site_monitoring",
     ),
     Group("Artifact stages", 1, "serving_image weights engine"),
     Group(
@@ -53,10 +53,10 @@ GROUPS = (
     Group(
         "Tools of the stages",
         0,
-        "golden_answers whole_file remote remote.detached etc_files remote.host_files systemd_units remote.refusal intake.refusing intake.secrets intake.oci_topic intake.gateway_secrets",
+        "golden_answers bench_results whole_file remote remote.detached etc_files remote.host_files systemd_units remote.refusal intake.refusing intake.secrets intake.oci_topic intake.gateway_secrets",
     ),
     Group("Facts, and the scripts that the host runs", 0, "facts.* scripts"),
-    Group("Golden requests", 2, "server.golden server.search server.replay remote.tunnel"),
+    Group("Golden requests", 2, "server.golden server.search server.replay server.bench remote.tunnel"),
     Group("Hosts from OCI", 1, "intake.oci_instances intake.oci_session"),
     Group("pyinfra's internals", 2, "pyinfra_patches"),
     Group("The plan: no pyinfra, no host; each wing imports only those below it", 0, "plan.*"),

@@ -301,6 +301,7 @@ def parser_of(main: Callable[[list[str]], object]) -> argparse.ArgumentParser:
 def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
     """Heading -> how the program is called, and its parser."""
     from operations import (
+        bench,
         currency,
         exposure,
         golden_answers,
@@ -328,6 +329,7 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
         "Must-gather": ("python -m operations.must_gather", must_gather.parser()),
         "Exposure": ("python -m operations.exposure", exposure.parser()),
         "Replay": ("python -m operations.replay", replay.parser()),
+        "Bench": ("python -m operations.bench", bench.parser()),
         "Lock": ("python -m operations.lock_inventory", parser_of(lock_inventory.main)),
         "Bundle": ("python -m operations.bundle", parser_of(bundle.main)),
         "Currency": ("python -m operations.currency", parser_of(currency.main)),

@@ -34,6 +34,7 @@ SETTINGS_GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Upgrades": (
         *("front", "haproxy_packages", "drain_s", "max_unavailable", "soak_s", "latency_factor"),
+        *("bench_gate", "bench_share", "measurements_directory"),
         *("record_golden", "golden_directory", "golden_agreement", "golden_less_likely"),
         *("retry_failed", "keep_releases"),
     ),
@@ -133,6 +134,9 @@ SETTINGS: dict[str, str] = {
         "By how many nats a word an answer may be less likely than the recorded one, where the numbers are computed another way and "
         "the server gives log-probabilities."
     ),
+    "Settings.bench_gate": '`"smoke"`: a new release is [measured through the door](../how-to/bench.md#the-gate); needs `door`.',
+    "Settings.bench_share": "The part of the previous release's tokens a second that a new one must reach there.",
+    "Settings.measurements_directory": "Where `bench` and the gate write their results, on the machine that deploys.",
     "Settings.latency_factor": "How many times slower than the previous release the golden answers may be.",
     "Settings.retry_failed": "Try a release again that has the verdict `failed` or `withdrawn`.",
     "Settings.keep_releases": "How many releases to keep on the host, among them the one to roll back to.",

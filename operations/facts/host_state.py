@@ -193,7 +193,14 @@ def measurements(line: str) -> Measurements:
         return value if math.isfinite(value) else None
 
     mib = number("gpu_mib")
-    return Measurements(number("load_s"), number("answer_s"), None if mib is None else int(mib))
+    return Measurements(
+        load_s=number("load_s"),
+        answer_s=number("answer_s"),
+        gpu_mib=None if mib is None else int(mib),
+        bench_first_ms=number("bench_first_ms"),
+        bench_rate=number("bench_rate"),
+        bench_of=told.get("bench_of", "")[:100],
+    )
 
 
 def listening_ports(lines: list[str]) -> frozenset[int]:

@@ -51,7 +51,7 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     described = commands.add_parser(
         "schema", help="the JSON Schema with which an editor completes TOML, or of a document for programs"
     )
-    described.add_argument("name", choices=("profile", "inventory", "status", "notification"))
+    described.add_argument("name", choices=("profile", "inventory", "status", "notification", "bench"))
     table = commands.add_parser(
         "models", help="which architectures are served, by which kind, from which release on"
     )

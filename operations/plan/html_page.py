@@ -15,12 +15,19 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 NONE = "-"  # a cell without a value
 
-_STYLE = """
+COLOURS = """
 :root { color-scheme: light dark; --text: #1f2328; --quiet: #57606a; --page: #ffffff; --line: #8c959f; --faint: #d8dee4;
   --one: #3b6fb0; --two: #b9570f; --bad: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --text: #f0f6fc; --quiet: #a3adb8; --page: #0d1117; --line: #6e7681; --faint: #2b323a;
   --one: #6ca4e8; --two: #e8954a; --bad: #ff8a80; } }
-body { font: 15px/1.5 system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; margin: 2rem auto; max-width: 68rem;
+"""
+# of the parts of a picture, on a page or in a file of its own
+PARTS = """
+.bar { fill: var(--one); } .axis { stroke: var(--line); } .grid { stroke: var(--faint); } text { fill: var(--quiet); font-size: 13px; }
+"""
+_STYLE = (
+    COLOURS
+    + """body { font: 15px/1.5 system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif; margin: 2rem auto; max-width: 68rem;
   padding: 0 1rem; color: var(--text); background: var(--page); overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin: 2rem 0 .3rem; } p { margin: .3rem 0; }
 .quiet { color: var(--quiet); } .bad { color: var(--bad); } .mark { color: var(--bad); font-size: 11px; }
@@ -29,8 +36,9 @@ table { border-collapse: collapse; margin: 1rem 0; } td, th { text-align: left; 
 th[scope=row] { overflow-wrap: normal; } td p { margin: 0; }
 svg { display: block; } .picture { width: 100%; max-width: 40rem; margin: .5rem 0; } .key { display: inline-block; width: 24px; height: 8px; }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.5rem; }
-.bar { fill: var(--one); } .axis { stroke: var(--line); } .grid { stroke: var(--faint); } text { fill: var(--quiet); font-size: 13px; }
-@media (max-width: 44rem) {
+"""
+    + PARTS
+    + """@media (max-width: 44rem) {
   text { font-size: 19px; } .cards, .cards tbody, .cards tr, .cards td { display: block; } .cards thead { display: none; }
   .cards tr { border-bottom: 1px solid var(--line); padding: .6rem 0; } .cards td { border: 0; padding: .1rem 0; }
   .cards td::before { content: attr(data-label); display: block; color: var(--quiet); font-size: 13px; }
@@ -42,6 +50,7 @@ svg { display: block; } .picture { width: 100%; max-width: 40rem; margin: .5rem 
   tr, .picture { break-inside: avoid; }
 }
 """
+)
 
 
 def document(title: str, body: str, style: str = "") -> str:

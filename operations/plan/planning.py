@@ -118,6 +118,18 @@ def check_before_gpus(settings: Settings, profile: Profile) -> None:
     images.check_images(settings, profile, stack)
 
 
+def _check_bench(settings: Settings, profile: Profile) -> None:
+    """A model of vectors has no tokens to count. Raises PlanError."""
+    if settings.bench_gate and isinstance(profile, PlanProfile):
+        raise PlanError(
+            "bench_gate",
+            settings.bench_gate,
+            "none for a profile of kind plan, which answers with vectors",
+            "take it out of this host's table",
+            reference="bench-of-vectors",
+        )
+
+
 def ports_of(settings: Settings, profile: Profile) -> tuple[int, ...]:
     """Every port of the host that a service uses: clients', those behind a proxy, the gateway's, the door's. Raises PlanError."""
     ports = _ports(settings, profile)
@@ -185,6 +197,7 @@ def _gateway(settings: Settings, profile: Profile, ports: tuple[int, int, int]) 
 def _door(settings: Settings, profile: Profile, ports: tuple[int, int, int]) -> Door | None:
     if settings.door is None:
         return None
+    _check_bench(settings, profile)
     return plan_door(settings, profile, ports, images.door_image(settings, settings.door.image))
 
 

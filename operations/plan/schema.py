@@ -1,6 +1,6 @@
 """
 JSON Schemas of what a site writes in TOML, for editors: a model profile, and the tables of inventories/oci.toml. And of what
-`tritonhost status --json` prints and a notification says, for programs.
+`tritonhost status --json` prints, a notification says and `tritonhost bench` writes, for programs.
 
 An editor completes keys and marks mistakes with them. The plan itself checks more: bounds that need two keys, versions,
 and what a release supports.
@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from operations.plan.inventory.oci import OciInventory
 from operations.plan.inventory.settings import CONNECTOR_KEYS, Settings
 from operations.plan.profile.profiles import EngineProfile, LlmApiProfile, PlanProfile
+from operations.plan.serving.bench_result import BenchDocument
 from operations.plan.serving.notification import Message
 from operations.plan.status import StatusDocument
 
@@ -82,6 +83,10 @@ def _notification() -> Schema:
     return _document(Message, "A message about a run of tritonhost")
 
 
+def _bench() -> Schema:
+    return _document(BenchDocument, "What tritonhost bench writes")
+
+
 def _document(model: type[BaseModel], title: str) -> Schema:
     """Of what we write ourselves: every key is there."""
     schema = model.model_json_schema(ref_template=_DEFINITIONS, mode="serialization")
@@ -115,7 +120,12 @@ def _for_toml(node: Any) -> Any:
 
 
 OF_TOML: dict[str, Callable[[], Schema]] = {"profile": _profile, "inventory": _inventory}
-SCHEMAS: dict[str, Callable[[], Schema]] = {**OF_TOML, "status": _status, "notification": _notification}
+SCHEMAS: dict[str, Callable[[], Schema]] = {
+    **OF_TOML,
+    "status": _status,
+    "notification": _notification,
+    "bench": _bench,
+}
 
 
 def schema_text(name: str) -> str:

@@ -9,6 +9,8 @@ from operations.plan.capacity.fit import deployment
 from operations.plan.capacity.forecast import forecast
 from operations.plan.observed.observed import Measurements, Observed
 from operations.plan.release import Release
+from operations.plan.serving import gates
+from operations.plan.serving.gates import Speed
 from operations.plan.units import MIB
 
 # Free memory varies by some per cent while a model is loaded: CUDA's own context, workspaces, the allocator's rounding.
@@ -82,6 +84,22 @@ def comparable(release: Release, observed: Observed) -> bool:
     ):
         return False
     return release.servers[0].ports[1] in observed.listening
+
+
+def baseline(release: Release, observed: Observed) -> Speed | None:
+    """The recorded speed of the release that ran before, if it is another one of the same model on the same GPUs."""
+    before = observed.serving or observed.current
+    stored = observed.artifacts.get(("release", before))
+    model = release.settings.model
+    if before == release.id or stored is None or stored.inputs.get("model") != model:
+        return None
+    return gates.baseline(_measured(observed, before), bench_of(release))
+
+
+def bench_of(release: Release) -> str:
+    """What the recorded speed of another release must be of, to be compared with this one's."""
+    gpus = [gpu.name for gpu in release.gpus]
+    return gates.bench_of(release.settings.bench_gate or "smoke", release.settings.model, gpus)
 
 
 def needed_mib(release: Release, observed: Observed, running: str) -> int | None:

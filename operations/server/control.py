@@ -109,13 +109,19 @@ def judged(host: Host, settings: Settings, release_id: str, verdict: str, reason
     shell(host, host_script("judge.sh", variables))
 
 
-def measured(host: Host, settings: Settings, release_id: str, figures: Mapping[str, float | None]) -> None:
+def measured(
+    host: Host, settings: Settings, release_id: str, figures: Mapping[str, float | str | None]
+) -> None:
     """
     Record on the host what was measured of a release that now runs alone. The next swap is planned with it.
 
-    + figures: load_s, answer_s, in seconds; None keeps the earlier value
+    + figures: load_s, answer_s, in seconds, and those of operations.server.speed; None keeps the earlier value
     """
-    known = [f"{name}={value:.3f}" for name, value in figures.items() if value is not None]
+    known = [
+        f"{name}={value if isinstance(value, str) else f'{value:.3f}'}"
+        for name, value in figures.items()
+        if value is not None
+    ]
     gpus = settings.gpu_ids if isinstance(settings.gpu_ids, str) else ",".join(map(str, settings.gpu_ids))
     variables = {
         "DATA_ROOT": settings.data_root,

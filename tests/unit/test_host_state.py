@@ -238,6 +238,10 @@ def test_permissions_of_an_odd_path_are_shown() -> None:
     [
         ("load_s=12.5 answer_s=0.25 gpu_mib=4096", Measurements(12.5, 0.25, 4096)),
         ("gpu_mib=4096 other=1", Measurements(gpu_mib=4096)),
+        (
+            "bench_first_ms=12.5 bench_rate=890.1 bench_of=smoke-1",
+            Measurements(bench_first_ms=12.5, bench_rate=890.1, bench_of="smoke-1"),
+        ),
         ("load_s=? answer_s= gpu_mib=inf word", Measurements()),
         ("", Measurements()),
     ],

@@ -362,6 +362,31 @@ MUTANTS = (
         "    return 0\n",
         (f"{UNIT}/test_replay.py::test_prompt_without_an_answer_is_an_error",),
     ),
+    # `bench`
+    Mutant(
+        "comparison of two speeds is turned round",
+        "plan/serving/bench_result.py",
+        "worse = b < a * (1 - allowed) if higher else b > a * (1 + allowed)",
+        "worse = b > a * (1 + allowed) if higher else b < a * (1 - allowed)",
+        (f"{UNIT}/test_bench_result.py::test_worse_is_slower_and_not_faster",),
+    ),
+    Mutant(
+        "gate of the speed is turned round",
+        "plan/serving/gates.py",
+        "if now.rate < share * before.rate:",
+        "if before.rate < share * now.rate:",
+        (
+            f"{UNIT}/test_gates.py::test_release_must_reach_its_share",
+            f"{OPERATIONS}/test_speed.py::test_swap_puts_a_slower_release_back",
+        ),
+    ),
+    Mutant(
+        "speed of the release that serves is taken for the next one's",
+        "server/speed.py",
+        'if server.link == "next"',
+        "if False",
+        (f"{OPERATIONS}/test_speed.py::test_release_beside_is_the_one_that_is_measured",),
+    ),
     Mutant(
         "status shows what a host's own files say",
         "plan/status.py",

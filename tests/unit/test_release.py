@@ -47,6 +47,7 @@ SOURCES = {"allowed_sources": ["10.0.0.0/16"]}
         # how it is upgraded
         ({"record_golden": False, "golden_directory": "g", "golden_agreement": 0.1}, {}, [gpu()], set()),
         ({"soak_s": 60, "latency_factor": 9.0, "drain_s": 5, "max_unavailable": 2}, {}, [gpu()], set()),
+        ({"bench_share": 0.5, "measurements_directory": "m"}, {}, [gpu()], set()),
         (SOURCES, {}, [gpu()], set()),
         ({"selinux": "off"}, {}, [gpu()], set()),
         ({"keep_releases": 9, "retry_failed": True}, {}, [gpu()], set()),

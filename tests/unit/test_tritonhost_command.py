@@ -104,7 +104,7 @@ def test_wrong_usage_is_one_line(
 
 
 @pytest.mark.parametrize(
-    "name", ["deploy", "status", "releases", "verify", "preflight", "exposure", "replay", "report"]
+    "name", ["deploy", "status", "releases", "verify", "preflight", "exposure", "replay", "report", "bench"]
 )
 def test_directory_without_a_project_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -15,6 +15,8 @@ OF_A_SERVICE = frozenset(
     {
         "at_data_root",
         "allowed_sources",
+        "bench_gate",
+        "bench_share",
         "bind_address",
         "door",
         "drain_s",
@@ -29,6 +31,7 @@ OF_A_SERVICE = frozenset(
         "http_port",
         "keep_releases",
         "latency_factor",
+        "measurements_directory",
         "metrics_port",
         "model",
         "pids_limit",

@@ -201,6 +201,10 @@ class Settings(BaseModel):
     soak_s: Annotated[int, whole(0, 3600, "seconds")] = 30
     # how much longer its golden answers may take than those of the release before; operations/plan/serving/gates.py
     latency_factor: Annotated[float, Field(ge=1, le=1000, strict=True)] = 3.0
+    # with "smoke" a new release is measured through the door, and must reach a share of what the one before reached
+    bench_gate: Literal["smoke"] | None = None
+    bench_share: Annotated[float, Field(gt=0, le=1, strict=True)] = 0.8
+    measurements_directory: Annotated[str, Field(min_length=1, max_length=500)] = "inventories/measurements"
     # The answers of proven releases, on the machine that deploys: a release that answers differently is held back
     record_golden: Switch = True
     golden_directory: Annotated[str, Field(min_length=1, max_length=500)] = "inventories/golden"
@@ -337,6 +341,18 @@ class Settings(BaseModel):
                 "a URL with {channel} in it, because nvidia_container_toolkit_channel is "
                 f'"{self.nvidia_container_toolkit_channel}"',
                 reference="channel-not-in-url",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _measured_through_the_door(self) -> Settings:
+        if self.bench_gate and self.door is None:
+            raise complaint(
+                "bench_gate",
+                self.bench_gate,
+                "door = {} too, through which a release is measured",
+                then="write it beside, or take bench_gate out",
+                reference="bench-without-door",
             )
         return self
 

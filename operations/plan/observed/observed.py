@@ -39,11 +39,18 @@ class ReleaseVerdict:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was measured of a release when it was proven; None where it was not."""
+    """
+    What was measured of a release when it was proven; None where it was not.
+
+    + bench_first_ms, bench_rate: through the door, by the requests that bench_of names
+    """
 
     load_s: float | None = None
     answer_s: float | None = None
     gpu_mib: int | None = None
+    bench_first_ms: float | None = None
+    bench_rate: float | None = None
+    bench_of: str = ""
 
 
 @dataclass(frozen=True)
