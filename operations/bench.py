@@ -6,7 +6,7 @@ python -m operations.bench --url https://gpu-1.example:8443/v1 --key-variable KE
 python -m operations.bench compare A.json B.json --page change.html
 
 Exit codes: 0 measured, or B is not worse; 1 a request failed, no rate is within the limits, or B is worse than is allowed; 2 bad input;
-5 the host or the door was not reached.
+5 the host was not reached, or its door did not answer the first request.
 """
 
 from __future__ import annotations

@@ -82,6 +82,7 @@ if _lab_json.exists():
     image_digests = _lab["images"]
 
     golden_directory = str(_lab_json.parent / "golden")
+    measurements_directory = str(_lab_json.parent / "measurements")
 
     # the forecast assumes the real images, which are a hundred times as large as the lab's stand-ins
     preflight_waived = ["disk space"]

@@ -368,7 +368,7 @@ MUTANTS = (
         "plan/serving/bench_result.py",
         "worse = b < a * (1 - allowed) if higher else b > a * (1 + allowed)",
         "worse = b > a * (1 + allowed) if higher else b < a * (1 - allowed)",
-        (f"{UNIT}/test_bench_result.py::test_worse_is_slower_and_not_faster",),
+        (f"{UNIT}/test_bench.py::test_comparison_ends_with_1_where_b_is_worse",),
     ),
     Mutant(
         "gate of the speed is turned round",
@@ -376,7 +376,7 @@ MUTANTS = (
         "if now.rate < share * before.rate:",
         "if before.rate < share * now.rate:",
         (
-            f"{UNIT}/test_gates.py::test_release_must_reach_its_share",
+            f"{UNIT}/test_gates.py::test_both_that_is_slower_is_said",
             f"{OPERATIONS}/test_speed.py::test_swap_puts_a_slower_release_back",
         ),
     ),
