@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 
+from operations.plan.exposure.door import NEXT
 from operations.plan.serving.benched import Phase, Request, Timing, as_json, at_rate, figures, smoke
 from operations.server import bench
 from operations.server.bench import Door, Wrong
 from tests.door.fake_triton import FakeTriton
 from tests.door.running import Running, data_root, start
+from tests.door.test_releases import another, lead
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -229,6 +231,32 @@ def test_process_sends_the_key_of_its_environment(door: Running) -> None:
         done = program(*words, stdin=json.dumps(as_json([phase(1)])), K="sesame")
     assert b"Authorization: Bearer sesame\r\n" in seen[0]
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "HTTP 401: unknown key\n")
+
+
+@pytest.mark.slow
+def test_header_of_the_next_release_leads_to_it(tmp_path: Path) -> None:
+    """As the gate of a side-by-side swap sends it: the release that clients reach is not measured in its place."""
+    tritons = [FakeTriton(end=None).start() for _ in range(2)]
+    root = data_root(tmp_path)
+    another(root, "r2")
+    lead(root, "next", "r2")
+    made = start(root, *(triton.port for triton in tritons))
+    try:
+        words = ("operations.server.bench", made.url, "--header", f"{NEXT[0]}={NEXT[1]}")
+        done = program(*words, stdin=json.dumps(as_json([phase(3)])))
+        about, *times = (json.loads(line) for line in done.stdout.splitlines())
+        assert (about["release"], [time["error"] for time in times]) == ("r2", [""] * 3)
+        assert [len(triton.seen) for triton in tritons] == [0, 4]
+        assert (
+            json.loads(program(*words[:2], stdin=json.dumps(as_json([phase(1)]))).stdout.splitlines()[0])[
+                "release"
+            ]
+            == "r1"
+        )
+    finally:
+        made.stop()
+        for triton in tritons:
+            triton.stop()
 
 
 @pytest.mark.slow
