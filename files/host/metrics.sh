@@ -160,8 +160,11 @@ print() {
 }
 
 # FILE: standard input as a new file in its place, at once. Others may write to its directory: a link of theirs is not followed.
+# The timer and a run may write at the same time: each has a new file of its own.
 replace() {
-    fresh=${1%/*}/.${1##*/}.new
+    # those of a script that was killed
+    find "${1%/*}" -maxdepth 1 -name ".${1##*/}.*.new" -mmin +10 -delete 2>/dev/null
+    fresh=${1%/*}/.${1##*/}.$$.new
     rm -f "$fresh"
     (set -C && cat >"$fresh") && mv -T "$fresh" "$1" || {
         rm -f "$fresh"
@@ -173,7 +176,7 @@ replace() {
 case ${1:-print} in
     print) print ;;
     write) print | replace "$OUTPUT" ;;
-    remove) rm -f "$OUTPUT" ;;
+    remove) rm -f "$OUTPUT" "${OUTPUT%/*}/.${OUTPUT##*/}".*.new ;;
     begun) printf 'start=%s\ndifferences=%s\nconverged=%s\n' "$(date +%s)" "$2" "$(noted converged)" | replace "$RUN" ;;
     converged) printf 'start=%s\ndifferences=%s\nconverged=%s\n' "$(noted start)" "$2" "$(date +%s)" | replace "$RUN" ;;
 esac

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -255,11 +257,28 @@ def test_metrics_are_written_atomically_and_removed(root: DataRoot) -> None:
 def test_link_of_another_account_is_not_followed(root: DataRoot) -> None:
     root.output.parent.mkdir(parents=True)
     victim = root.put("victim", "precious")
-    (root.output.parent / f".{root.output.name}.new").symlink_to(victim)
     root.output.symlink_to(victim)
-    assert root.run("write").returncode == 0
+    # the name of the new file, as another account may guess it
+    planted = f"ln -s {victim} {root.output.parent}/.{root.output.name}.$$.new; set -- write\n"
+    assert root.stubs.run(planted + host_script("metrics.sh", root.variables)).returncode == 0
     assert victim.read_text() == "precious"
     assert not root.output.is_symlink()
+
+
+def test_two_that_write_at_the_same_time_both_succeed(root: DataRoot) -> None:
+    """The timer and a run: the file of one that was killed goes, too, but not at once."""
+    root.output.parent.mkdir(parents=True)
+    left = root.put(f"textfile/.{root.output.name}.1.new", "")
+    os.utime(left, (0, 0))
+    root.stubs.add("systemctl", "sleep 0.05")
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: root.run("write"), range(4)))
+    assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 4
+    assert [path.name for path in root.output.parent.iterdir()] == [root.output.name]
+    # one that a killed script has just left goes with the rest
+    root.put(f"textfile/.{root.output.name}.2.new", "")
+    root.run("remove")
+    assert list(root.output.parent.iterdir()) == []
 
 
 def test_directory_that_is_missing_is_named(root: DataRoot) -> None:
