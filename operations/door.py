@@ -12,7 +12,7 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
 from operations import etc_files, rollout, serving_image
-from operations.facts.units import DoorState, KeptUnit
+from operations.facts.units import KeptUnit, KeptUnitState
 from operations.plan.exposure import door as plan
 from operations.plan.exposure.door import Door
 from operations.plan.release import Release
@@ -119,7 +119,7 @@ def _wanted(release: Release) -> Door:
 
 def _found(release: Release) -> KeptUnit:
     service = plan.service(release.settings.service_name)
-    found: KeptUnit = host.get_fact(DoorState, service=service, record=plan.record(service))
+    found: KeptUnit = host.get_fact(KeptUnitState, service=service, record=plan.record(service))
     return found
 
 

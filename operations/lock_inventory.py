@@ -24,6 +24,7 @@ from operations.bundle.make import gpus_for, settings_in
 from operations.hub_repository import newest_commit
 from operations.intake.secrets import SecretMissing
 from operations.plan.artifacts.artifact import published
+from operations.plan.artifacts.images import registry_of
 from operations.plan.errors import PlanError
 from operations.plan.explain import UNKNOWN_DIGEST
 from operations.plan.inventory import lock_file
@@ -98,7 +99,7 @@ def wanted_of(inventory: Path, os_majors: Iterable[str]) -> Wanted:
     for settings in hosts.values():
         release = _planned(settings)
         for image in release.images:
-            registry = settings.image_registry if image.name == "serving" else settings.docker_hub_registry
+            registry = registry_of(settings, image)
             insecure = settings.docker_daemon_settings.get("insecure-registries", [])
             plain = registry in insecure or f"http://{registry}" in insecure
             images |= {Image(name, registry, plain) for name in published(image.inputs)}

@@ -112,7 +112,7 @@ def opened(release: Release) -> Generator[StringCommand | FunctionCommand, None,
     """
     found = _firewall(release)
     if not found.running and firewall.needed(release.settings):
-        yield FunctionCommand(_warn, ("a gateway" if release.settings.gateway else "a proxy",), {})
+        yield FunctionCommand(_warn, (_server(release),), {})
         return
     missing = _wanted(release, found) - firewall.ours(release.settings, found)
     if not missing:
@@ -153,6 +153,12 @@ def _changes(change: str, rules: frozenset[Rule]) -> Iterator[StringCommand]:
         permanent = ["--permanent"] if scope == "permanent" else []
         words = ["firewall-cmd", "--quiet", *permanent, f"--zone={zone}", f"--{change}-rich-rule={rule}"]
         yield StringCommand(shlex.join(words))
+
+
+def _server(release: Release) -> str:
+    if release.settings.gateway:
+        return "a gateway"
+    return "a proxy" if release.fronted else "an exporter"
 
 
 def _warn(state: State, host: Host, server: str) -> bool:

@@ -32,9 +32,15 @@ from operations.facts.releases import (
 from operations.lock import hold
 from operations.plan import PlanError
 from operations.plan.artifacts.artifact import DIRECTORIES
-from operations.plan.artifacts.images import door_image, gateway_image
+from operations.plan.artifacts.images import (
+    dcgm_exporter_image,
+    door_image,
+    gateway_image,
+    node_exporter_image,
+)
 from operations.plan.audit import bill_of_materials as plan_bill_of_materials
 from operations.plan.audit.provenance import images, packages
+from operations.plan.exposure import exporters
 from operations.plan.exposure.network import LED, guard, unit
 from operations.plan.inventory.settings import Settings, from_host_data
 from operations.plan.paths import PROJECT
@@ -186,6 +192,9 @@ def _bill_commands(settings: Settings) -> Iterator[FunctionCommand]:
     release, provenance = documents
     before = [gateway_image(settings, settings.gateway.image)] if settings.gateway else []
     before += [door_image(settings, settings.door.image)] if settings.door else []
+    of_host = exporters.wanted(settings)
+    before += [node_exporter_image(settings, of_host.node.image)] if of_host.node else []
+    before += [dcgm_exporter_image(settings, of_host.dcgm.image)] if of_host.dcgm else []
     images_before = {image.tag: dict(image.inputs) for image in before}
     release = {**release, "images": {**release["images"], **images_before}}
     # rpms and images as they are now: since the release was written, the distribution's packages may have been updated,

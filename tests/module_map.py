@@ -37,7 +37,7 @@ GROUPS = (
     Group(
         "Service stages",
         0,
-        "model_repository release triton_service database documents gateway door front swap monitoring server server.control server.door server.speed bench",
+        "model_repository release triton_service database documents gateway door front swap monitoring exporters server server.control server.door server.speed bench",
     ),
     Group(
         "The run",

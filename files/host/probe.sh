@@ -7,6 +7,7 @@
 #   GATEWAY_DIRECTORY, GATEWAY_MODES              a directory, and a format of find
 #   MOUNT_UNIT                                    of the local disks, or empty
 #   PACKAGES, FILES, UNITS, URLS, BOOLEANS        lists, one word per line
+#   EXPORTERS                                     a list of names of files in /run
 #   SEALED, MEASURED                              lists of directories under the data root
 # and the functions of disks.sh and ownership.sh, with the lists of the latter.
 # Output: sections, each a line of the ASCII record separator and the section's name, then the tool's untouched output;
@@ -127,6 +128,11 @@ done
 
 section door
 [ ! -e "$DOOR_RECORD" ] || { cat "$DOOR_RECORD" && echo; } 2>/dev/null
+
+section exporters
+for name in $EXPORTERS; do
+    [ ! -e "/run/$name" ] || printf '%s\t%s\n' "$name" "$(cat "/run/$name")"
+done 2>/dev/null
 
 section gateway
 [ ! -e "$GATEWAY_RECORD" ] || { cat "$GATEWAY_RECORD" && echo; } 2>/dev/null

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from operations.bundle import checkouts, images, models, rpms, sums, wheels
 from operations.bundle.fetch import BundleError, download
 from operations.plan.artifacts.artifact import published
+from operations.plan.artifacts.images import registry_of
 from operations.plan.audit import bulletins
 from operations.plan.capacity.gpu import Gpu
 from operations.plan.catalog.shapes import SHAPES
@@ -274,7 +275,7 @@ def _images(bundle: Path, releases: Sequence[Release]) -> list[Entry]:
     for release in releases:
         settings = release.settings
         for image in release.images:
-            registry = settings.image_registry if image.name == "serving" else settings.docker_hub_registry
+            registry = registry_of(settings, image)
             wanted |= {name: (digest, registry) for name, digest in published(image.inputs).items()}
     entries = []
     for name, (digest, registry) in sorted(wanted.items()):

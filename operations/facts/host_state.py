@@ -30,7 +30,7 @@ from operations.facts.selinux import selinux
 from operations.plan import ownership
 from operations.plan.artifacts.artifact import DIRECTORIES, artifact_path
 from operations.plan.capacity.gpu import QUERY_FIELDS, read_query
-from operations.plan.exposure import door, gateway
+from operations.plan.exposure import door, exporters, gateway
 from operations.plan.machine.disks import root_file_system
 from operations.plan.machine.local_disks import data_root, local_disks, mount_unit
 from operations.plan.machine.selinux import BOOLEANS
@@ -90,6 +90,9 @@ class HostState(FactBase[Observed]):
                 "MOUNT_UNIT": mount_unit(data_root) if local_disks else "",
                 "BOOLEANS": "\n".join(BOOLEANS),
                 "DOOR_RECORD": door.record(door.service(service)),
+                "EXPORTERS": "\n".join(
+                    exporters.service(service, kind) for kind in (exporters.NODE, exporters.DCGM)
+                ),
                 "GATEWAY_RECORD": gateway.record(gateway.service(service)),
                 "GATEWAY_DIRECTORY": gateway.directory(state_root),
                 "GATEWAY_MODES": gateway.MODES,
@@ -158,6 +161,7 @@ def observed(output: list[str]) -> Observed:
         measurements={name: measurements(line) for name, line in tabbed(part["measurements"]).items()},
         listening=listening_ports(part["listening"]),
         door="".join(part["door"]).strip(),
+        exporters=tabbed(part["exporters"]),
         gateway=loaded_gateway("".join(part["gateway"]).strip()),
         gateway_modes=permissions(part["gateway-modes"]),
         exposed=permissions(part.get("owners", [])),

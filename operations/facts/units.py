@@ -46,9 +46,9 @@ class KeptUnit:
     key: str = ""
 
 
-class DoorState(FactBase[KeptUnit]):
+class KeptUnitState(FactBase[KeptUnit]):
     """
-    + service: the door's unit, without .service
+    + service: the unit, without .service
     + record: where it writes the key
     """
 

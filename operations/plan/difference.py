@@ -12,7 +12,7 @@ from operations.plan.artifacts.artifact import Artifact
 from operations.plan.artifacts.keys import differing
 from operations.plan.catalog.package_names import CONFLICTING_PACKAGES
 from operations.plan.errors import PlanError
-from operations.plan.exposure import door, firewall, gateway, network
+from operations.plan.exposure import door, exporters, firewall, gateway, network
 from operations.plan.machine import daemon_json, selinux
 from operations.plan.machine.disks import root_growth
 from operations.plan.machine.local_disks import local_plan
@@ -311,6 +311,7 @@ def _gateway(
 
 
 def _monitoring(release: Release, observed: Observed, files: Sequence[ExpectedFile]) -> Rows:
+    yield from _exporters(release, observed)
     settings = release.settings
     unit = textfile.unit(settings.service_name)
     timer = observed.units.get(f"{unit}.timer", {})
@@ -327,6 +328,22 @@ def _monitoring(release: Release, observed: Observed, files: Sequence[ExpectedFi
     if (found := (timer.get("UnitFileState"), timer.get("ActiveState"))) != ("enabled", "active"):
         shown = " ".join(word or "absent" for word in found)
         yield Difference("monitoring", f"{unit}.timer", shown, "enabled active")
+
+
+def _exporters(release: Release, observed: Observed) -> Rows:
+    settings = release.settings
+    there = {one.kind: one for one in release.exporters}
+    for kind in (exporters.NODE, exporters.DCGM):
+        name, wanted = exporters.service(settings.service_name, kind), there.get(kind)
+        state = observed.units.get(f"{name}.service", {}).get("ActiveState")
+        if wanted:
+            yield from _unit("monitoring", f"{name}.service", observed)
+            if state == "active" and observed.exporters.get(name) != wanted.key:
+                yield Difference("monitoring", f"container {name}", "of other options", "run with its own")
+            continue
+        for path in exporters.own_paths(settings.service_name, settings.state_root, kind):
+            if path in observed.file_digests:
+                yield Difference("monitoring", path, "left of an exporter", "absent")
 
 
 def running_problems(release: Release, observed: Observed) -> Rows:

@@ -22,6 +22,7 @@ from operations.plan.catalog.version_floors import FLOORS
 from operations.plan.errors import PlanError
 from operations.plan.inventory import door_settings
 from operations.plan.inventory.gateway_settings import IMAGE
+from operations.plan.inventory.monitoring_settings import DCGM_IMAGE, NODE_IMAGE
 from operations.plan.inventory.settings import from_host_data
 from operations.plan.planning import FIRST_LLMAPI_VERSION, LAST_ENGINE_VERSION, plan_release
 from operations.plan.profile.model_repository import DEFAULTS, text_of
@@ -106,9 +107,22 @@ def planned(name: str, profile: Profile, data: Mapping[str, Any], gpus: str | No
         images.append(str(gateway.get("image", IMAGE)))
     if isinstance(door := data.get("door"), Mapping):
         images.append(str(door.get("image", door_settings.IMAGE)))
+    images += _of_exporters(data.get("monitoring"))
     digests = dict.fromkeys(images, UNKNOWN_DIGEST) | data.get("image_digests", {})
     settings = from_host_data({**data, "model": name, "image_digests": digests}, "explain")
     return plan_release(settings, gpus_from(gpus), profile=profile)
+
+
+def _of_exporters(monitoring: object) -> list[str]:
+    """The images of the exporters that an inventory wants, as far as its table is one."""
+    tables = monitoring.get("exporters") if isinstance(monitoring, Mapping) else None
+    known = {"node": NODE_IMAGE, "dcgm": DCGM_IMAGE}
+    given = tables if isinstance(tables, Mapping) else {}
+    return [
+        str(given[kind].get("image", image))
+        for kind, image in known.items()
+        if isinstance(given.get(kind), Mapping)
+    ]
 
 
 def explain(name: str, data: Mapping[str, Any], gpus: str | None = None, release: str | None = None) -> str:

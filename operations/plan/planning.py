@@ -15,6 +15,8 @@ from operations.plan.catalog.values import Value
 from operations.plan.errors import PlanError
 from operations.plan.exposure.door import ONE_PART, Door
 from operations.plan.exposure.door import door as plan_door
+from operations.plan.exposure.exporters import Exporter, exporters
+from operations.plan.exposure.exporters import ports as exporter_ports
 from operations.plan.exposure.gateway import Gateway
 from operations.plan.exposure.gateway import directory as gateway_directory
 from operations.plan.exposure.gateway import service as gateway_service
@@ -76,7 +78,6 @@ def plan_release(
         check_parameters(
             profile.models, parameters, profile.model_parameters, stack.version, repository.unlisted
         )
-
     if isinstance(profile, LlmApiProfile):
         check_names(profile.llm, stack.version, stack.release, profile.llm_unlisted)
     ports = _ports(settings, profile)
@@ -102,6 +103,7 @@ def plan_release(
         selinux=selinux and settings.selinux == "auto",
         gateway=_gateway(settings, profile, ports),
         door=_door(settings, profile, ports),
+        exporters=_exporters(settings, profile, len(chosen), selinux),
     )
 
 
@@ -115,6 +117,7 @@ def check_before_gpus(settings: Settings, profile: Profile) -> None:
     _check_kind(profile, stack)
     _gateway(settings, profile, _ports(settings, profile))
     _door(settings, profile, _ports(settings, profile))
+    _exporters(settings, profile, 0, False)
     images.check_images(settings, profile, stack)
 
 
@@ -131,7 +134,12 @@ def _check_bench(settings: Settings, profile: Profile) -> None:
 
 
 def ports_of(settings: Settings, profile: Profile) -> tuple[int, ...]:
-    """Every port of the host that a service uses: clients', those behind a proxy, the gateway's, the door's. Raises PlanError."""
+    """Every port of the host that a service uses: clients', and those of whatever else it runs. Raises PlanError."""
+    return tuple(dict.fromkeys((*_serving_ports(settings, profile), *exporter_ports(settings).values())))
+
+
+def _serving_ports(settings: Settings, profile: Profile) -> tuple[int, ...]:
+    """Clients', those behind a proxy, the gateway's, the door's. Raises PlanError."""
     ports = _ports(settings, profile)
     behind = [port for server in servers(settings, ports) for port in server.ports]
     gateway = [settings.gateway.port] if settings.gateway else []
@@ -199,6 +207,11 @@ def _door(settings: Settings, profile: Profile, ports: tuple[int, int, int]) -> 
         return None
     _check_bench(settings, profile)
     return plan_door(settings, profile, ports, images.door_image(settings, settings.door.image))
+
+
+def _exporters(settings: Settings, profile: Profile, gpus: int, selinux: bool) -> tuple[Exporter, ...]:
+    confined = selinux and settings.selinux == "auto"
+    return exporters(settings, gpus, confined, _serving_ports(settings, profile))
 
 
 def _database(settings: Settings, profile: Profile, selinux: bool) -> Database | None:

@@ -14,6 +14,7 @@ from operations.plan.catalog.support_matrix import StackRelease, template_root
 from operations.plan.catalog.values import Value
 from operations.plan.exposure import network, server_flags
 from operations.plan.exposure.door import Door
+from operations.plan.exposure.exporters import Exporter
 from operations.plan.exposure.gateway import Gateway
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine import packages
@@ -85,6 +86,7 @@ class Release:
     selinux: bool = False  # the host has it, and the inventory lets docker use it
     gateway: Gateway | None = None
     door: Door | None = None
+    exporters: tuple[Exporter, ...] = ()
 
     @property
     def source(self) -> Artifact | None:
@@ -133,12 +135,12 @@ class Release:
     @property
     def images(self) -> tuple[ServingImage, ...]:
         """Every container image that the host needs."""
-        before = [each.image for each in (self.door, self.gateway) if each]
+        before = [each.image for each in (self.door, self.gateway, *self.exporters) if each]
         return (*self.own_images, *before)
 
     @property
     def own_images(self) -> tuple[ServingImage, ...]:
-        """The images of the release itself: the gateway's and the door's are the same for all releases."""
+        """The images of the release itself: the gateway's, the door's and the exporters' are the same for all."""
         return (self.image, self.database.image) if self.database else (self.image,)
 
     @property

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from operations.plan.artifacts import commands
 from operations.plan.difference import ExpectedFile, FileStage
-from operations.plan.exposure import door, gateway, network
+from operations.plan.exposure import door, exporters, gateway, network
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine import daemon_json
 from operations.plan.machine.local_disks import SENTINEL
@@ -78,6 +78,10 @@ class Paths(NamedTuple):
     door_script: str
     metrics_unit: str
     metrics_timer: str
+    node_unit: str
+    node_script: str
+    dcgm_unit: str
+    dcgm_script: str
     front_config: str
     guard_rules: str
 
@@ -94,6 +98,8 @@ class Paths(NamedTuple):
             self.door_unit,
             self.metrics_unit,
             self.metrics_timer,
+            self.node_unit,
+            self.dcgm_unit,
         ]
 
 
@@ -117,6 +123,10 @@ def _paths_of(name: str) -> Paths:
         door_script=f"/etc/{door.service(name)}.sh",
         metrics_unit=unit(textfile.unit(name)),
         metrics_timer=f"/etc/systemd/system/{textfile.unit(name)}.timer",
+        node_unit=unit(exporters.service(name, exporters.NODE)),
+        node_script=exporters.script_path(exporters.service(name, exporters.NODE)),
+        dcgm_unit=unit(exporters.service(name, exporters.DCGM)),
+        dcgm_script=exporters.script_path(exporters.service(name, exporters.DCGM)),
         front_config=f"/etc/{name}-front.cfg",
         guard_rules=network.rules_path(name),
     )
@@ -144,6 +154,7 @@ def watched(settings: Settings) -> list[str]:
         SYSTEM_REPOSITORIES,
         *(path for name in (settings.service_name, *settings.beside) for path in _paths_of(name)),
         *textfile.own_paths(settings),
+        exporters.counters_path(settings.state_root),
         daemon_json.UNREAD,
         *PACKAGE_KEYS,
     ]
@@ -281,6 +292,7 @@ def _rendered(release: Release) -> Iterator[HostFile]:
             script=place.door_script,
         )
         yield HostFile("door", place.door_unit, unit)
+    yield from _exporter_files(release)
     if release.gateway:
         unit = _unit(
             "gateway",
@@ -303,6 +315,32 @@ def _door_script(wanted: door.Door) -> str:
         "RECORD": wanted.record,
     }
     return host_script("door.sh", variables, shell_function("run_it", wanted.run, "exec "))
+
+
+def _exporter_files(release: Release) -> Iterator[HostFile]:
+    """The exporters' units, what these run, and the list of a GPU's counters."""
+    for exporter in release.exporters:
+        script = exporters.script_path(exporter.service)
+        unit = _unit(
+            "exporter",
+            exporter=exporter,
+            guard=_mount_guard(release.settings),
+            guard_unit=release.guard.unit,
+            script=script,
+        )
+        yield HostFile("monitoring", f"/etc/systemd/system/{exporter.service}.service", unit)
+        variables = {
+            "NAME": exporter.service,
+            "IMAGE_RECORD": exporter.image_record,
+            "URL": exporter.url,
+            "RECORD": exporter.record,
+            "SHOWS": "\n".join(f"{metric} {least}" for metric, least in exporter.shows.items()),
+            "SECONDS_AT_MOST": "60",
+        }
+        run = shell_function("run_it", exporter.run, "exec ")
+        yield HostFile("monitoring", script, host_script("exporter.sh", variables, run))
+        if exporter.counters:
+            yield HostFile("monitoring", exporter.counters_path, exporter.counters)
 
 
 def _unit(template: str, **values: object) -> str:

@@ -95,7 +95,7 @@ SKIPS = (
         Skip(
             f"test_monitoring.py::{name}",
             "the inventory has no monitoring",
-            "tests/lab: an inventory with monitoring",
+            "tests/lab/e2e/test_monitoring.py",
             "monitoring",
         )
         for name in (
@@ -103,6 +103,22 @@ SKIPS = (
             "test_timer_runs_and_is_enabled",
             "test_metrics_are_fresh_and_describe_the_release",
             "test_metrics_report_no_changed_file",
+        )
+    ),
+    *(
+        Skip(
+            f"test_exporters.py::{name}",
+            "the inventory has no exporters",
+            "tests/lab/e2e/test_monitoring.py",
+            "exporters",
+        )
+        for name in (
+            "test_exporters_run_from_their_images_and_at_boot",
+            "test_exporter_containers_have_no_rights",
+            "test_exporters_listen_where_the_inventory_says",
+            "test_exporters_can_connect_to_nobody",
+            "test_node_exporter_shows_the_host_and_its_own_metrics",
+            "test_dcgm_exporter_shows_each_gpu",
         )
     ),
     *(

@@ -18,12 +18,16 @@ STAND_INS = (
         "trtexec and Triton's tensorrt backend of our own: plans are ONNX models, run by onnxruntime on the CPU",
     ),
     (
+        "dcgm-exporter",
+        "a script of our own with the real one's options, metric names and labels; values from nvidia-smi",
+    ),
+    (
         "the Hugging Face hub",
         "a server that the real client downloads from; SmolLM2's real weights, dequantized, and small random models",
     ),
 )
 
 REAL = (
-    "systemd, sshd, sudo, nftables, firewalld, dnf, rpm, docker, haproxy, nginx, tritonserver, PostgreSQL with pgvector, git,"
+    "systemd, sshd, sudo, nftables, firewalld, dnf, rpm, docker, haproxy, nginx, node_exporter, tritonserver, PostgreSQL with pgvector, git,"
     " git-lfs, pip, huggingface_hub, pyinfra, tritonclient"
 )

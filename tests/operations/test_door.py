@@ -14,7 +14,7 @@ import pytest
 from pyinfra.api.command import FunctionCommand
 
 from operations.door import gone, kept, running
-from operations.facts.units import DoorState, KeptUnit
+from operations.facts.units import KeptUnit, KeptUnitState
 from operations.plan.release import Release
 from operations.scripts import host_script
 from operations.server.door import asked
@@ -28,7 +28,7 @@ WANTED = with_door()
 
 def ran(operation: Any, found: KeptUnit, release: Release = WANTED) -> list[str]:
     """The commands, a function's by its name."""
-    commands = commands_of(operation, Host({DoorState: found}), release=release)
+    commands = commands_of(operation, Host({KeptUnitState: found}), release=release)
     return [
         c.function.__name__ if isinstance(c, FunctionCommand) else c if isinstance(c, str) else text_of(c)
         for c in commands
@@ -76,7 +76,7 @@ def test_door_that_nobody_wants_is_stopped() -> None:
 
 
 def test_key_of_a_door_that_does_not_run_is_out_of_date() -> None:
-    fact = DoorState()
+    fact = KeptUnitState()
     assert fact.process(["active", "enabled", "k"]) == KeptUnit(True, True, "k")
     assert fact.process(["inactive", "", "k"]) == KeptUnit(False, False, "")
     assert "systemctl is-active triton-door.service" in fact.command("triton-door", "/run/triton-door")

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from operations.plan.catalog import gpu_counters
 from operations.plan.monitoring import board, panels, prometheus, rules
 from operations.plan.monitoring.panels import Query
 from operations.plan.monitoring.site import Site, files
@@ -311,4 +312,4 @@ def test_panels_say_what_they_show() -> None:
 def test_samples_are_what_the_exporters_print() -> None:
     """Each counter of the file for dcgm-exporter is in the sample, and the other way round."""
     sample = set(re.findall(r"^# TYPE (\S+)", (CAPTURES / "dcgm.prom").read_text(), re.MULTILINE))
-    assert sample == {name for name, kind, _ in prometheus.COUNTERS if kind != "label"}
+    assert sample == {name for name, kind, _ in gpu_counters.COUNTERS if kind != "label"}

@@ -286,9 +286,11 @@ def test_difference_compares_every_rendered_file(wanted: Release) -> None:
 def test_units_are_among_the_files_of_their_service() -> None:
     paths = host_files.paths(WANTED.settings)
     assert set(paths) - set(paths.units) == {
+        "/etc/triton-dcgm-exporter.sh",
         "/etc/triton-door.sh",
         "/etc/triton-front.cfg",
         "/etc/triton-guard.nft",
+        "/etc/triton-node-exporter.sh",
     }
     assert paths.units == [
         "/etc/systemd/system/triton.service",
@@ -300,6 +302,8 @@ def test_units_are_among_the_files_of_their_service() -> None:
         "/etc/systemd/system/triton-door.service",
         "/etc/systemd/system/triton-metrics.service",
         "/etc/systemd/system/triton-metrics.timer",
+        "/etc/systemd/system/triton-node-exporter.service",
+        "/etc/systemd/system/triton-dcgm-exporter.service",
     ]
 
 

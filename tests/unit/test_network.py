@@ -25,7 +25,10 @@ from tests.unit.builders import DATA, DIGEST, FILES, UNIT, converged, release
 from tests.unit.stubs import Stubs
 
 CAPTURES = Path(__file__).parent / "captures"
-REACHED = {"bind_address": "10.0.0.11", "allowed_sources": ["10.0.0.0/16", "10.0.1.0/24", "192.168.0.7/32"]}
+REACHED: dict[str, Any] = {
+    "bind_address": "10.0.0.11",
+    "allowed_sources": ["10.0.0.0/16", "10.0.1.0/24", "192.168.0.7/32"],
+}
 FRONTED = {**REACHED, "front": "haproxy"}
 BEHIND_GATEWAY: dict[str, Any] = {
     "gateway": {"certificate": "chain.pem", "private_key": "key.pem", "api_keys": "keys"},

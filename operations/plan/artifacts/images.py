@@ -20,6 +20,8 @@ from operations.plan.inventory.settings import Settings
 from operations.plan.profile import own_models
 from operations.plan.profile.profiles import LlmApiProfile, PlanProfile, Profile, plain_image
 
+DCGM_EXPORTER = "dcgm-exporter"
+
 
 def check_images(settings: Settings, profile: Profile, stack: StackRelease) -> None:
     """Raises PlanError where an image has no digest, or a checkout no commit; no host need be known."""
@@ -269,6 +271,22 @@ def gateway_image(settings: Settings, image: str) -> ServingImage:
     return _from_docker_hub(settings, image, "gateway")
 
 
+def node_exporter_image(settings: Settings, image: str) -> ServingImage:
+    """node_exporter, as its project publishes it."""
+    return _from_docker_hub(settings, image, "node-exporter")
+
+
+def dcgm_exporter_image(settings: Settings, image: str) -> ServingImage:
+    """dcgm-exporter, as NVIDIA publishes it."""
+    return _pulled(settings, settings.image_registry, image, DCGM_EXPORTER)
+
+
+def registry_of(settings: Settings, image: ServingImage) -> str:
+    """Where an image comes from, or what it is made from."""
+    of_nvidia = image.name in ("serving", DCGM_EXPORTER)
+    return settings.image_registry if of_nvidia else settings.docker_hub_registry
+
+
 def door_image(settings: Settings, image: str) -> ServingImage:
     """Python with the packages that files/image/door names by hash, and the program beside them."""
     files = ("Dockerfile", "requirements.txt", *own_models.programs("door"))
@@ -283,7 +301,11 @@ def door_image(settings: Settings, image: str) -> ServingImage:
 
 
 def _from_docker_hub(settings: Settings, image: str, name: str) -> ServingImage:
-    reference = pinned(settings, settings.docker_hub_registry, image)
+    return _pulled(settings, settings.docker_hub_registry, image, name)
+
+
+def _pulled(settings: Settings, registry: str, image: str, name: str) -> ServingImage:
+    reference = pinned(settings, registry, image)
     inputs: Inputs = {"source": "pull", "image": image, "digest": settings.image_digests[image]}
     draft = ServingImage(inputs, (), name=name)
     steps = [["docker", "pull", reference], ["docker", "tag", reference, draft.tag]]

@@ -8,8 +8,9 @@ those ports.
 from __future__ import annotations
 
 import zlib
+from ipaddress import IPv4Network
 
-from operations.plan.exposure import network
+from operations.plan.exposure import exporters, network
 from operations.plan.inventory.settings import Settings
 from operations.plan.observed.firewall import Firewall, Rule
 
@@ -27,19 +28,37 @@ def mark(service: str) -> str:
 
 
 def needed(settings: Settings) -> bool:
-    """Whether clients reach a socket of the host over the network: that of a proxy or of a gateway."""
+    """Whether somebody reaches a socket of the host over the network: that of a proxy, of a gateway, or of an exporter."""
+    return _for_clients(settings) or bool(exporters.open_ports(settings))
+
+
+def _for_clients(settings: Settings) -> bool:
     return network.on_the_host(settings) and network.published(settings)
 
 
 def rules(settings: Settings, ports: tuple[int, int, int]) -> list[str]:
     """The wanted rules, written as firewalld lists them."""
-    if not needed(settings):
-        return []
+    return [rule for _, found in _openings(settings, ports) for rule in found]
+
+
+def _openings(settings: Settings, ports: tuple[int, int, int]) -> list[tuple[str, list[str]]]:
+    """The wanted rules, with the address whose zone they are of: clients', then those for the exporters."""
+    found = []
+    if _for_clients(settings):
+        opened = network.open_ports(settings, ports)
+        found.append((settings.bind_address, _rules(settings, settings.allowed_sources, opened)))
+    if settings.monitoring and (watched := exporters.open_ports(settings)):
+        sources = settings.monitoring.sources
+        found.append((exporters.address(settings), _rules(settings, sources, watched)))
+    return found
+
+
+def _rules(settings: Settings, sources: list[IPv4Network], ports: tuple[int, ...]) -> list[str]:
     return [
         f'rule {mark(settings.service_name)} family="ipv4" source address="{source}" '
         f'port port="{port}" protocol="tcp" accept'
-        for source in network.without_overlaps(settings.allowed_sources)
-        for port in network.open_ports(settings, ports)
+        for source in network.without_overlaps(sources)
+        for port in ports
     ]
 
 
@@ -52,9 +71,11 @@ def wanted(settings: Settings, ports: tuple[int, int, int], firewall: Firewall) 
     """The wanted rules, with their zones: for now, and for after a reload or a boot."""
     if not firewall.running:
         return frozenset()
-    address = settings.bind_address
     everywhere = {zone for zone in firewall.zones.values() if zone != "docker"} | {firewall.default}
-    zones = everywhere if address == "0.0.0.0" else {firewall.zones.get(address, firewall.default)}
     return frozenset(
-        (scope, zone, rule) for scope in SCOPES for zone in zones for rule in rules(settings, ports)
+        (scope, zone, rule)
+        for address, rules_there in _openings(settings, ports)
+        for zone in (everywhere if address == "0.0.0.0" else {firewall.zones.get(address, firewall.default)})
+        for scope in SCOPES
+        for rule in rules_there
     )

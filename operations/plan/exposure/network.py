@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from operations.plan.exposure import door as plan_door
-from operations.plan.exposure import gateway
+from operations.plan.exposure import exporters, gateway
 from operations.plan.inventory.settings import Settings
 
 # IFNAMSIZ of linux/if.h, without the zero byte at the end
@@ -32,6 +32,9 @@ class Guard:
     + beside: the interfaces of the host's other services
     + sources: the networks that may reach them; they do not overlap
     + egress: what the server may connect to
+    + watched: the ports of exporters that listen for the network; none: nobody but the host itself reaches them
+    + watchers: the networks that may
+    + exporter_users: the users of exporters, which may connect to nobody
     + closed: the server's own ports, which only the host itself reaches because a gateway serves; none while a release
     from before the gateway may serve
     """
@@ -46,6 +49,9 @@ class Guard:
     door_user: int = 0
     door_ports: tuple[int, ...] = ()
     beside: tuple[str, ...] = ()
+    watched: tuple[int, ...] = ()
+    watchers: tuple[str, ...] = ()
+    exporter_users: tuple[int, ...] = ()
 
     @property
     def bridge(self) -> str:
@@ -92,6 +98,9 @@ def guard(settings: Settings, ports: tuple[int, int, int], door: plan_door.Door 
         door_user=door.user if door else 0,
         door_ports=door.upstream if door else (),
         beside=tuple(bridge(name) for name in settings.beside) if door else (),
+        watched=exporters.open_ports(settings),
+        watchers=without_overlaps(settings.monitoring.sources if settings.monitoring else ()),
+        exporter_users=exporters.users(settings),
     )
 
 

@@ -47,7 +47,17 @@ OF_A_SERVICE = frozenset(
     }
 )
 # the units that a service has beside its own, named after it
-_UNITS = ("database", "door", "front", "gateway", "guard", "metrics", "next")
+_UNITS = (
+    "database",
+    "dcgm-exporter",
+    "door",
+    "front",
+    "gateway",
+    "guard",
+    "metrics",
+    "next",
+    "node-exporter",
+)
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 

@@ -332,6 +332,12 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _exporters_for_somebody_declared(self) -> Settings:
+        if self.monitoring:
+            self.monitoring.check_reach(self.bind_address, self.expose)
+        return self
+
+    @model_validator(mode="after")
     def _channel_in_the_url(self) -> Settings:
         url = self.nvidia_container_toolkit_repository_url
         if self.nvidia_container_toolkit_channel != "stable" and "{channel}" not in url:

@@ -1,4 +1,4 @@
-"""The configuration of a site's Prometheus and Alertmanager, and the counters of dcgm-exporter."""
+"""The configuration of a site's Prometheus and Alertmanager."""
 
 from __future__ import annotations
 
@@ -17,25 +17,6 @@ _REMOTE_WRITE = """
 # remote_write:
 #   - url: "https://metrics.example/api/v1/write"
 """
-
-# The counters that the rules and the board use. Beside those of dcgm-exporter's own list (etc/default-counters.csv) two that
-# it leaves out: pending replacements of rows, and why a clock is lower.
-COUNTERS = (
-    ("DCGM_FI_DEV_SM_CLOCK", "gauge", "SM clock frequency (in MHz)."),
-    ("DCGM_FI_DEV_MEMORY_TEMP", "gauge", "Memory temperature (in C)."),
-    ("DCGM_FI_DEV_GPU_TEMP", "gauge", "GPU temperature (in C)."),
-    ("DCGM_FI_DEV_POWER_USAGE", "gauge", "Power draw (in W)."),
-    ("DCGM_FI_DEV_GPU_UTIL", "gauge", "GPU utilization (in %)."),
-    ("DCGM_FI_DEV_XID_ERRORS", "gauge", "Value of the last XID error encountered."),
-    ("DCGM_FI_DEV_FB_FREE", "gauge", "Framebuffer memory free (in MiB)."),
-    ("DCGM_FI_DEV_FB_USED", "gauge", "Framebuffer memory used (in MiB)."),
-    ("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", "counter", "Remapped rows for uncorrectable errors."),
-    ("DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS", "counter", "Remapped rows for correctable errors."),
-    ("DCGM_FI_DEV_ROW_REMAP_FAILURE", "gauge", "Whether remapping of rows has failed."),
-    ("DCGM_FI_DEV_ROW_REMAP_PENDING", "gauge", "Whether remapping of rows is pending."),
-    ("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", "gauge", "Why the clocks are lower than they could be (bits)."),
-    ("DCGM_FI_DRIVER_VERSION", "label", "Driver version."),
-)
 
 
 def prometheus(targets: Mapping[str, Sequence[Target]], remote_write: str, alertmanager: str) -> str:
@@ -105,9 +86,3 @@ def _inhibits(source: str, others: Sequence[str], equal: Sequence[str]) -> dict[
         "target_matchers": [f'alertname =~ "{names}"'],
         "equal": list(equal),
     }
-
-
-def counters() -> str:
-    """The file for dcgm-exporter's --collectors."""
-    rows = "".join(f"{name}, {kind}, {text}\n" for name, kind, text in COUNTERS)
-    return f"# Written by tritonhost monitoring: dcgm-exporter --collectors FILE\n{rows}"

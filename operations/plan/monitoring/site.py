@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from operations.plan.catalog.gpu_counters import counters
 from operations.plan.monitoring import board, prometheus, yaml_text
 from operations.plan.monitoring.rules import rules
 from operations.plan.monitoring.watched import Watched, targets_of
@@ -45,7 +46,7 @@ def files(entries: Sequence[Watched], site: Site) -> dict[str, str]:
         prometheus.RULES: yaml_text.document(rules(site.runbooks)),
         "prometheus.yml": prometheus.prometheus(targets, site.remote_write, site.alertmanager),
         "alertmanager.example.yml": prometheus.alertmanager(),
-        "dcgm-counters.csv": prometheus.counters(),
+        "dcgm-counters.csv": counters(),
         "grafana/dashboards/tritonhost.json": board.board(),
         "grafana/provisioning/dashboards/tritonhost.yml": board.provider(BOARDS),
         "grafana/provisioning/datasources/tritonhost.yml": board.data_source(site.prometheus),

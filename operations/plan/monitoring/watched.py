@@ -94,8 +94,21 @@ def watched(name: str, settings: Settings, profile: Profile, reached: str) -> Wa
     elif settings.door and published:
         remarks.append(f"{name}: the door's metrics are on the host's loopback alone; set gateway")
     of_host = (("host", host),)
-    targets.append(Target("node", f"{address}:{settings.monitoring.node_port}", of_host))
-    targets.append(Target("dcgm", f"{address}:{settings.monitoring.dcgm_port}", of_host))
+    monitoring, listens = settings.monitoring, IPv4Address(settings.monitoring.listens(settings.bind_address))
+    of_exporters = monitoring.address or (reached if listens.is_unspecified else str(listens))
+    for job, one, port in (
+        ("node", monitoring.exporters.node, monitoring.node_port),
+        ("dcgm", monitoring.exporters.dcgm, monitoring.dcgm_port),
+    ):
+        if one is None:
+            targets.append(Target(job, f"{address}:{port}", of_host))
+        elif listens.is_loopback:
+            remarks.append(
+                f"{host}: the {job} exporter is on {listens} alone, where Prometheus does not reach it; set bind and sources of "
+                "monitoring"
+            )
+        else:
+            targets.append(Target(job, f"{of_exporters}:{one.port}", of_host))
     return Watched(host, service, tuple(targets), tuple(remarks))
 
 

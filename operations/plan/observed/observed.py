@@ -241,6 +241,7 @@ class Observed:
     ready: Mapping[str, str] = field(default_factory=dict)  # url -> HTTP status
     gateway: LoadedGateway = LoadedGateway()
     door: str = ""  # the key of the door's container that its unit wrote down
+    exporters: Mapping[str, str] = field(default_factory=dict)  # by unit, as their units wrote down
     # of the gateway's directory and what is in it, by path
     gateway_modes: Mapping[str, Permissions] = field(default_factory=dict)
     # by path, of what root runs or the server reads, and is not root's alone or not to be read

@@ -6,7 +6,7 @@ import re
 
 from operations.plan.catalog.version_floors import check_floors
 from operations.plan.errors import PlanError, one_line
-from operations.plan.exposure import door, gateway, network
+from operations.plan.exposure import door, exporters, gateway, network
 from operations.plan.inventory.versions import components
 from operations.plan.machine import docker_host
 from operations.plan.machine.packages import check_os
@@ -134,6 +134,7 @@ def _ports(subject: Subject) -> Check:
         ports.append(given.gateway.port)
     if given.door:
         ports.append(given.door.port)
+    ports += exporters.ports(given).values()
     front = observed.units.get(f"{given.service_name}-front.service", {}) if observed else {}
     before = observed.units.get(f"{gateway.service(given.service_name)}.service", {}) if observed else {}
     container = observed.container if observed else None
@@ -145,6 +146,7 @@ def _ports(subject: Subject) -> Check:
     door_unit = observed.units.get(f"{door.service(given.service_name)}.service", {}) if observed else {}
     of_door = {given.door.port} if given.door and door_unit.get("ActiveState") == "active" else set()
     ours = {"docker-proxy": published, "haproxy": behind, "nginx": before_us, "python3": of_door}
+    ours |= {program: set(listening) for program in _exporters(subject)}
     taken = {
         port: listening[port] or "a program"
         for port in dict.fromkeys(ports)
@@ -160,6 +162,17 @@ def _ports(subject: Subject) -> Check:
         then = "end it, or move http_port, grpc_port, metrics_port"
         return Check("ports", "failed", found, "ports that nothing else listens on", then)
     return Check("ports", "ok", ", ".join(map(str, dict.fromkeys(ports))))
+
+
+def _exporters(subject: Subject) -> list[str]:
+    """The programs of our exporters that run."""
+    observed, name = subject.observed, subject.settings.service_name
+    programs = {exporters.NODE: "node_exporter", exporters.DCGM: "dcgm-exporter"}
+    return [
+        program
+        for kind, program in programs.items()
+        if observed and observed.active(exporters.service(name, kind))
+    ]
 
 
 def _starts(subject: Subject) -> bool:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from operations.plan.catalog.host_checks import CHECKS
 from operations.plan.catalog.sources import BACKEND_URL
 from operations.plan.errors import one_line
+from operations.plan.exposure import exporters
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine.packages import for_os, runtime_packages, same_version, toolkit_url
 from operations.plan.preflight.check import Check, Checks, Subject
@@ -31,7 +32,8 @@ def sources(settings: Settings, profile: Profile, os_major: str) -> dict[str, st
         found["source git"] = mirrored(BACKEND_URL, settings.git_mirrors)
     found["source hub"] = settings.hub_endpoint
     found["source registry"] = registry_url(settings.image_registry, settings)
-    if isinstance(profile, PlanProfile) or settings.gateway or settings.door:
+    node = exporters.wanted(settings).node
+    if isinstance(profile, PlanProfile) or settings.gateway or settings.door or node:
         found["source docker hub"] = registry_url(settings.docker_hub_registry, settings)
     # otherwise pip's own default, which is pip's to know
     if (isinstance(profile, PlanProfile) or settings.door) and settings.python_index_url:

@@ -35,6 +35,7 @@ ORDER = (
     "test_canary_token",
     "test_network",
     "test_gateway",
+    "test_monitoring",
     "test_reboot",
     "test_bundle",
     "test_earlier_version",

@@ -1,6 +1,7 @@
 """The lab's container images: a small userland with a real tritonserver and the TensorRT stand-in, or TensorRT-LLM's.
 
-They take the names of the NGC images they stand in for; the images of the database, the gateway and the door come from `postgres_image`, `nginx_image` and `python_image`. They are made without a container engine and pushed to the
+They take the names of the NGC images they stand in for; the images of the database, the gateway, the door and the exporters come
+from `postgres_image`, `nginx_image`, `python_image` and `exporter_images`. They are made without a container engine and pushed to the
 lab's registry. All tags share their layers but the one that plays a version of TensorRT-LLM.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 
 from tests.lab.mirror import templates
 
-from . import nginx_image, postgres_image, python_image
+from . import exporter_images, nginx_image, postgres_image, python_image
 from .base_image import PYTHON_PACKAGES, base_layers, key, onnx_layer, record, recorded
 from .layers import FileContent, Layer, write_layer
 from .registry import Registry, image_documents
@@ -175,4 +176,7 @@ def build(cache: Path, registry: str) -> dict[str, str]:
     push(nginx_image.REPOSITORY, nginx_image.TAG, nginx_image.SETTINGS, gateway)
     door = python_image.layers(cache)
     push(python_image.REPOSITORY, python_image.TAG, python_image.SETTINGS, door)
+    node, dcgm = exporter_images.node_layers(cache), exporter_images.dcgm_layers(cache)
+    push(exporter_images.NODE_REPOSITORY, exporter_images.NODE_TAG, exporter_images.NODE_SETTINGS, node)
+    push(exporter_images.DCGM_REPOSITORY, exporter_images.DCGM_TAG, exporter_images.DCGM_SETTINGS, dcgm)
     return digests

@@ -235,6 +235,8 @@ def test_all_tags_share_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(images, "plan_layers", lambda _: tensorrt)
     for other in (images.postgres_image, images.nginx_image, images.python_image):
         monkeypatch.setattr(other, "layers", lambda _: [*base, *tensorrt])
+    for name in ("node_layers", "dcgm_layers"):
+        monkeypatch.setattr(images.exporter_images, name, lambda _: [*base, *tensorrt])
     monkeypatch.setattr(images, "Registry", Registry)
     first = images.build(tmp_path, "nowhere")
     assert first == images.build(tmp_path, "nowhere")
@@ -243,6 +245,8 @@ def test_all_tags_share_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "pgvector/pgvector:0.8.6-pg16",
         "library/nginx:1.22.1",
         "library/python:3.11.2-slim-bookworm",
+        "prom/node-exporter:v1.5.0",
+        "nvidia/k8s/dcgm-exporter:4.5.3-4.8.2-distroless",
     } <= set(first)
     assert {"24.02-py3", "24.07-py3", "24.09-py3"} <= set(pushed)
     for tag, layers in pushed.items():
