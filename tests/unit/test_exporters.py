@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,9 @@ from operations.remote import host_files
 from operations.scripts import host_script
 from tests.unit.builders import DATA, DIGEST, IMAGE_ID, UNIT, converged, gpu, profile, release, settings
 from tests.unit.stubs import Stubs
+from tests.unit.test_monitoring_host import complaints
 from tests.unit.test_network import REACHED, chain
+from tests.unit.test_preflight import judged, one
 
 DIGESTS = {**DATA["image_digests"], NODE_IMAGE: DIGEST, DCGM_IMAGE: DIGEST}
 BOTH: dict[str, Any] = {"node": {}, "dcgm": {}}
@@ -347,6 +350,36 @@ def test_exporters_that_nobody_wants_are_removed() -> None:
         what for what, _, _ in rows(watched_host(), with_exporters({"node": {}})) if "exporter" in what
     }
     assert node_alone == {path for path in left if NODE not in path and "counters" not in path}
+
+
+@pytest.mark.parametrize(
+    ("program", "state", "verdict"),
+    [
+        ("node_exporter", "active", "ok"),
+        # the distribution's own, started by somebody else
+        ("node_exporter", "inactive", "failed"),
+        ("python3", "active", "failed"),
+    ],
+)
+def test_port_of_our_own_exporter_is_not_taken(program: str, state: str, verdict: str) -> None:
+    data = {"monitoring": {"exporters": BOTH}, "image_digests": DIGESTS}
+    heard = [f'LISTEN 0 5 127.0.0.1:9100 0.0.0.0:* users:(("{program}",pid=3,fd=3))']
+    host = watched_host()
+    host = replace(host, units={**host.units, f"{NODE}.service": {**UNIT, "ActiveState": state}})
+    check = one("ports", judged({"listening": heard}, data, observed=host))
+    assert check.verdict == verdict and ("9100 by" in check.found) == (verdict == "failed")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+def test_units_are_valid_for_systemd(tmp_path: Path) -> None:
+    files = host_files.rendered(WANTED)
+    texts = {f"{name}.service": files[f"/etc/systemd/system/{name}.service"].text for name in (NODE, DCGM)}
+    own = {name: text.replace("Requires=", "Wants=") for name, text in texts.items()}
+    assert "exporter.service:" not in complaints(tmp_path, own)
+    broken = {name: text.replace("RestartSec=5", "RestartSec=soon") for name, text in own.items()}
+    said = complaints(tmp_path, broken)
+    assert all(f"{name}.service:" in said for name in (NODE, DCGM))
 
 
 # The script of their units
