@@ -11,6 +11,27 @@ from pydantic import BeforeValidator, Field
 from operations.plan.catalog.known_values import Whole
 from operations.plan.wording import Form
 
+# The data keys of pyinfra's SSH connector: https://docs.pyinfra.com/en/3.x/connectors/ssh.html
+CONNECTOR_KEYS = frozenset(
+    {
+        "ssh_hostname",
+        "ssh_port",
+        "ssh_user",
+        "ssh_key",
+        "ssh_key_password",
+        "ssh_allow_agent",
+        "ssh_look_for_keys",
+        "ssh_forward_agent",
+        "ssh_config_file",
+        "ssh_known_hosts_file",
+        "ssh_strict_host_key_checking",
+        "ssh_connect_retries",
+        "ssh_connect_retry_min_delay",
+        "ssh_connect_retry_max_delay",
+        "ssh_file_transfer_protocol",
+    }
+)
+
 AbsolutePath = Annotated[
     str,
     Field(pattern=r"^/[A-Za-z0-9._/-]+$"),

@@ -33,6 +33,7 @@ from operations.plan.errors import NOWHERE, TOKEN, Origin, PlanError, suggestion
 from operations.plan.inventory import docker_settings
 from operations.plan.inventory.door_settings import DoorSettings
 from operations.plan.inventory.field_types import (
+    CONNECTOR_KEYS,
     AbsolutePath,
     Commit,
     Digest,
@@ -60,27 +61,6 @@ from operations.plan.wording import Form, complaint, from_validation
 # the cloud's metadata service (169.254.169.254) and the boot volume's storage (169.254.0.2) on OCI
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
 EVERYBODY = IPv4Network("0.0.0.0/0")
-
-# The data keys of pyinfra's SSH connector: https://docs.pyinfra.com/en/3.x/connectors/ssh.html
-CONNECTOR_KEYS = frozenset(
-    {
-        "ssh_hostname",
-        "ssh_port",
-        "ssh_user",
-        "ssh_key",
-        "ssh_key_password",
-        "ssh_allow_agent",
-        "ssh_look_for_keys",
-        "ssh_forward_agent",
-        "ssh_config_file",
-        "ssh_known_hosts_file",
-        "ssh_strict_host_key_checking",
-        "ssh_connect_retries",
-        "ssh_connect_retry_min_delay",
-        "ssh_connect_retry_max_delay",
-        "ssh_file_transfer_protocol",
-    }
-)
 
 
 class Settings(BaseModel):
