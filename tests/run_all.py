@@ -118,10 +118,9 @@ STATIC = (
     Part("lint", [PYTHON, "-m", "ruff", "check", "."], 1),
     Part("types", [PYTHON, "-m", "mypy", "."], 20),
 )
-UNIT = (
-    Part("unit", [*PYTEST, "tests/unit"], 30),
-    Part("operations, deploy, oci", [*PYTEST, "tests/operations", "tests/deploy", "tests/oci"], 30),
-    Part("door", [*PYTEST, "tests/door"], 30),
+OTHERS = (
+    Part("operations, deploy, oci", [*PYTEST, "tests/operations", "tests/deploy", "tests/oci"], 110),
+    Part("door", [*PYTEST, "tests/door"], 60),
     Part("mirror and stand-ins", [*PYTEST, "tests/lab/mirror", "tests/lab/standins"], 120),
 )
 # The lab's e2e modules that take their hosts for themselves; the others share one host, in the order of its conftest.
@@ -161,7 +160,8 @@ def short(day: datetime.date) -> list[Part]:
         _e2e("lab: behind a gateway", 120, 4, GATEWAY, smoke=True),
         Part("lab: disks, on a kernel with LVM and md", [*PYTEST, "-m", "smoke", "tests/lab/disks"], 60),
         PACKAGE,
-        *UNIT,
+        Part("unit", [*PYTEST, "tests/unit"], 180, {"MUTANTS": third(day)}),
+        *OTHERS,
         *STATIC,
     ]
 
@@ -202,7 +202,8 @@ def everything() -> list[Part]:
             {"FRESH_MACHINE": "test"},
         ),
         PACKAGE,
-        *UNIT,
+        Part("unit", [*PYTEST, "tests/unit"], 240),
+        *OTHERS,
         *STATIC,
     ]
 

@@ -44,6 +44,7 @@ class Channels:
     def __init__(self, address: str) -> None:
         self.address = address
         self.channel: grpc.aio.Channel | None = None
+        self.stubs: Any = None
         self.born = 0.0
         self.users: dict[grpc.aio.Channel, int] = {}
         self.closing: set[asyncio.Task[None]] = set()
@@ -55,11 +56,13 @@ class Channels:
         if self.channel is None or now - self.born > FRESH_S:
             self._retire()
             self.channel, self.born = grpc.aio.insecure_channel(self.address, options=OPTIONS), now
+            # once for a connection: it makes a method of each of the interface's
+            self.stubs = service_pb2_grpc.GRPCInferenceServiceStub(self.channel)
             self.users[self.channel] = 0
-        channel = self.channel
+        channel, stubs = self.channel, self.stubs
         self.users[channel] += 1
         try:
-            yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            yield stubs
         finally:
             self.users[channel] -= 1
             if not self.users[channel] and channel is not self.channel:

@@ -325,7 +325,8 @@ class TestOneKind:
 
     def test_upgrade_under_streams_cuts_none(self, doored: tuple[Kind, Doored]) -> None:
         kind, made = doored
-        made.write(front="haproxy")
+        # fifty clients come and go while times are taken: this test is not about speed
+        made.write(front="haproxy", latency_factor=1000.0)
         made.deploy()
         with streams(made, kind) as found:
             time.sleep(5)
@@ -379,6 +380,20 @@ class TestOneKind:
         asking.join()
         assert "swap: in place" in output, output
         assert {*found} <= {200, 502, 503} and 503 in found, {*found}
+
+    def test_slower_release_is_put_back_by_its_speed(self, doored: tuple[Kind, Doored]) -> None:
+        """A decoder that takes longer for each token answers rightly, and no other gate is as close."""
+        _, made = doored
+        made.write(bench_gate="smoke", latency_factor=1000.0)
+        # the first release that is measured passes, and is what the next one is compared with
+        made.deploy(upgraded(made, "measured"))
+        before = made.host.running_release()
+        slower = {**made.overrides, "server": {"environment": {"LAB_TOKEN_SECONDS": "0.2"}}}
+        output = made.deploy(slower, code=1)
+        assert "tokens a second, expected at least 0.8 of the" in output, output
+        assert made.host.running_release() == before
+        made.write()
+        made.deploy()
 
     def test_door_that_is_not_wanted_is_stopped(self, doored: tuple[Kind, Doored]) -> None:
         _, made = doored
