@@ -31,15 +31,30 @@ class Sink(Protocol):
 _KEPT: deque[Any] = deque(maxlen=8192)
 
 
+# The real backend asks so often whether a client went away: cancellation_check_period_ms. Each question goes through Triton.
+CANCELLED_S = 0.1
+
+
+class Asked:
+    """Whether a client went away, asked now and then."""
+
+    def __init__(self, question: Callable[[], Any]) -> None:
+        self.question, self.at = question, time.monotonic()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self.at < CANCELLED_S:
+            return False
+        self.at = now
+        return bool(self.question())
+
+
 class Sender:
     """The responses of a request whose answer comes in parts. `utils`: Triton's own module"""
 
     def __init__(self, utils: Any, request: Any) -> None:
         self.utils, self.request, self.sender = utils, request, request.get_response_sender()
-
-    def cancelled(self) -> bool:
-        """Whether the client went away."""
-        return bool(self.sender.is_cancelled())
+        self.cancelled = Asked(self.sender.is_cancelled)
 
     def send(self, response: Any, last: bool) -> None:
         flags = self.utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if last else 0
@@ -62,10 +77,7 @@ class Whole:
         self.utils, self.request = utils, request
         self.ended = threading.Event()
         self.found: Any = None
-
-    def cancelled(self) -> bool:
-        """Whether the client went away."""
-        return bool(self.request.is_cancelled())
+        self.cancelled = Asked(request.is_cancelled)
 
     def send(self, response: Any, last: bool) -> None:
         self.found = response if response is not None else self.found
