@@ -41,6 +41,7 @@ def _as_at_first(triton: FakeTriton) -> Iterator[None]:
     """Each test begins with a Triton that answers, and has seen nothing."""
     before = FakeTriton()
     yield
-    for name in ("decoupled", "seconds", "end", "refused", "code", "after"):
+    for name in ("decoupled", "seconds", "end", "refused", "code", "after", "together"):
         setattr(triton, name, getattr(before, name))
     triton.seen.clear()
+    triton.most = 0

@@ -79,6 +79,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     port: int = 0
     running: int = 0
     most: int = 0
+    together: int = 0
 
     def start(self) -> FakeTriton:
         self.server = grpc.server(futures.ThreadPoolExecutor(WORKERS))
@@ -146,6 +147,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                 return
             if not context.is_active():
                 return
+            # the rest of an answer waits until as many requests as `together` were here at once
+            while number and self.most < self.together and context.is_active():
+                time.sleep(0.05)
             seen.parts += 1
             yield pb.ModelStreamInferResponse(infer_response=answer)
             time.sleep(self.seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -91,18 +92,24 @@ class Container:
         (self.root / "etc/lab/gpus").write_text(gpus + "\n")
 
 
+def free_ports(count: int) -> list[int]:
+    """`count` ports of the loopback that nobody listens on; all differ, since they are held until the last is found."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 class Server:
     """A running tritonserver on loopback."""
 
     def __init__(self, container: Container, log: Path) -> None:
-        self.http, self.grpc, metrics = free_port(), free_port(), free_port()
+        self.http, self.grpc, metrics = free_ports(3)
         ports = [f"--http-port={self.http}", f"--grpc-port={self.grpc}", f"--metrics-port={metrics}"]
         local = [f"--{kind}-address=127.0.0.1" for kind in ("http", "grpc", "metrics")]
         without_gpu = ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]

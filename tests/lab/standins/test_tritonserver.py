@@ -126,11 +126,12 @@ def test_a_cancelled_request_frees_the_decoder(server: Server) -> None:
 def test_an_engine_for_another_gpu_stops_the_server(container: Container, tmp_path: Path) -> None:
     container.see("NVIDIA A100-SXM4-80GB:1")
     try:
-        refused = Server(container, tmp_path / "server.log")
         # a server that ends because no model loads crashes at its end now and then: the real program, once in seven runs here
-        if refused.process.wait(90) == -signal.SIGSEGV:
-            refused = Server(container, tmp_path / "server.log")
-        assert refused.process.wait(90) == 1
+        for number in range(3):
+            refused = Server(container, tmp_path / f"server-{number}.log")
+            if refused.process.wait(90) != -signal.SIGSEGV:
+                break
+        assert refused.process.returncode == 1
         said = refused.log.read_text()
         assert "expecting compute 8.0 got compute 8.6, please rebuild" in said
         assert "failed to load all models" in said
