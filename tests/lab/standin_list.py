@@ -22,12 +22,16 @@ STAND_INS = (
         "a script of our own with the real one's options, metric names and labels; values from nvidia-smi",
     ),
     (
+        "Grafana",
+        "a script of our own with the real one's settings, provisioning, admin and a part of its HTTP interface",
+    ),
+    (
         "the Hugging Face hub",
         "a server that the real client downloads from; SmolLM2's real weights, dequantized, and small random models",
     ),
 )
 
 REAL = (
-    "systemd, sshd, sudo, nftables, firewalld, dnf, rpm, docker, haproxy, nginx, node_exporter, tritonserver, PostgreSQL with pgvector, git,"
-    " git-lfs, pip, huggingface_hub, pyinfra, tritonclient"
+    "systemd, sshd, sudo, nftables, firewalld, dnf, rpm, docker, haproxy, nginx, node_exporter, Prometheus, Alertmanager,"
+    " tritonserver, PostgreSQL with pgvector, git, git-lfs, pip, huggingface_hub, pyinfra, tritonclient"
 )

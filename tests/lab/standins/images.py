@@ -1,8 +1,9 @@
 """The lab's container images: a small userland with a real tritonserver and the TensorRT stand-in, or TensorRT-LLM's.
 
-They take the names of the NGC images they stand in for; the images of the database, the gateway, the door and the exporters come
-from `postgres_image`, `nginx_image`, `python_image` and `exporter_images`. They are made without a container engine and pushed to the
-lab's registry. All tags share their layers but the one that plays a version of TensorRT-LLM.
+They take the names of the NGC images they stand in for; the images of the database, the gateway, the door, the exporters and
+the monitoring come from `postgres_image`, `nginx_image`, `python_image`, `exporter_images` and `monitoring_images`. They are
+made without a container engine and pushed to the lab's registry. All tags share their layers but the one that plays a version
+of TensorRT-LLM.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from tests.lab.mirror import templates
 
-from . import exporter_images, nginx_image, postgres_image, python_image
+from . import exporter_images, monitoring_images, nginx_image, postgres_image, python_image
 from .base_image import PYTHON_PACKAGES, base_layers, key, onnx_layer, record, recorded
 from .layers import FileContent, Layer, write_layer
 from .registry import Registry, image_documents
@@ -179,4 +180,6 @@ def build(cache: Path, registry: str) -> dict[str, str]:
     node, dcgm = exporter_images.node_layers(cache), exporter_images.dcgm_layers(cache)
     push(exporter_images.NODE_REPOSITORY, exporter_images.NODE_TAG, exporter_images.NODE_SETTINGS, node)
     push(exporter_images.DCGM_REPOSITORY, exporter_images.DCGM_TAG, exporter_images.DCGM_SETTINGS, dcgm)
+    for repository, tag, settings, of_cache in monitoring_images.IMAGES:
+        push(repository, tag, settings, of_cache(cache))
     return digests

@@ -237,6 +237,8 @@ def test_all_tags_share_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(other, "layers", lambda _: [*base, *tensorrt])
     for name in ("node_layers", "dcgm_layers"):
         monkeypatch.setattr(images.exporter_images, name, lambda _: [*base, *tensorrt])
+    monitoring = [(*image[:3], lambda _: [*base, *tensorrt]) for image in images.monitoring_images.IMAGES]
+    monkeypatch.setattr(images.monitoring_images, "IMAGES", monitoring)
     monkeypatch.setattr(images, "Registry", Registry)
     first = images.build(tmp_path, "nowhere")
     assert first == images.build(tmp_path, "nowhere")
@@ -247,6 +249,9 @@ def test_all_tags_share_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "library/python:3.11.2-slim-bookworm",
         "prom/node-exporter:v1.5.0",
         "nvidia/k8s/dcgm-exporter:4.5.3-4.8.2-distroless",
+        "prom/prometheus:v2.42.0",
+        "prom/alertmanager:v0.25.0",
+        "grafana/grafana:12.4.11",
     } <= set(first)
     assert {"24.02-py3", "24.07-py3", "24.09-py3"} <= set(pushed)
     for tag, layers in pushed.items():
