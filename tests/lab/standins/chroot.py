@@ -109,8 +109,8 @@ class Server:
     """A running tritonserver on loopback."""
 
     def __init__(self, container: Container, log: Path) -> None:
-        self.http, self.grpc, metrics = free_ports(3)
-        ports = [f"--http-port={self.http}", f"--grpc-port={self.grpc}", f"--metrics-port={metrics}"]
+        self.http, self.grpc, self.metrics = free_ports(3)
+        ports = [f"--http-port={self.http}", f"--grpc-port={self.grpc}", f"--metrics-port={self.metrics}"]
         local = [f"--{kind}-address=127.0.0.1" for kind in ("http", "grpc", "metrics")]
         without_gpu = ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
         words = [

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,20 @@ def test_server_answers_streams_and_stops(server: Server) -> None:
     assert "artificial intelligence" in "".join(pieces)
     assert "[stand-in] tensorrtllm backend" in server.log.read_text()
     assert server.stop() == 0
+
+
+def test_page_has_the_metrics_of_the_backend(server: Server) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics}/metrics", timeout=10) as answer:
+        page = answer.read().decode()
+    for name, label, value in (
+        ("request", 'request_type="max"', 4),
+        ("request", 'request_type="waiting"', 0),
+        ("kv_cache_block", 'kv_cache_block_type="max"', 4 * 16),
+        ("kv_cache_block", 'kv_cache_block_type="used"', 0),
+    ):
+        labels = re.findall(rf"^nv_trt_llm_{name}_metrics{{(.*)}} {value}$", page, re.MULTILINE)
+        found = [each for each in labels if label in each]
+        assert len(found) == 1 and 'model="tensorrt_llm",' in f"{found[0]},", page
 
 
 def test_a_cancelled_request_frees_the_decoder(server: Server) -> None:

@@ -22,6 +22,7 @@ from tensorrt_llm.releases import release
 from tensorrt_llm.runtime.batch import Batch, Sender, Whole
 from tensorrt_llm.runtime.decoder import Decoder, Sampling
 from tensorrt_llm.runtime.engine import load_config, load_engine
+from tensorrt_llm.runtime.metrics import Metrics
 from tensorrt_llm.version import __version__
 
 pb_utils: Any = importlib.import_module(
@@ -116,6 +117,8 @@ class TritonPythonModel:
                 f"unexpected error when creating modelInstanceState: [TensorRT-LLM][ERROR] {refused}"
             ) from None
         self.batch = Batch(self.most, token_delay)
+        labels = {"model": args["model_name"], "version": args["model_version"]}
+        self.metrics = Metrics(pb_utils, labels, self.batch, self.decoder.max_seq_len)
 
     def _parameter(self, name: str) -> str | None:
         value = self.model["parameters"].get(name, {}).get("string_value", "")
@@ -284,6 +287,7 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Answer the requests: at once when decoupled, and together when not."""
+        self.metrics.tell()
         if self.decoupled:
             for request in requests:
                 sink = Sender(pb_utils, request)
