@@ -96,7 +96,9 @@ RECORDS = (
     ),
     Record(
         "tritonhost:door_failures:ratio5m",
-        f'sum {_OF} (rate(tritonhost_door_requests_total{{job="door",code=~"5.."}}[5m])) / '
+        # a code has no counter before its first answer: 0, not nothing
+        f'(sum {_OF} (rate(tritonhost_door_requests_total{{job="door",code=~"5.."}}[5m])) or '
+        f'sum {_OF} (rate(tritonhost_door_requests_total{{job="door"}}[5m])) * 0) / '
         f'sum {_OF} (rate(tritonhost_door_requests_total{{job="door"}}[5m]))',
     ),
     Record(
