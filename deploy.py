@@ -19,6 +19,7 @@ from operations import (
     lock,
     model_repository,
     monitoring,
+    monitoring_server,
     network,
     ownership,
     packages,
@@ -85,3 +86,11 @@ if wanted:
         ],
     )
     release.collect(release=wanted)
+
+# A host of the group `monitoring` serves no model: it watches the others, with Prometheus, Alertmanager and Grafana
+watching = monitoring_server.look()
+
+if watching:
+    monitoring_server.prepare(server=watching)
+    monitoring_server.guard(server=watching)
+    monitoring_server.run(server=watching)

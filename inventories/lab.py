@@ -1,6 +1,7 @@
 """The lab's hosts, as `tests/lab/lab up N` made them: the embedded default inventory."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,12 @@ from operations.plan.errors import PlanError
 from operations.plan.inventory.hosts import checked_hosts, settings_of, with_services
 from tests.lab.settings import from_environment
 
+# Debian's programs, and a stand-in for Grafana
+_IMAGES = {
+    "prometheus_image": "prom/prometheus:v2.42.0",
+    "alertmanager_image": "prom/alertmanager:v0.25.0",
+    "grafana_image": "grafana/grafana:12.4.11",
+}
 _lab_json = from_environment().record
 
 with refusing():
@@ -30,8 +37,12 @@ with refusing():
             reference="no-lab",
         )
     _lab = json.loads(_lab_json.read_text(encoding="utf-8"))
+    # what a monitoring server is told, by host, as JSON: {"h2": {"admin_password": ...}}
+    _servers = json.loads(os.environ.get("LAB_MONITORING_SERVERS", "{}"))
+    _own = {name: {"monitoring_server": {**_IMAGES, **table}} for name, table in _servers.items()}
     hosts = checked_hosts(
-        [(h["name"], {"ssh_hostname": h["address"]}) for h in _lab["hosts"]], str(_lab_json)
+        [(h["name"], {"ssh_hostname": h["address"], **_own.get(h["name"], {})}) for h in _lab["hosts"]],
+        str(_lab_json),
     )
     _group_data = Path(__file__).resolve().parent / "group_data"
     hosts, _groups = with_services(hosts, "lab", _group_data)

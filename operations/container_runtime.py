@@ -36,13 +36,14 @@ def configure(release: Release) -> None:
 
 @operation()
 def configured(
-    settings: Mapping[str, Any], start_timeout_s: int
+    settings: Mapping[str, Any], start_timeout_s: int, nvidia: bool = True
 ) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
     /etc/docker/daemon.json has these settings and NVIDIA's runtime, and the engine runs and knows the runtime.
 
     + settings: top-level key -> value; other keys of the file stay as they are
     + start_timeout_s: seconds that the servers may take to start again after docker failed to start with the new file
+    + nvidia: False for a host without GPUs, whose docker does without that runtime
 
     nvidia-ctk writes into a copy, which then replaces the file atomically: it would truncate the file itself while it
     writes (NVIDIA/nvidia-container-toolkit, pkg/config/raw.go). Docker restarts only here, and not if the file already
@@ -56,8 +57,10 @@ def configured(
     except PlanError as error:
         yield refuse(f"{error}; the file was left as it is")
         return
-    complete = daemon_json.has_nvidia_runtime(present) and not daemon_json.missing(present, settings)
-    if complete and found.running and found.engine_knows_nvidia and not found.unread:
+    complete = not daemon_json.missing(present, settings)
+    if nvidia:
+        complete = complete and daemon_json.has_nvidia_runtime(present) and found.engine_knows_nvidia
+    if complete and found.running and not found.unread:
         host.noop("daemon.json already has these settings, and docker uses them")
         return
     sent = {
@@ -67,6 +70,7 @@ def configured(
         "BEFORE": daemon_json.BEFORE,
         "SHA256": hashlib.sha256(wanted.encode()).hexdigest(),
         "START_SECONDS": str(start_timeout_s),
+        "NVIDIA": "yes" if nvidia else "",
     }
     script = host_script("configure_docker.sh", sent)
     yield StringCommand(script, _stdin=wanted, _timeout=RESTART_SECONDS + start_timeout_s)

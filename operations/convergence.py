@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,8 @@ from operations.plan import PlanError, Release, Settings, plan_release
 from operations.plan.capacity import gpu
 from operations.plan.catalog.package_names import CONFLICTING_PACKAGES
 from operations.plan.catalog.version_floors import check_floors
-from operations.plan.difference import Difference, ExpectedFile, difference
+from operations.plan.difference import difference
+from operations.plan.difference_rows import Difference, ExpectedFile
 from operations.plan.errors import one_line
 from operations.plan.exposure import firewall
 from operations.plan.inventory.settings import from_host_data
@@ -33,6 +35,7 @@ from operations.plan.swap import swap
 from operations.pyinfra_patches import data_of
 from operations.remote import host_files
 from operations.remote.detached import LOST
+from operations.watched_hosts import serves_models
 
 LOOK_SECONDS = 50  # for the one look; a host that is frozen or cut off is reported, not waited for
 
@@ -42,9 +45,11 @@ def look() -> Release | None:
     The release the host should become, or None where it is that already: then no operation is run.
 
     Reads the host in one round trip, plans, and prints what differs as a table, before anything is changed. A host that
-    cannot be deployed, for whatever reason, fails alone with one line.
+    cannot be deployed, for whatever reason, fails alone with one line. Of a monitoring server, which serves nothing, None too.
     """
     rollout.watch()
+    if not serves_models(host):
+        return None
     try:
         release, observed = planned()
         files, loaded = expected(release)
@@ -52,7 +57,7 @@ def look() -> Release | None:
     except (PlanError, PyinfraError, *LOST) as error:
         if isinstance(error, PlanError):
             host_health.say_what_else(error)
-        rollout.leave_out(_of_host(error))
+        rollout.leave_out(of_host(error))
         return None
     logger.info(_report(release, observed, rows))
     rollout.found(rows)
@@ -157,7 +162,7 @@ def _check_at_data_root(settings: Settings, observed: Observed) -> None:
         )
 
 
-def _of_host(error: BaseException) -> str:
+def of_host(error: BaseException) -> str:
     """An error's one line, without the host's name, which is printed in front of it."""
     if not isinstance(error, PlanError):
         return "look: found no answer that could be read, expected the host's state; see the lines above, and run again"
@@ -199,8 +204,6 @@ def _report(release: Release, observed: Observed, rows: list[Difference]) -> str
             f"{prefix}converged: release {release.id} ({release.settings.model}) serves since "
             f"{_since(observed)} UTC"
         )
-    header = Difference("stage", "what", "found", "wanted")
-    widths = [min(max(len(getattr(r, f)) for r in (header, *rows)), 58) for f in ("stage", "what", "found")]
     count = f"{len(rows)} difference{'s' if len(rows) > 1 else ''}"
     lines = [f"{prefix}release {release.id} ({release.settings.model}): {count}"]
     warnings = (*release.warnings, *shortages(release, observed))
@@ -218,11 +221,19 @@ def _report(release: Release, observed: Observed, rows: list[Difference]) -> str
         )
     if observed.detached_units:
         lines.append(f"{prefix}  at work on the host: {', '.join(observed.detached_units)}")
+    return "\n".join([*lines, *table(prefix, rows)])
+
+
+def table(prefix: str, rows: Sequence[Difference]) -> list[str]:
+    """The lines of the table of differences. `prefix`: of each."""
+    header = Difference("stage", "what", "found", "wanted")
+    widths = [min(max(len(getattr(r, f)) for r in (header, *rows)), 58) for f in ("stage", "what", "found")]
+    lines = []
     for row in (header, *rows):
         cells = [row.stage, row.what, row.found]
         padded = [_cut(cell, width).ljust(width) for cell, width in zip(cells, widths, strict=True)]
         lines.append(f"{prefix}  {'  '.join([*padded, _cut(row.wanted, 58)])}")
-    return "\n".join(lines)
+    return lines
 
 
 def _since(observed: Observed) -> str:

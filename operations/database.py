@@ -30,7 +30,7 @@ def run(release: Release) -> None:
     if database is None:
         return
     unit = f"{database.service}.service"
-    serving_image.made(release, database.image, "Pull the database's image")
+    serving_image.made(release.data_root, database.image, "Pull the database's image")
     readable(name="Check that the image reads the database", database=database)
     # only root may enter: any process that reaches the socket in it can read every document
     files.directory(name="Directory of the database", path=database.directory, mode="700")

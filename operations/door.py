@@ -30,7 +30,7 @@ START_SECONDS = 150  # the unit's start timeout, and its stop timeout without th
 def install(release: Release) -> None:
     """Before anything stops: build the door's image."""
     if release.door is not None:
-        serving_image.made(release, release.door.image, "Build the door's image")
+        serving_image.made(release.data_root, release.door.image, "Build the door's image")
 
 
 @deploy("Door")

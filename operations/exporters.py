@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from pyinfra import host
 from pyinfra.api.command import StringCommand
@@ -13,7 +13,8 @@ from pyinfra.api.operation import operation
 from operations import etc_files, rollout, serving_image
 from operations.facts.units import KeptUnit, KeptUnitState
 from operations.plan.exposure import exporters as plan
-from operations.plan.exposure.exporters import Exporter
+from operations.plan.exposure import host_program
+from operations.plan.exposure.host_program import HostProgram
 from operations.plan.release import Release
 from operations.remote import host_files
 from operations.systemd_units import keep, reloaded, restart_kept
@@ -25,7 +26,7 @@ START_SECONDS = 180  # the unit's start and stop timeouts, with some time for sy
 def install(release: Release) -> None:
     """Before anything stops: pull the exporters' images."""
     for exporter in release.exporters:
-        serving_image.made(release, exporter.image, f"Pull the image of {exporter.title}")
+        serving_image.made(release.data_root, exporter.image, f"Pull the image of {exporter.title}")
 
 
 @deploy("Exporters")
@@ -41,50 +42,51 @@ def lead(release: Release) -> None:
                 gone(name=f"Remove {kind} exporter", release=release, kind=kind)
             continue
         paths = plan.own_paths(settings.service_name, settings.state_root, kind)
-        kept(name=f"Keep what {exporter.title} runs with", exporter=exporter, paths=paths)
+        kept(name=f"Keep what {exporter.title} runs with", program=exporter, paths=paths)
         for path in paths:
             etc_files.written(name=f"Install {path.rpartition('/')[2]}", path=path, text=rendered[path].text)
         reloaded(name=f"Let systemd read the unit of {exporter.title}", unit=f"{exporter.service}.service")
-        running(name=f"Run {exporter.title}", release=release, exporter=exporter)
+        # those of the host's other services are stopped first: a host has one of each kind, on one port
+        others = [plan.service(other, kind) for other in settings.beside]
+        running(name=f"Run {exporter.title}", program=exporter, instead=others)
 
 
 @operation()
-def kept(exporter: Exporter, paths: tuple[str, ...]) -> Generator[StringCommand, None, None]:
+def kept(program: HostProgram, paths: tuple[str, ...]) -> Generator[StringCommand, None, None]:
     """
-    Before another image or other options replace a running exporter, save its files until the new one runs.
+    Before another image or other options replace a running program, save its files until the new one runs.
 
-    + exporter: the wanted one
+    + program: the wanted one
     + paths: its files
     """
-    found = _found(exporter.service)
-    if not found.active or found.key == exporter.key:
+    found = _found(program.service)
+    if not found.active or found.key == program.key:
         host.noop("no other one runs")
         return
-    yield keep(f"{exporter.service}.service", list(paths))
+    yield keep(f"{program.service}.service", list(paths))
 
 
 @operation()
-def running(release: Release, exporter: Exporter) -> Generator[str | StringCommand, None, None]:
+def running(program: HostProgram, instead: Sequence[str] = ()) -> Generator[str | StringCommand, None, None]:
     """
-    The exporter runs from its image with its options, starts at boot, and its page has what it is there for.
+    The program runs from its image with its options, starts at boot, and its page has what it is there for.
 
-    + release: of the host
-    + exporter: the wanted one
+    + program: the wanted one
+    + instead: units that are stopped before
 
-    One that does not start is replaced by the one that ran before. Those of the host's other services are stopped first: a host
-    has one of each kind, on one port.
+    One that does not start is replaced by the one that ran before.
     """
-    found, unit = _found(exporter.service), f"{exporter.service}.service"
-    if found.active and found.enabled and found.key == exporter.key:
-        host.noop(f"{exporter.title} runs with its options")
+    found, unit = _found(program.service), f"{program.service}.service"
+    if found.active and found.enabled and found.key == program.key:
+        host.noop(f"{program.title} runs with its options")
         return
-    for other in release.settings.beside:
-        yield _stopped(plan.service(other, exporter.kind))
+    for other in instead:
+        yield _stopped(other)
     if not found.enabled:
         yield f"systemctl enable --quiet {unit}"
-    if not found.active or found.key != exporter.key:
+    if not found.active or found.key != program.key:
         yield restart_kept(unit, START_SECONDS)
-    yield f"sh {shlex.quote(plan.script_path(exporter.service))} shows"
+    yield f"sh {shlex.quote(host_program.script_path(program.service))} shows"
 
 
 @operation()
@@ -99,7 +101,7 @@ def gone(release: Release, kind: str) -> Generator[str, None, None]:
     name = plan.service(settings.service_name, kind)
     paths = plan.own_paths(settings.service_name, settings.state_root, kind)
     yield _stopped(name)
-    yield f"rm -f {shlex.join([*paths, plan.record(name)])}"
+    yield f"rm -f {shlex.join([*paths, host_program.record(name)])}"
     # systemd remembers a unit that failed, also without its file
     yield f"systemctl reset-failed {shlex.quote(name)}.service 2>/dev/null || :"
 
@@ -110,5 +112,5 @@ def _stopped(name: str) -> str:
 
 
 def _found(service: str) -> KeptUnit:
-    found: KeptUnit = host.get_fact(KeptUnitState, service=service, record=plan.record(service))
+    found: KeptUnit = host.get_fact(KeptUnitState, service=service, record=host_program.record(service))
     return found

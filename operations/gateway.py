@@ -39,7 +39,7 @@ def install(release: Release) -> None:
     gateway = release.gateway
     if gateway is None:
         return
-    serving_image.made(release, gateway.image, "Pull the gateway's image")
+    serving_image.made(release.data_root, gateway.image, "Pull the gateway's image")
     written(name="Test the gateway's files", release=release, only_tried=True)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from operations.bundle.images import Registry
 from operations.bundle.make import gpus_for, settings_in
 from operations.hub_repository import newest_commit
 from operations.intake.secrets import SecretMissing
-from operations.plan.artifacts.artifact import published
+from operations.plan.artifacts.artifact import ServingImage, published
 from operations.plan.artifacts.images import registry_of
 from operations.plan.errors import PlanError
 from operations.plan.explain import UNKNOWN_DIGEST
@@ -37,6 +37,7 @@ from operations.plan.machine.packages import (
     same_version,
     toolkit_url,
 )
+from operations.plan.monitoring import server
 from operations.plan.planning import plan_release
 from operations.plan.profile.profiles import load_profile
 from operations.plan.release import Release
@@ -97,18 +98,21 @@ def wanted_of(inventory: Path, os_majors: Iterable[str]) -> Wanted:
     with lock_file.unread():
         hosts = settings_in(inventory)
     for settings in hosts.values():
+        if settings.monitoring_server:
+            digests = _AnyDigest(settings.image_digests)
+            made = server.images(settings.model_copy(update={"image_digests": digests}))
+            images |= _images(settings, made)
+            for major in os_majors:
+                packages |= _packages(settings, server.packages(settings, major), major)
+            continue
         release = _planned(settings)
-        for image in release.images:
-            registry = registry_of(settings, image)
-            insecure = settings.docker_daemon_settings.get("insecure-registries", [])
-            plain = registry in insecure or f"http://{registry}" in insecure
-            images |= {Image(name, registry, plain) for name in published(image.inputs)}
+        images |= _images(settings, release.images)
         for step in release.recipe.downloads:
             if step.artifact.kind == "weights":
                 inputs = step.artifact.inputs
                 models.add(Model(inputs["repository"], settings.hub_endpoint, inputs["revision"]))
         for major in os_majors:
-            packages |= _packages(settings, major)
+            packages |= _packages(settings, runtime_packages(settings, major), major)
     return Wanted(frozenset(images), frozenset(models), frozenset(packages))
 
 
@@ -119,11 +123,22 @@ def _planned(settings: Settings) -> Release:
     return gpus_for(settings, profile, lambda gpus: plan_release(everything, gpus, profile=profile))
 
 
-def _packages(settings: Settings, major: str) -> set[Package]:
+def _images(settings: Settings, wanted: Iterable[ServingImage]) -> set[Image]:
+    """What of published images these are, or are made from."""
+    found = set()
+    for image in wanted:
+        registry = registry_of(settings, image)
+        insecure = settings.docker_daemon_settings.get("insecure-registries", [])
+        plain = registry in insecure or f"http://{registry}" in insecure
+        found |= {Image(name, registry, plain) for name in published(image.inputs)}
+    return found
+
+
+def _packages(settings: Settings, wanted: Mapping[str, str | None], major: str) -> set[Package]:
     """The pinned packages."""
     urls = {True: toolkit_url(settings, major), False: settings.docker_repository_url}
     found = set()
-    for name, version in runtime_packages(settings, major).items():
+    for name, version in wanted.items():
         if version:
             of_toolkit = name.startswith(("nvidia-", "libnvidia-"))
             url = for_os(urls[of_toolkit], major).replace("$basearch", "x86_64")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 
 from pyinfra import host, logger
@@ -82,13 +82,27 @@ def loaded(release: Release, leads: bool = True) -> Generator[StringCommand, Non
     The rules are checked before they are installed, and replaced atomically: a packet meets the old rules or the new
     ones. Rules about the new network do not affect a server of an earlier release, on docker's own bridge.
     """
-    settings = release.settings
-    path, unit = host_files.paths(settings).guard_rules, release.guard.unit
     # once a run has come to lead a gateway, nothing from before it serves, and no later run is to open the way again
     closed = leads or not release.guard.closed or gateway.is_there(release)
-    text = host_files.guard_rules(release.guard if closed else replace(release.guard, closed=()))
+    yield from _load(release.guard if closed else replace(release.guard, closed=()))
+
+
+@operation()
+def guarded(guard: network.Guard) -> Generator[StringCommand, None, None]:
+    """
+    The same of a host without a server.
+
+    + guard: who reaches its ports
+    """
+    yield from _load(guard)
+
+
+def _load(guard: network.Guard) -> Iterator[StringCommand]:
+    """The kernel has these rules, and their unit loads them at boot."""
+    path, unit = guard.rules_path, guard.unit
+    text = host_files.guard_rules(guard)
     wanted = host_files.digest(text)
-    found = host.get_fact(LoadedGuard, service=settings.service_name)
+    found = host.get_fact(LoadedGuard, service=guard.service)
     enabled = host.get_fact(SystemdEnabled, services=[unit]).get(unit)
     active = host.get_fact(SystemdStatus, services=[unit]).get(unit)
     written = host.get_fact(Sha256File, path=path)
@@ -134,6 +148,26 @@ def closed(release: Release) -> Generator[StringCommand, None, None]:
         host.noop("firewalld has no other rules of ours")
         return
     yield from _changes("remove", superfluous)
+
+
+@operation()
+def admitted(
+    service: str, wanted: Callable[[Firewall], frozenset[Rule]], ask: bool
+) -> Generator[StringCommand, None, None]:
+    """
+    firewalld has these rules of a host without a server, and no others of ours.
+
+    + service: whose mark they have
+    + wanted: the rules, of what firewalld is
+    + ask: False where none is wanted
+    """
+    found: Firewall = host.get_fact(FirewallState, mark=firewall.mark(service), ask=ask)
+    right, ours = wanted(found), firewall.with_mark(service, found)
+    if right == ours:
+        host.noop("firewalld has the rules" if found.running else "firewalld does not run")
+        return
+    yield from _changes("add", right - ours)
+    yield from _changes("remove", ours - right)
 
 
 def _firewall(release: Release) -> Firewall:

@@ -44,6 +44,7 @@ from operations.plan.preflight.check import Check, Subject
 from operations.plan.profile.profiles import Profile, load_profile
 from operations.plan.release import Release
 from operations.remote.detached import LOST
+from operations.watched_hosts import serves_models
 
 CONNECT_SECONDS = 10
 GIVEN_UP_SECONDS = 90  # a host that says nothing any more
@@ -175,7 +176,17 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM, inventory:
 def state_and_hosts(given: argparse.Namespace) -> tuple[State, list[Host]]:
     """What pyinfra would make of the options, and the hosts they are for, checked as before a deploy."""
     state, inventory, options = inventory_of(given)
-    chosen = inputs.check(inventory, options)
+    chosen = [host for host in inputs.check(inventory, options) if serves_models(host)]
+    if not chosen:
+        then = "the deploy itself looks at monitoring servers"
+        raise PlanError(
+            "",
+            "monitoring servers alone",
+            "a host that serves",
+            then,
+            where=given.inventory,
+            reference="no-hosts",
+        )
     pyinfra_patches.initialise(state, inventory, CONNECT_SECONDS)
     return state, chosen
 

@@ -22,7 +22,7 @@ from pyinfra.api.state import BaseStateCallback, State
 
 from operations import lock, notifications, pyinfra_patches, run_report
 from operations.intake import host_key
-from operations.plan.difference import Difference
+from operations.plan.difference_rows import Difference
 from operations.plan.inventory.services import machine_of
 from operations.plan.observed.observed import Observed
 from operations.plan.release import Release

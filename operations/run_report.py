@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from operations.plan.difference import Difference
+from operations.plan.difference_rows import Difference
 
 VARIABLE = "TRITONHOST_REPORT"
 

@@ -19,18 +19,18 @@ from operations.remote import detached
 def build(release: Release) -> None:
     """An image that is built needs the checkout first; a newer one that is pulled contains the templates itself."""
     if release.source is None:
-        made(release, release.image, "Build or pull the serving image")
+        made(release.data_root, release.image, "Build or pull the serving image")
     elif release.image_first:
-        made(release, release.image, "Pull the serving image")
+        made(release.data_root, release.image, "Pull the serving image")
         detached.artifact(name="Take the templates out of the image", wanted=release.source)
     else:
         detached.artifact(name="Check out tensorrtllm_backend", wanted=release.source)
-        made(release, release.image, "Build or pull the serving image")
+        made(release.data_root, release.image, "Build or pull the serving image")
 
 
-def made(release: Release, image: ServingImage, name: str) -> None:
-    """The image is on the host under its tag, made by its recipe, and its id is recorded."""
-    record = image.record(release.data_root)
+def made(data_root: str, image: ServingImage, name: str) -> None:
+    """The image is on the host under its tag, made by its recipe, and its id is recorded below the data root."""
+    record = image.record(data_root)
     own(name=f"Trust the tag of the {image.name} image", image=image, record=record)
     detached.image(name=name, wanted=image)
     recorded(name=f"Record the {image.name} image", image=image, record=record)

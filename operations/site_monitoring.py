@@ -20,14 +20,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from operations import inputs, preflight, pyinfra_patches
+from pyinfra.api.inventory import Inventory
+
+from operations import inputs, preflight
 from operations.intake.refusing import refusing
-from operations.plan.errors import PlanError
-from operations.plan.inventory.settings import from_host_data
+from operations.plan.errors import Origin, PlanError
 from operations.plan.monitoring.prometheus import CA_FILE, KEY_FILE
 from operations.plan.monitoring.site import Site, files
-from operations.plan.monitoring.watched import JOBS, Watched, watched
-from operations.plan.profile.profiles import load_profile
+from operations.plan.monitoring.watched import JOBS, Watched
+from operations.watched_hosts import entries_of
 from operations.whole_file import beside
 
 PROGRAM = "python -m operations.site_monitoring"
@@ -82,7 +83,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     inputs.quieten()
     with refusing():
         site = site_of(given)
-        entries = entries_of(given)
+        _, inventory, _ = preflight.inventory_of(given)
+        entries = _entries(inventory, given.inventory)
         texts = files(entries, site)
     try:
         for name, text in texts.items():
@@ -115,27 +117,12 @@ def site_of(given: argparse.Namespace) -> Site:
     return Site(**values)
 
 
-def entries_of(given: argparse.Namespace) -> list[Watched]:
-    """The entries of the inventory that want monitoring, in its order. Raises PlanError."""
-    _, inventory, _ = preflight.inventory_of(given)
-    found = []
-    for host in inventory:
-        data = pyinfra_patches.data_of(host)
-        settings = from_host_data(data, host.name)
-        if settings.monitoring is None:
-            continue
-        profile = load_profile(settings.model, settings.profile_overrides)
-        found.append(watched(host.name, settings, profile, str(data.get("ssh_hostname", host.name))))
-    if not found:
-        raise PlanError(
-            "monitoring",
-            "no host with it",
-            "at least one",
-            "write monitoring = {} into inventories/group_data/all.py, or into a host's own data",
-            where=given.inventory,
-            reference="no-monitoring",
-        )
-    return found
+def _entries(inventory: Inventory, where: str) -> list[Watched]:
+    """The entries that want monitoring. `where`: the inventory's file. Raises PlanError."""
+    try:
+        return entries_of(inventory)
+    except PlanError as error:
+        raise error.placed(Origin(where)) from None
 
 
 def write(path: Path, text: str) -> None:

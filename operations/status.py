@@ -36,7 +36,8 @@ from operations.facts.host_state import HostState
 from operations.intake import gateway_secrets, host_key
 from operations.intake.refusing import refusing
 from operations.plan import PlanError, Release
-from operations.plan.difference import Difference, difference
+from operations.plan.difference import difference
+from operations.plan.difference_rows import Difference
 from operations.plan.errors import one_line
 from operations.plan.inventory.settings import Settings, from_host_data
 from operations.plan.observed.observed import Observed

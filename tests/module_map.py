@@ -33,7 +33,7 @@ class Group:
 
 
 GROUPS = (
-    Group("Host stages", 0, "storage packages ownership selinux container_runtime network"),
+    Group("Host stages", 0, "storage packages ownership selinux container_runtime network monitoring_server"),
     Group(
         "Service stages",
         0,
@@ -42,7 +42,7 @@ GROUPS = (
     Group(
         "The run",
         0,
-        "convergence inputs rollout run_report notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status watch report exposure replay aiperf site_monitoring",
+        "convergence inputs rollout run_report notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status watch report exposure replay aiperf site_monitoring watched_hosts",
     ),
     Group("Artifact stages", 1, "serving_image weights engine"),
     Group(
@@ -53,7 +53,7 @@ GROUPS = (
     Group(
         "Tools of the stages",
         0,
-        "golden_answers bench_results whole_file remote remote.detached etc_files remote.host_files systemd_units remote.refusal intake.refusing intake.secrets intake.oci_topic intake.gateway_secrets",
+        "golden_answers bench_results whole_file remote remote.detached etc_files remote.host_files remote.monitoring_files systemd_units remote.refusal intake.refusing intake.secrets intake.oci_topic intake.gateway_secrets intake.monitoring_secrets",
     ),
     Group("Facts, and the scripts that the host runs", 0, "facts.* scripts"),
     Group("Golden requests", 2, "server.golden server.search server.replay server.bench remote.tunnel"),
@@ -68,7 +68,7 @@ WINGS = {
     "monitoring": "monitoring monitoring.*",
     "preflight": "preflight preflight.*",
     "audit": "audit audit.*",
-    "the release": "plan planning release",
+    "the release": "plan planning release difference_rows",
     "machine": "machine machine.*",
     "exposure": "exposure exposure.*",
     "serving": "serving serving.*",

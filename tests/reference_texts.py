@@ -52,7 +52,7 @@ SETTINGS_GROUPS: dict[str, tuple[str, ...]] = {
         *("image_digests", "image_registry", "docker_hub_registry", "hub_endpoint", "git_mirrors"),
         *("backend_commits", "python_index_url"),
     ),
-    "Monitoring": ("monitoring",),
+    "Monitoring": ("monitoring", "monitoring_server"),
     "Waivers": ("preflight_waived", "waivers"),
 }
 
@@ -115,6 +115,35 @@ SETTINGS: dict[str, str] = {
     "MonitoringSettings.exporters": "The exporters that tritonhost runs on the host, each off by default.",
     "MonitoringSettings.bind": "Where those listen. None: `bind_address`.",
     "MonitoringSettings.sources": "The networks that may reach them there; needed where that is not the loopback address.",
+    "Settings.monitoring_server": (
+        "The host runs Prometheus, Alertmanager and Grafana for the others, and serves no model. In the host's own entry alone. None: "
+        "it serves. See [monitoring](../how-to/monitoring.md#a-monitoring-server)."
+    ),
+    "MonitoringServer.data_root": "Directory on the host of what the three programs keep.",
+    "MonitoringServer.admin_password": (
+        "File of the machine that deploys, mode 0600: the password of Grafana's user `admin`, 12 characters or more."
+    ),
+    "MonitoringServer.bind": "Where Grafana listens. Prometheus and Alertmanager are on the host's loopback alone.",
+    "MonitoringServer.port": "Port of Grafana.",
+    "MonitoringServer.sources": "The networks that may reach Grafana; needed where it is not on the loopback.",
+    "MonitoringServer.certificate": "File of the machine that deploys: Grafana's certificate, PEM. Needed where it is not on the loopback.",
+    "MonitoringServer.private_key": "File of the machine that deploys, mode 0600: its key, PEM without a passphrase.",
+    "MonitoringServer.receivers": (
+        "File of the machine that deploys, mode 0600: an `alertmanager.yml`, which says who is told of an alert. None: alerts are only shown."
+    ),
+    "MonitoringServer.gateway_key": (
+        "File of the machine that deploys, mode 0600: a key of the hosts' gateways on one line. Needed where a watched host has a gateway."
+    ),
+    "MonitoringServer.gateway_ca": "File of the machine that deploys: the root certificate of the gateways. Needed as the key is.",
+    "MonitoringServer.remote_write": "URL to which Prometheus sends what it scrapes as well. None: nowhere.",
+    "MonitoringServer.runbooks": "URL of the page with a heading for each alert. None: that of the repository.",
+    "MonitoringServer.retention_days": "How long Prometheus keeps what it has.",
+    "MonitoringServer.retention_gib": "How much it keeps at most.",
+    "MonitoringServer.prometheus_port": "Port of Prometheus, on the loopback.",
+    "MonitoringServer.alertmanager_port": "Port of Alertmanager, on the loopback.",
+    "MonitoringServer.prometheus_image": "Prometheus, `name:version` on `docker_hub_registry`; its digest is in `image_digests`.",
+    "MonitoringServer.alertmanager_image": "Alertmanager, the same.",
+    "MonitoringServer.grafana_image": "Grafana, the same.",
     "Exporters.node": "node_exporter, in a container; `{}` for the defaults. None: none.",
     "Exporters.dcgm": "dcgm-exporter, in a container; `{}` for the defaults. None: none.",
     "NodeExporter.port": "Where node_exporter listens.",

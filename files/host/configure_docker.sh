@@ -3,7 +3,8 @@
 # restored, docker starts with it, and so do the units that stopped with docker.
 #
 # Standard input: the new file, without NVIDIA's runtime. Input: FILE (daemon.json), UNREAD (a file that exists while docker
-# has not read FILE), NEW and BEFORE (files beside it), SHA256 of the new file, START_SECONDS (how long servers may take to start).
+# has not read FILE), NEW and BEFORE (files beside it), SHA256 of the new file, START_SECONDS (how long servers may take to start),
+# NVIDIA (empty on a host without GPUs).
 
 set -e
 umask 022
@@ -25,7 +26,7 @@ cat >"$NEW"
     echo "daemon.json: found another text than was sent, expected all of it; it was left as it is; run again" >&2
     exit 65
 }
-said=$(nvidia-ctk runtime configure --runtime=docker --config="$NEW" 2>&1) ||
+[ -z "$NVIDIA" ] || said=$(nvidia-ctk runtime configure --runtime=docker --config="$NEW" 2>&1) ||
     refuse "nvidia-ctk does not enter its runtime: $(printf '%s\n' "$said" | tail -n 1 | line)"
 
 # With the options of docker's own unit, because an option in both the unit and the file is refused too; not if the options

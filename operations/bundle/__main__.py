@@ -11,7 +11,7 @@ from pathlib import Path
 
 from operations.bundle import sums
 from operations.bundle.fetch import BundleError
-from operations.bundle.make import make, releases_of
+from operations.bundle.make import make, releases_of, servers_of
 from operations.bundle.server import BundleServer
 from operations.intake.secrets import SecretMissing
 from operations.plan.errors import PlanError
@@ -82,7 +82,10 @@ def main(arguments: list[str] | None = None, prog: str = PROGRAM) -> int:
         if given.command == "make":
             releases = releases_of(given.inventory, given.os)
             system = dict(given.system_repository) if given.system_repository else None
-            count = make(releases, given.output, given.inventory.stem, given.url, system, given.python)
+            servers = servers_of(given.inventory)
+            count = make(
+                releases, given.output, given.inventory.stem, given.url, system, given.python, servers
+            )
             print(f"bundle: {count} files in {given.output}, for inventories with {given.output}/group_data")
         else:
             count = sums.verify(given.bundle)

@@ -24,6 +24,7 @@ from operations.plan.inventory.hosts import checked_hosts, settings_of
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine.openpgp import armored, fingerprints
 from operations.plan.machine.packages import BY_HAND, for_os, toolkit_url, wanted_packages
+from operations.plan.monitoring import server
 from operations.plan.planning import plan_release
 from operations.plan.profile.profiles import PlanProfile, Profile, load_profile
 from operations.plan.release import Release
@@ -112,7 +113,11 @@ def releases_of(inventory: Path, os_majors: Sequence[str]) -> list[Release]:
 
     Raises PlanError as a deploy would, and if two hosts fetch from different sources.
     """
-    settings = settings_in(inventory)
+    settings = {name: one for name, one in settings_in(inventory).items() if one.monitoring_server is None}
+    if not settings:
+        raise PlanError(
+            "", "monitoring servers alone", "a host that serves", where=str(inventory), reference="no-hosts"
+        )
     first_name, first = next(iter(settings.items()))
     releases: dict[str, Release] = {}
     for name, one in settings.items():
@@ -135,6 +140,11 @@ def releases_of(inventory: Path, os_majors: Sequence[str]) -> list[Release]:
     return list(releases.values())
 
 
+def servers_of(inventory: Path) -> list[Settings]:
+    """The settings of an inventory's monitoring servers. Raises PlanError."""
+    return [one for one in settings_in(inventory).values() if one.monitoring_server]
+
+
 def make(
     releases: Sequence[Release],
     bundle: Path,
@@ -142,6 +152,7 @@ def make(
     url: str,
     system: Mapping[str, str] | None = None,
     python: str | None = None,
+    servers: Sequence[Settings] = (),
 ) -> int:
     """
     The directory has everything that these releases fetch, and the group data for it. Returns the number of files.
@@ -149,6 +160,7 @@ def make(
     + group: the inventory's own group, for which the group data is written
     + url: where hosts will reach the bundle's server
     + system: name -> address of the distribution's repositories; None: the inventory's, or Oracle's
+    + servers: monitoring servers
     + python: the version that wheels are for; None: the images' version, from the support matrix
 
     Continues what an interrupted run left. Raises BundleError or PlanError with one line.
@@ -157,8 +169,8 @@ def make(
     (bundle / sums.NAME).unlink(missing_ok=True)
     entries: list[Entry] = []
     try:
-        entries += _packages(bundle, releases, system)
-        entries += _images(bundle, releases)
+        entries += _packages(bundle, releases, system, servers)
+        entries += _images(bundle, releases, servers)
         entries += _checkouts(bundle, releases)
         entries += _models(bundle, releases)
         entries += _wheels(bundle, releases, python)
@@ -211,7 +223,12 @@ def _say(text: str) -> None:
     print(f"bundle: {text}", flush=True)
 
 
-def _packages(bundle: Path, releases: Sequence[Release], system: Mapping[str, str] | None) -> list[Entry]:
+def _packages(
+    bundle: Path,
+    releases: Sequence[Release],
+    system: Mapping[str, str] | None,
+    servers: Sequence[Settings],
+) -> list[Entry]:
     entries = []
     settings = releases[0].settings
     for name, url, fingerprint in (
@@ -243,7 +260,7 @@ def _packages(bundle: Path, releases: Sequence[Release], system: Mapping[str, st
         for name, url in urls.items():
             _say(f"metadata of {url}")
             there += rpms.mirror_metadata(url, directory / name, name)
-        needed = needed_packages(releases, major, there)
+        needed = needed_packages(releases, major, there, servers)
         _say(f"{len(needed)} packages for Oracle Linux {major}")
         for rpm in needed:
             rpms.fetch(rpm, urls[rpm.repository], directory / rpm.repository)
@@ -259,7 +276,9 @@ def _packages(bundle: Path, releases: Sequence[Release], system: Mapping[str, st
     return entries
 
 
-def needed_packages(releases: Sequence[Release], major: str, there: Sequence[rpms.Rpm]) -> list[rpms.Rpm]:
+def needed_packages(
+    releases: Sequence[Release], major: str, there: Sequence[rpms.Rpm], servers: Sequence[Settings] = ()
+) -> list[rpms.Rpm]:
     """
     Every available package that dnf may need on a host of this version, in a run or for an operator's own commands.
 
@@ -267,14 +286,15 @@ def needed_packages(releases: Sequence[Release], major: str, there: Sequence[rpm
     in the bundle either: after a change of such a setting, make the bundle again.
     """
     wanted = {pin for release in releases for pin in wanted_packages(release.settings, major).items()}
+    wanted |= {pin for one in servers for pin in server.packages(one, major).items()}
     return rpms.closure(there, sorted(wanted, key=str), BY_HAND)
 
 
-def _images(bundle: Path, releases: Sequence[Release]) -> list[Entry]:
+def _images(bundle: Path, releases: Sequence[Release], servers: Sequence[Settings]) -> list[Entry]:
     wanted: dict[str, tuple[str, str]] = {}  # name:tag -> digest, registry
-    for release in releases:
-        settings = release.settings
-        for image in release.images:
+    of_hosts = [(release.settings, release.images) for release in releases]
+    for settings, made in [*of_hosts, *((one, server.images(one)) for one in servers)]:
+        for image in made:
             registry = registry_of(settings, image)
             wanted |= {name: (digest, registry) for name, digest in published(image.inputs).items()}
     entries = []

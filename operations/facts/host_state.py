@@ -56,6 +56,7 @@ class HostState(FactBase[Observed]):
     + files: those of ours outside the data root; unit_files: those of them that are units
     + inside: files of ours in the data root of which the content is read as well
     + firewall: our rules' mark, and whether some are wanted
+    + programs: units beside the server that write down the key of what they run; None: the service's exporters
     """
 
     def command(
@@ -72,7 +73,9 @@ class HostState(FactBase[Observed]):
         database: str = "",
         local_disks: bool = False,
         firewall: tuple[str, bool] = ("", False),
+        programs: Sequence[str] | None = None,
     ) -> str:
+        own = [exporters.service(service, kind) for kind in (exporters.NODE, exporters.DCGM)]
         return host_script(
             "probe.sh",
             {
@@ -90,9 +93,7 @@ class HostState(FactBase[Observed]):
                 "MOUNT_UNIT": mount_unit(data_root) if local_disks else "",
                 "BOOLEANS": "\n".join(BOOLEANS),
                 "DOOR_RECORD": door.record(door.service(service)),
-                "EXPORTERS": "\n".join(
-                    exporters.service(service, kind) for kind in (exporters.NODE, exporters.DCGM)
-                ),
+                "EXPORTERS": "\n".join(own if programs is None else programs),
                 "GATEWAY_RECORD": gateway.record(gateway.service(service)),
                 "GATEWAY_DIRECTORY": gateway.directory(state_root),
                 "GATEWAY_MODES": gateway.MODES,

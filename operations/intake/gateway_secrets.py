@@ -34,9 +34,9 @@ def _loaded(settings: GatewaySettings) -> Secrets:
         name: f"gateway.{name}: {getattr(settings, name)}"
         for name in ("certificate", "private_key", "api_keys")
     }
-    content = {name: _read(getattr(settings, name), said) for name, said in where.items()}
+    content = {name: read(getattr(settings, name), said) for name, said in where.items()}
     for name in ("private_key", "api_keys"):
-        _check_mode(getattr(settings, name), where[name])
+        check_mode(getattr(settings, name), where[name])
     try:
         keys = content["api_keys"].decode("utf-8")
     except UnicodeDecodeError:
@@ -53,7 +53,8 @@ def _path(path: str) -> Path:
     return PROJECT / Path(path).expanduser()
 
 
-def _read(path: str, where: str) -> bytes:
+def read(path: str, where: str) -> bytes:
+    """A file of the machine that deploys. `where`: what is said of it. Raises PlanError."""
     try:
         # not a FIFO or a device, which might never end
         if not _path(path).is_file():
@@ -68,7 +69,7 @@ def _read(path: str, where: str) -> bytes:
     return content
 
 
-def _check_mode(path: str, where: str) -> None:
+def check_mode(path: str, where: str) -> None:
     """As ssh has it of private keys."""
     mode = _path(path).stat().st_mode & 0o777
     if mode & 0o077:

@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 from operations.plan import ownership
 from operations.plan.artifacts.artifact import Artifact
 from operations.plan.artifacts.keys import differing
-from operations.plan.catalog.package_names import CONFLICTING_PACKAGES
-from operations.plan.errors import PlanError
+from operations.plan.difference_rows import (
+    Difference,
+    ExpectedFile,
+    Rows,
+    docker_rows,
+    file_rows,
+    guard_rows,
+    image_rows,
+    key_rows,
+    opening_rows,
+    package_rows,
+    program_rows,
+    shown_digest,
+    unit_rows,
+)
 from operations.plan.exposure import door, exporters, firewall, gateway, network
-from operations.plan.machine import daemon_json, selinux
+from operations.plan.machine import selinux
 from operations.plan.machine.disks import root_growth
 from operations.plan.machine.local_disks import local_plan
-from operations.plan.machine.packages import PACKAGE_KEYS, same_version, wanted_packages
-from operations.plan.machine.version_locks import LOCK_LIST, all_locks, rules, with_locks
+from operations.plan.machine.packages import PACKAGE_KEYS, wanted_packages
+from operations.plan.machine.version_locks import all_locks
 from operations.plan.monitoring import textfile
 from operations.plan.observed.observed import LoadedGateway, Observed, StoredArtifact
 from operations.plan.release import Release
 
-EMPTY = hashlib.sha256(b"").hexdigest()
 _NO_GATEWAY = LoadedGateway()
-
-# whose rows a file's difference is among
-FileStage = Literal["packages", "network", "service", "front", "gateway", "door", "monitoring"]
-
-
-@dataclass(frozen=True)
-class ExpectedFile:
-    """A file that the tool writes beside the release, as it should be: the SHA-256 of its text."""
-
-    stage: FileStage
-    path: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One thing that is not as it should be."""
-
-    stage: str
-    what: str
-    found: str
-    wanted: str
-
-
-Rows = Iterator[Difference]
 
 
 def difference(
@@ -95,52 +79,15 @@ def _ownership(release: Release, observed: Observed, _: Sequence[ExpectedFile]) 
 
 
 def _packages(release: Release, observed: Observed, files: Sequence[ExpectedFile]) -> Rows:
-    yield from _files("packages", files, observed)
-    for path in PACKAGE_KEYS:
-        # its content is the vendor's, and compared by its fingerprint where it is fetched
-        if observed.file_digests.get(path, EMPTY) == EMPTY:
-            yield Difference("packages", path, "absent", "the vendor's package key")
-    for name in CONFLICTING_PACKAGES:
-        if found := observed.packages.get(name):
-            yield Difference("packages", name, found[0], "absent: it conflicts with containerd.io")
-    for name, version in wanted_packages(release.settings, observed.os_major).items():
-        installed = observed.packages.get(name, ())
-        if not installed or (version is not None and not any(same_version(version, v) for v in installed)):
-            yield Difference(
-                "packages", name, ", ".join(installed) or "not installed", version or "installed"
-            )
-    locks = with_locks(observed.version_locks, all_locks(release.settings, observed.os_major))
-    if locks != list(observed.version_locks):
-        lacking = [line for line in rules(locks) if line not in observed.version_locks]
-        surplus = [line for line in rules(observed.version_locks) if line not in locks]
-        what = f"lacks {lacking[-1]}" if lacking else f"holds {surplus[-1]}" if surplus else "in disorder"
-        should = "locks of what the inventory pins" if release.settings.version_lock else "no lock of ours"
-        yield Difference("packages", LOCK_LIST, what, should)
+    settings, os_major = release.settings, observed.os_major
+    yield from file_rows("packages", files, observed)
+    yield from key_rows(PACKAGE_KEYS, observed)
+    locks = all_locks(settings, os_major)
+    yield from package_rows(wanted_packages(settings, os_major), locks, settings.version_lock, observed)
 
 
 def _container_runtime(release: Release, observed: Observed, _: Sequence[ExpectedFile]) -> Rows:
-    try:
-        settings = daemon_json.parse(observed.daemon_json)
-    except PlanError as error:
-        yield Difference("container runtime", daemon_json.PATH, str(error), "valid JSON")
-        return
-    if not daemon_json.has_nvidia_runtime(settings):
-        yield Difference(
-            "container runtime", "nvidia runtime in daemon.json", "absent", daemon_json.NVIDIA_RUNTIME
-        )
-    for key in daemon_json.missing(settings, release.docker_settings):
-        wanted = release.docker_settings[key]
-        yield Difference(
-            "container runtime", f"{key} in daemon.json", str(settings.get(key, "absent")), str(wanted)
-        )
-    if daemon_json.UNREAD in observed.file_digests:
-        yield Difference(
-            "container runtime",
-            daemon_json.PATH,
-            "written, and docker was not restarted since",
-            "read by docker",
-        )
-    yield from _unit("container runtime", "docker.service", observed)
+    yield from docker_rows(release.docker_settings, observed)
 
 
 def _selinux(release: Release, observed: Observed, _: Sequence[ExpectedFile]) -> Rows:
@@ -155,33 +102,16 @@ def _selinux(release: Release, observed: Observed, _: Sequence[ExpectedFile]) ->
 
 
 def _network(release: Release, observed: Observed, files: Sequence[ExpectedFile]) -> Rows:
-    guard = release.guard
-    yield from _files("network", files, observed)
-    rules = next((file for file in files if file.path == guard.rules_path), None)
-    loaded = observed.guard
-    if rules and loaded.digest != rules.digest:
-        found = "changed since it was loaded" if loaded.changed else _digest(loaded.digest)
-        yield Difference("network", f"nftables table {guard.table}", found, f"{rules.path}, loaded")
-    yield from _unit("network", guard.unit, observed)
+    yield from file_rows("network", files, observed)
+    yield from guard_rows(release.guard, files, observed)
     ours = firewall.ours(release.settings, observed.firewall)
-    wanted = firewall.wanted(release.settings, release.ports, observed.firewall)
-    for scope, zone, rule in sorted(wanted - ours):
-        yield Difference("network", f"firewalld, {scope}, {zone}", "absent", rule)
-    for scope, zone, rule in sorted(ours - wanted):
-        yield Difference("network", f"firewalld, {scope}, {zone}", rule, "absent")
+    yield from opening_rows(firewall.wanted(release.settings, release.ports, observed.firewall), ours)
 
 
 def _artifacts(release: Release, observed: Observed, _: Sequence[ExpectedFile]) -> Rows:
     if release.source:
         yield from _artifact(release.source, observed)
-    for image in release.images:
-        stage, found, recorded = f"{image.name} image", observed.images.get(image.tag), observed.image_records
-        if found is None:
-            yield Difference(stage, image.title, "absent", image.tag)
-        elif image.key not in recorded:
-            yield Difference(stage, image.title, "its id is not recorded", found)
-        elif found != recorded[image.key]:
-            yield Difference(stage, image.title, f"{image.tag} is {found}", recorded[image.key])
+    yield from image_rows(release.images, observed)
     for step in release.steps:
         # A checkpoint is only needed to build the engine from; a complete engine does without.
         if not (step.unless and _complete(step.unless, observed)):
@@ -220,7 +150,7 @@ def _release(release: Release, observed: Observed, _: Sequence[ExpectedFile]) ->
         for path in sorted({*observed.release_manifest, *observed.release_digests}):
             found, wanted = observed.release_digests.get(path), observed.release_manifest.get(path)
             if found != wanted:
-                yield Difference("model repository", path, _digest(found), _digest(wanted))
+                yield Difference("model repository", path, shown_digest(found), shown_digest(wanted))
     if observed.current == release.id and not observed.verdicts.get(release.id):
         # a run that lost its connection, or was killed, while it asked: nobody knows yet whether it answers rightly
         yield Difference("release", "verdict", "not proven yet", "its golden answers")
@@ -230,14 +160,14 @@ def _release(release: Release, observed: Observed, _: Sequence[ExpectedFile]) ->
 
 def _service(release: Release, observed: Observed, files: Sequence[ExpectedFile]) -> Rows:
     unit = f"{release.settings.service_name}.service"
-    yield from _files("service", files, observed)
+    yield from file_rows("service", files, observed)
     known = observed.units.get(unit, {})
     if known.get("NeedDaemonReload") == "yes" or known.get("LoadState", "loaded") not in (
         "loaded",
         "not-found",
     ):
         yield Difference("service", unit, "changed on disk", "reloaded by systemd")
-    yield from _unit("service", unit, observed)
+    yield from unit_rows("service", unit, observed)
     yield from running_problems(release, observed)
     yield from _front(release, observed, files)
 
@@ -245,9 +175,9 @@ def _service(release: Release, observed: Observed, files: Sequence[ExpectedFile]
 def _front(release: Release, observed: Observed, files: Sequence[ExpectedFile]) -> Rows:
     name = release.settings.service_name
     front, beside = f"{name}-front.service", f"{name}-next.service"
-    yield from _files("front", files, observed)
+    yield from file_rows("front", files, observed)
     if release.fronted:
-        yield from _unit("front", front, observed)
+        yield from unit_rows("front", front, observed)
     elif observed.units.get(front, {}).get("ActiveState") == "active":
         yield Difference("front", front, "active", "stopped: the inventory has no front")
     if observed.units.get(beside, {}).get("ActiveState") in ("active", "activating"):
@@ -263,8 +193,8 @@ def _door(release: Release, observed: Observed, files: Sequence[ExpectedFile]) -
                 "door", unit, found.get("ActiveState", "enabled"), "stopped: the inventory has no door"
             )
         return
-    yield from _files("door", files, observed)
-    yield from _unit("door", unit, observed)
+    yield from file_rows("door", files, observed)
+    yield from unit_rows("door", unit, observed)
     if found.get("ActiveState") == "active" and observed.door != release.door.key:
         yield Difference("door", f"container {release.door.service}", "of other options", "run with its own")
 
@@ -302,7 +232,7 @@ def _gateway(
         found_mode = observed.gateway_modes.get(path)
         if found_mode and found_mode != mode:
             yield Difference("gateway", path, f"mode:user:group {found_mode}", str(mode))
-    yield from _unit("gateway", unit, observed)
+    yield from unit_rows("gateway", unit, observed)
     if observed.units.get(unit, {}).get("ActiveState") == "active" and observed.gateway != loaded:
         found_text = (
             "not what its files say" if observed.gateway.key == release.gateway.key else "of other options"
@@ -321,7 +251,7 @@ def _monitoring(release: Release, observed: Observed, files: Sequence[ExpectedFi
             if path in observed.file_digests:
                 yield Difference("monitoring", path, "left of the metrics", "absent")
         return
-    yield from _files("monitoring", files, observed)
+    yield from file_rows("monitoring", files, observed)
     for name in (f"{unit}.timer", f"{unit}.service"):
         if observed.units.get(name, {}).get("NeedDaemonReload") == "yes":
             yield Difference("monitoring", name, "changed on disk", "reloaded by systemd")
@@ -334,12 +264,9 @@ def _exporters(release: Release, observed: Observed) -> Rows:
     settings = release.settings
     there = {one.kind: one for one in release.exporters}
     for kind in (exporters.NODE, exporters.DCGM):
-        name, wanted = exporters.service(settings.service_name, kind), there.get(kind)
-        state = observed.units.get(f"{name}.service", {}).get("ActiveState")
+        wanted = there.get(kind)
         if wanted:
-            yield from _unit("monitoring", f"{name}.service", observed)
-            if state == "active" and observed.exporters.get(name) != wanted.key:
-                yield Difference("monitoring", f"container {name}", "of other options", "run with its own")
+            yield from program_rows(wanted, observed)
             continue
         for path in exporters.own_paths(settings.service_name, settings.state_root, kind):
             if path in observed.file_digests:
@@ -390,7 +317,7 @@ def _database(release: Release, observed: Observed, files: Sequence[ExpectedFile
     if database is None:
         return
     unit = f"{database.service}.service"
-    yield from _unit("database", unit, observed)
+    yield from unit_rows("database", unit, observed)
     version = observed.database.version
     wanted = max(database.migrations)
     # a newer one was made by a newer checkout, and leaves this release working (forward-only migrations)
@@ -406,25 +333,6 @@ def empty_encoders(release: Release, observed: Observed) -> Rows:
     for name in sorted(names):
         if not observed.database.vectors.get(name):
             yield Difference("database", f"vectors of {name}", "none", "the profile's documents")
-
-
-def _unit(stage: str, unit: str, observed: Observed) -> Rows:
-    found = observed.units.get(unit, {})
-    if found.get("UnitFileState") != "enabled":
-        yield Difference(stage, unit, found.get("UnitFileState") or "absent", "enabled")
-    if found.get("ActiveState") != "active":
-        yield Difference(stage, unit, found.get("ActiveState") or "absent", "active")
-
-
-def _files(stage: FileStage, files: Sequence[ExpectedFile], observed: Observed) -> Rows:
-    for file in files:
-        found = observed.file_digests.get(file.path)
-        if file.stage == stage and found != file.digest:
-            yield Difference(stage, file.path, _digest(found), _digest(file.digest))
-
-
-def _digest(value: str | None) -> str:
-    return f"sha256 {value[:12]}" if value else "absent"
 
 
 def _gib(size: int) -> str:

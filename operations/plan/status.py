@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from operations.plan.audit.redaction import redacted
 from operations.plan.capacity.gpu import Gpu
 from operations.plan.columns import Column, table
-from operations.plan.difference import Difference
+from operations.plan.difference_rows import Difference
 from operations.plan.errors import one_line
 from operations.plan.inventory.services import machine_of
 from operations.plan.inventory.settings import Settings

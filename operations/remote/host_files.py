@@ -12,8 +12,9 @@ from typing import NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from operations.plan.artifacts import commands
-from operations.plan.difference import ExpectedFile, FileStage
-from operations.plan.exposure import door, exporters, gateway, network
+from operations.plan.difference_rows import ExpectedFile, FileStage
+from operations.plan.exposure import door, exporters, gateway, host_program, network
+from operations.plan.exposure.host_program import HostProgram
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine import daemon_json
 from operations.plan.machine.local_disks import SENTINEL
@@ -124,9 +125,9 @@ def _paths_of(name: str) -> Paths:
         metrics_unit=unit(textfile.unit(name)),
         metrics_timer=f"/etc/systemd/system/{textfile.unit(name)}.timer",
         node_unit=unit(exporters.service(name, exporters.NODE)),
-        node_script=exporters.script_path(exporters.service(name, exporters.NODE)),
+        node_script=host_program.script_path(exporters.service(name, exporters.NODE)),
         dcgm_unit=unit(exporters.service(name, exporters.DCGM)),
-        dcgm_script=exporters.script_path(exporters.service(name, exporters.DCGM)),
+        dcgm_script=host_program.script_path(exporters.service(name, exporters.DCGM)),
         front_config=f"/etc/{name}-front.cfg",
         guard_rules=network.rules_path(name),
     )
@@ -217,7 +218,7 @@ def _metrics(release: Release, others: Iterable[HostFile]) -> Iterator[HostFile]
         "directory": settings.monitoring.textfile_directory,
         "every_s": textfile.EVERY_S,
     }
-    yield HostFile("monitoring", place.metrics_unit, _unit("metrics", **values))
+    yield HostFile("monitoring", place.metrics_unit, unit_text("metrics", **values))
     timer = _environment().get_template("metrics.timer.j2").render(**values)
     yield HostFile("monitoring", place.metrics_timer, timer)
 
@@ -225,6 +226,22 @@ def _metrics(release: Release, others: Iterable[HostFile]) -> Iterator[HostFile]
 def _repositories(release: Release) -> Iterator[HostFile]:
     """dnf's repositories: docker's, NVIDIA's, and those of the site."""
     settings, os_major = release.settings, release.os_major
+    yield from docker_repositories(settings, os_major)
+    template = _environment().get_template("dnf.repo.j2")
+    toolkit = template.render(
+        id="nvidia-container-toolkit",
+        title="NVIDIA Container Toolkit",
+        url=toolkit_url(settings, os_major),
+        key=f"file://{TOOLKIT_KEY}",
+        signed_packages=settings.nvidia_container_toolkit_gpgcheck,
+        signed_metadata=True,
+        beside_modules=False,
+    )
+    yield HostFile("packages", TOOLKIT_REPOSITORY, toolkit)
+
+
+def docker_repositories(settings: Settings, os_major: str) -> Iterator[HostFile]:
+    """Docker's, and those of the site."""
     repository = _environment().get_template("dnf.repo.j2")
     docker = repository.render(
         id="docker-ce-stable",
@@ -236,16 +253,6 @@ def _repositories(release: Release) -> Iterator[HostFile]:
         beside_modules=True,
     )
     yield HostFile("packages", DOCKER_REPOSITORY, docker)
-    toolkit = repository.render(
-        id="nvidia-container-toolkit",
-        title="NVIDIA Container Toolkit",
-        url=toolkit_url(settings, os_major),
-        key=f"file://{TOOLKIT_KEY}",
-        signed_packages=settings.nvidia_container_toolkit_gpgcheck,
-        signed_metadata=True,
-        beside_modules=False,
-    )
-    yield HostFile("packages", TOOLKIT_REPOSITORY, toolkit)
     if settings.system_repositories:
         repositories = {
             system_repository_id(name): for_os(url, os_major)
@@ -260,7 +267,7 @@ def _rendered(release: Release) -> Iterator[HostFile]:
     place = paths(settings)
     yield from _repositories(release)
     if database:
-        unit = _unit(
+        unit = unit_text(
             "database",
             hardening=shlex.join(commands.DATABASE_OPTIONS),
             database=database,
@@ -273,18 +280,20 @@ def _rendered(release: Release) -> Iterator[HostFile]:
         yield HostFile("service", place.database_unit, unit)
     for server in release.servers:
         path = place.unit if server.link == "current" else place.next_unit
-        unit = _unit("triton", settings=settings, server=server, guard=_mount_guard(settings))
+        unit = unit_text("triton", settings=settings, server=server, guard=_mount_guard(settings))
         yield HostFile("service", path, unit)
     yield HostFile("network", place.guard_rules, guard_rules(release.guard))
-    unit = _unit("guard", guard=release.guard, file=place.guard_rules, remember=_remember(settings))
+    unit = unit_text(
+        "guard", guard=release.guard, file=place.guard_rules, remember=remembered(settings.service_name)
+    )
     yield HostFile("service", place.guard_unit, unit)
     if release.fronted:
         yield HostFile("front", place.front_config, front_config(release, release.servers[0]))
-        unit = _unit("front", settings=settings, configuration=place.front_config)
+        unit = unit_text("front", settings=settings, configuration=place.front_config)
         yield HostFile("service", place.front_unit, unit)
     if release.door:
         yield HostFile("door", place.door_script, _door_script(release.door))
-        unit = _unit(
+        unit = unit_text(
             "door",
             door=release.door,
             guard=_mount_guard(settings),
@@ -294,7 +303,7 @@ def _rendered(release: Release) -> Iterator[HostFile]:
         yield HostFile("door", place.door_unit, unit)
     yield from _exporter_files(release)
     if release.gateway:
-        unit = _unit(
+        unit = unit_text(
             "gateway",
             gateway=release.gateway,
             guard=_mount_guard(settings),
@@ -320,30 +329,30 @@ def _door_script(wanted: door.Door) -> str:
 def _exporter_files(release: Release) -> Iterator[HostFile]:
     """The exporters' units, what these run, and the list of a GPU's counters."""
     for exporter in release.exporters:
-        script = exporters.script_path(exporter.service)
-        unit = _unit(
-            "exporter",
-            exporter=exporter,
-            guard=_mount_guard(release.settings),
-            guard_unit=release.guard.unit,
-            script=script,
-        )
-        yield HostFile("monitoring", f"/etc/systemd/system/{exporter.service}.service", unit)
-        variables = {
-            "NAME": exporter.service,
-            "IMAGE_RECORD": exporter.image_record,
-            "URL": exporter.url,
-            "RECORD": exporter.record,
-            "SHOWS": "\n".join(f"{metric} {least}" for metric, least in exporter.shows.items()),
-            "SECONDS_AT_MOST": "60",
-        }
-        run = shell_function("run_it", exporter.run, "exec ")
-        yield HostFile("monitoring", script, host_script("exporter.sh", variables, run))
+        yield from program_files(exporter, release.guard.unit, _mount_guard(release.settings))
         if exporter.counters:
             yield HostFile("monitoring", exporter.counters_path, exporter.counters)
 
 
-def _unit(template: str, **values: object) -> str:
+def program_files(program: HostProgram, guard_unit: str, guard: str = "") -> Iterator[HostFile]:
+    """A program's unit, and what that runs. `guard`: a line of the unit, see _mount_guard."""
+    script = host_program.script_path(program.service)
+    unit = unit_text("exporter", exporter=program, guard=guard, guard_unit=guard_unit, script=script)
+    yield HostFile("monitoring", host_program.unit_path(program.service), unit)
+    variables = {
+        "NAME": program.service,
+        "IMAGE_RECORD": program.image_record,
+        "URL": program.url,
+        "RECORD": program.record,
+        "SHOWS": "\n".join(f"{metric} {least}" for metric, least in program.shows.items()),
+        "SECONDS_AT_MOST": "60",
+    }
+    run = shell_function("run_it", program.run, "exec ")
+    yield HostFile("monitoring", script, host_script("exporter.sh", variables, run))
+
+
+def unit_text(template: str, **values: object) -> str:
+    """A unit of templates/, rendered."""
     return _environment().get_template(f"{template}.service.j2").render(**values)
 
 
@@ -405,14 +414,13 @@ def gateway_loaded(wanted: gateway.Gateway, files: Mapping[str, str]) -> LoadedG
     return LoadedGateway(wanted.key, digest(read))
 
 
-def _remember(settings: Settings) -> str:
+def remembered(service: str) -> str:
     """
     Shell words that write down what was loaded: the file's digest, then the table as the kernel lists it.
 
     The kernel's own list, because nft writes rules in other words than they were given. By way of a pipe: SELinux lets nft
     write to no file of /run.
     """
-    service = settings.service_name
     listed = f"nft --stateless list table inet {network.table(service)}"
     remembered = f"{{ sha256sum <{network.rules_path(service)}; {listed}; }} | cat >{network.record(service)}"
     # the pipe has the exit code of its last command: a table that is not there is asked for before

@@ -641,3 +641,13 @@ def test_unreached_hosts_are_all_named_in_the_table(site: Path, listener: Listen
     assert statuses["gpu-1"].startswith("unreachable: Could not connect")
     assert statuses["big-1"].startswith("unreachable: Could not connect")
     assert statuses["gpu-2"] == "left out by --limit or --exclude"
+
+
+@pytest.mark.slow
+def test_monitoring_server_without_its_password_is_refused(site: Path, listener: Listener) -> None:
+    """Nothing of any host is changed for an inventory whose files are not there."""
+    own = {"admin_password": "no/such/file"}
+    watching = f"hosts = [('watch-1', {ADDRESS | {'monitoring_server': own}!r})]\n"
+    line = refused(mine(site, watching))
+    assert "watch-1" in line and "monitoring_server.admin_password" in line and "no/such/file" in line
+    assert listener.connections == []

@@ -23,7 +23,8 @@ def ran(operation: Any, found: KeptUnit, **arguments: Any) -> list[str]:
 
 
 def run(found: KeptUnit, release: Release = WANTED) -> list[str]:
-    return ran(running, found, release=release, exporter=of(release, "node"))
+    others = [plan.service(other, "node") for other in release.settings.beside]
+    return ran(running, found, program=of(release, "node"), instead=others)
 
 
 def as_wanted(**changed: Any) -> KeptUnit:
@@ -32,7 +33,7 @@ def as_wanted(**changed: Any) -> KeptUnit:
 
 def test_exporter_that_matches_its_plan_is_not_changed() -> None:
     assert run(as_wanted()) == []
-    assert ran(kept, as_wanted(), exporter=ONE, paths=PATHS) == []
+    assert ran(kept, as_wanted(), program=ONE, paths=PATHS) == []
 
 
 @pytest.mark.parametrize("changed", [{"key": "another"}, {"active": False, "key": ""}])
@@ -47,9 +48,9 @@ def test_exporter_is_enabled_at_boot() -> None:
 
 
 def test_files_of_a_running_exporter_are_kept() -> None:
-    [keep] = ran(kept, as_wanted(key="another"), exporter=ONE, paths=PATHS)
+    [keep] = ran(kept, as_wanted(key="another"), program=ONE, paths=PATHS)
     assert "/etc/systemd/system/triton-node-exporter.service\n/etc/triton-node-exporter.sh" in keep
-    assert ran(kept, KeptUnit(), exporter=ONE, paths=PATHS) == []
+    assert ran(kept, KeptUnit(), program=ONE, paths=PATHS) == []
 
 
 def test_exporters_of_other_services_are_stopped_first() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from operations.plan.capacity.gpu import Gpu
-from operations.plan.difference import ExpectedFile
+from operations.plan.difference_rows import ExpectedFile
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine import daemon_json
 from operations.plan.machine.packages import PACKAGE_KEYS, wanted_packages

@@ -133,9 +133,10 @@ def test_the_walk_finds_the_operations() -> None:
 
 def test_deploy_py_is_a_table_of_contents() -> None:
     body = tree(PROJECT / "deploy.py").body
-    [branch] = [node for node in body if isinstance(node, ast.If)]
+    branches = [node for node in body if isinstance(node, ast.If)]
+    assert [ast.unparse(branch.test) for branch in branches] == ["wanted", "watching"]
     lines = []
-    for statement in branch.body:
+    for statement in (statement for branch in branches for statement in branch.body):
         assert isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
         call = statement.value
         lines.append(call.lineno)
@@ -143,13 +144,17 @@ def test_deploy_py_is_a_table_of_contents() -> None:
         # those that run others name them
         names = [keyword.arg for keyword in call.keywords]
         assert names == (
-            ["release", "steps"] if ast.unparse(call.func).startswith("rollout.") else ["release"]
+            ["release", "steps"]
+            if ast.unparse(call.func).startswith("rollout.")
+            else ["server"]
+            if statement in branches[1].body
+            else ["release"]
         )
         module, _, function = ast.unparse(call.func).rpartition(".")
         assert (OPERATIONS / f"{module}.py").exists() and function
     # pyinfra matches operations across hosts by line numbers
     assert lines == sorted(set(lines))
-    assert branch.orelse == []
+    assert [branch.orelse for branch in branches] == [[], []]
 
 
 @pytest.mark.parametrize("path", [*PLAN, *FACTS, *STAGES], ids=lambda path: str(path.relative_to(OPERATIONS)))

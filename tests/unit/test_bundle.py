@@ -28,10 +28,11 @@ import pytest
 from operations.bundle import checkouts, images, models, rpms, sums, wheels
 from operations.bundle.__main__ import main
 from operations.bundle.fetch import BundleError, download, read_json
-from operations.bundle.make import _begin, _bulletins, group_data, needed_packages, releases_of
+from operations.bundle.make import _begin, _bulletins, group_data, needed_packages, releases_of, servers_of
 from operations.bundle.rpms import Need, Rpm, Version, closure
 from operations.bundle.server import BundleServer
 from operations.plan.audit import bulletins
+from operations.plan.errors import PlanError
 from operations.plan.machine.packages import (
     BY_HAND,
     install,
@@ -39,6 +40,7 @@ from operations.plan.machine.packages import (
     runtime_packages,
     tool_packages,
 )
+from operations.plan.monitoring import server
 from operations.plan.profile.profiles import load_profile
 from operations.remote import host_files
 from tests.unit.builders import DATA, DIGEST, release, settings
@@ -778,6 +780,24 @@ def test_release_is_planned_per_distinct_host_and_version(tmp_path: Path) -> Non
     assert {(release.settings.model, release.os_major) for release in found} == {
         (model, major) for model in ("smollm2-135m", "gpt2-medium") for major in ("8", "9")
     }
+
+
+def test_monitoring_server_adds_its_images_and_packages(tmp_path: Path) -> None:
+    """It is no release: a host that serves is needed, too."""
+    table = {"monitoring_server": {"admin_password": "a"}}
+    place = inventory(tmp_path, repr([("a", {}), ("watch-1", table)]))
+    planned, servers = releases_of(place, ["9"]), servers_of(place)
+    assert len(planned) == len(servers) == 1
+    own = {**server.packages(servers[0], "9"), "only-of-it": None}
+    there = [
+        rpm(name, version or "1-1") for name, version in {**runtime_packages(servers[0], "9"), **own}.items()
+    ]
+    found = {package.name for package in needed_packages([], "9", there, servers)}
+    assert found == server.packages(servers[0], "9").keys()
+    assert not any("nvidia" in name for name in found)
+    (tmp_path / "site.py").write_text(f"hosts = {[('watch-1', table)]!r}\n")
+    with pytest.raises(PlanError, match="a host that serves"):
+        releases_of(place, ["9"])
 
 
 def test_bundle_command_reports_errors_in_one_line(

@@ -58,7 +58,7 @@ class Docker:
 esac''',
         )
 
-    def run(self, text: str = WANTED) -> subprocess.CompletedProcess[str]:
+    def run(self, text: str = WANTED, nvidia: bool = True) -> subprocess.CompletedProcess[str]:
         variables = {
             "FILE": str(self.file),
             "UNREAD": str(self.unread),
@@ -66,6 +66,7 @@ esac''',
             "BEFORE": str(self.before),
             "SHA256": hashlib.sha256(text.encode()).hexdigest(),
             "START_SECONDS": "5",
+            "NVIDIA": "yes" if nvidia else "",
         }
         return self.stubs.run(host_script("configure_docker.sh", variables), stdin=text, FILE=str(self.file))
 
@@ -94,6 +95,12 @@ def test_new_file_is_validated_with_unit_options_before_restart(docker: Docker) 
     calls = docker.stubs.calls
     assert calls.index(tried) < calls.index("systemctl restart docker.service")
     assert docker.called("systemctl start") == []
+
+
+def test_docker_without_gpus_is_configured_without_toolkit(docker: Docker) -> None:
+    docker.stubs.add("nvidia-ctk", "exit 1")
+    assert docker.run(nvidia=False).returncode == 0
+    assert docker.called("nvidia-ctk") == []
 
 
 @pytest.mark.parametrize("exec_start", ["", "{ path=/x ; argv[]=/x $OPTIONS ; ignore_errors=no }"])

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from operations.plan.difference import Difference, difference
+from operations.plan.difference import difference
+from operations.plan.difference_rows import Difference
 from operations.plan.machine.version_locks import LOCK_LIST
 from operations.plan.observed.observed import Observed, RootFileSystem, StoredArtifact
 from operations.plan.planning import plan_release

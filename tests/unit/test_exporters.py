@@ -190,7 +190,7 @@ def test_container_of_other_options_has_another_key() -> None:
     ):
         assert of(other, kind).key != of(WANTED, kind).key
     one = of(WANTED, "dcgm")
-    assert replace(one, counters="another").key != one.key
+    assert replace(one, read={"counters": "another"}).key != one.key
     assert f"tritonhost.exporter={one.key}" in one.run
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from operations.intake import gateway_secrets
 from operations.plan.catalog.version_floors import check_floors
-from operations.plan.difference import ExpectedFile, difference
+from operations.plan.difference import difference
+from operations.plan.difference_rows import ExpectedFile
 from operations.plan.errors import PlanError
 from operations.plan.explain import explain
 from operations.plan.exposure import firewall, gateway, network

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from operations import lock_inventory
-from operations.lock_inventory import main, moved
+from operations.lock_inventory import main, moved, wanted_of
 from operations.plan import PlanError
 from operations.plan.inventory import lock_file
 from operations.plan.inventory.lock_file import Locked, read_lock, text_of
@@ -392,6 +392,17 @@ def test_data_of_groups_counts(inventory: Path, site: Site, capsys: pytest.Captu
     write(inventory, 'hosts = ["gpu-1"]\ncanary = ["gpu-1"]\n')
     (inventory.parent / "group_data" / "canary.py").write_text('docker_packages = {"docker-ce": "9:1-1"}\n')
     assert "package docker-ce 9:1-1: found" in fails(inventory, capsys)
+
+
+def test_programs_of_a_monitoring_server_are_locked(inventory: Path, site: Site) -> None:
+    """Their images and docker, and nothing of NVIDIA."""
+    write(inventory, "hosts = [('watch-1', {'monitoring_server': {'admin_password': 'a'}})]\n")
+    found = wanted_of(inventory, ["9"])
+    assert {one.name.partition(":")[0] for one in found.images} == {
+        *("prom/prometheus", "prom/alertmanager", "grafana/grafana")
+    }
+    assert found.models == frozenset()
+    assert {one.name for one in found.packages} == {"docker-ce"}
 
 
 @pytest.mark.slow

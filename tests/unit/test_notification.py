@@ -28,6 +28,7 @@ TOPIC = "ocid1.onstopic.oc1.iad.aaaatopic"
 # How each status that the code writes begins, and its state where the host failed
 STATUSES: dict[str, HostState] = {
     "converged: serves since ": "failed",
+    "converged: Prometheus, Alertmanager and Grafana run": "failed",
     "refused: ": "refused",
     "refused: --serial or --no-wait": "refused",
     "untouched: ": "untouched",

@@ -10,7 +10,8 @@ import pytest
 from operations.facts import at_work
 from operations.plan import progress, status
 from operations.plan.columns import cells
-from operations.plan.difference import Difference, FileStage, difference
+from operations.plan.difference import difference
+from operations.plan.difference_rows import Difference, FileStage
 from operations.plan.observed.observed import Observed
 from operations.plan.progress import Progress, Work
 from tests.unit import builders

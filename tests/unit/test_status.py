@@ -13,7 +13,8 @@ from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 
 from operations.plan import status
 from operations.plan.columns import cells
-from operations.plan.difference import Difference, difference
+from operations.plan.difference import difference
+from operations.plan.difference_rows import Difference
 from operations.plan.inventory import door_settings
 from operations.plan.observed.observed import Container, Observed, StoredArtifact
 from operations.plan.status import HostStatus, State

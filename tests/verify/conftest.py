@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +16,17 @@ import testinfra
 
 from operations.plan import Release, Settings, plan_release
 from operations.plan.capacity.gpu import QUERY, parse_query
+from operations.plan.inventory.monitoring_server_settings import KEY
 from operations.plan.inventory.settings import from_host_data
 from operations.plan.machine.packages import check_os
+from operations.plan.monitoring.watched import Watched, watched
+from operations.plan.profile.profiles import load_profile
 from operations.remote import host_files
 from operations.remote.host_files import HostFile
 from tests.verify.connection import Connection, InventoryError, Target, Unreachable, connected, targets
 
 JOURNAL_LINES = 40
+MONITORING_SERVERS = "test_monitoring_server.py"
 _targets = pytest.StashKey[list[Target]]()
 _unreachable = pytest.StashKey[dict[str, str]]()
 
@@ -43,9 +48,22 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
+def _of(path: Path, hosts: list[Target]) -> list[Target]:
+    """The hosts that a file's tests are for: monitoring servers have one of their own."""
+    watches = path.name == MONITORING_SERVERS
+    return [host for host in hosts if (host.data.get(KEY) is not None) == watches]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """No test of a kind of hosts that the inventory has none of: an empty one would be reported as skipped."""
+    if not collection_path.name.startswith("test_") or collection_path.suffix != ".py":
+        return None
+    return None if _of(collection_path, config.stash[_targets]) else True
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
-        hosts = metafunc.config.stash[_targets]
+        hosts = _of(metafunc.definition.path, metafunc.config.stash[_targets])
         metafunc.parametrize("target", hosts, ids=[host.name for host in hosts], scope="session")
 
 
@@ -70,6 +88,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.fixture(scope="session")
 def settings(target: Target) -> Settings:
     return from_host_data(target.data, target.name)
+
+
+@pytest.fixture(scope="session")
+def watched_entries(pytestconfig: pytest.Config) -> list[Watched]:
+    """What of the inventory a monitoring server watches."""
+    found = []
+    for each in pytestconfig.stash[_targets]:
+        settings = from_host_data(each.data, each.name)
+        if settings.monitoring:
+            profile = load_profile(settings.model, settings.profile_overrides)
+            found.append(watched(each.name, settings, profile, each.address))
+    return found
 
 
 @pytest.fixture(scope="session")

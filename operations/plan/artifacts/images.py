@@ -276,6 +276,11 @@ def node_exporter_image(settings: Settings, image: str) -> ServingImage:
     return _from_docker_hub(settings, image, "node-exporter")
 
 
+def monitoring_image(settings: Settings, image: str, name: str) -> ServingImage:
+    """Prometheus, Alertmanager or Grafana, as its project publishes it."""
+    return _from_docker_hub(settings, image, name)
+
+
 def dcgm_exporter_image(settings: Settings, image: str) -> ServingImage:
     """dcgm-exporter, as NVIDIA publishes it."""
     return _pulled(settings, settings.image_registry, image, DCGM_EXPORTER)

@@ -6,26 +6,23 @@ A host has one of each, whatever it serves: of several services the first runs t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from operations.plan.artifacts import commands
-from operations.plan.artifacts.artifact import ServingImage
 from operations.plan.artifacts.images import dcgm_exporter_image, node_exporter_image
-from operations.plan.artifacts.keys import digest, key_of
+from operations.plan.artifacts.keys import digest
 from operations.plan.catalog.gpu_counters import counters
 from operations.plan.errors import PlanError
+from operations.plan.exposure.host_program import HostProgram, limits, script_path, unit_path
 from operations.plan.inventory.monitoring_settings import DcgmExporter, Exporters, NodeExporter
 from operations.plan.inventory.services import units_of
 from operations.plan.inventory.settings import Settings
-from operations.plan.serving import serve
 
 # unused, as the server's own 60600 and those up to the door's 60602
 NODE_USER, DCGM_USER = 60603, 60604
 NODE, DCGM = "node", "dcgm"
 # where the containers find the host's files, and the list of counters
 HOST, COUNTERS = "/host", "/etc/tritonhost/counters.csv"
-TMP = "/tmp:rw,noexec,nosuid,nodev,size=64m,mode=1777"
 # what docker or the kernel mounts, and no disk of the host; the last three are docker's own, in each container
 _NO_DISKS = (
     "^/(dev|proc|sys|run|var/lib/docker/.+|var/lib/containers/.+|etc/(hosts|hostname|resolv[.]conf))($|/)"
@@ -33,90 +30,22 @@ _NO_DISKS = (
 
 
 @dataclass(frozen=True)
-class Exporter:
+class Exporter(HostProgram):
     """
-    One exporter, in a container with a unit of its own.
+    One exporter.
 
     + kind: node or dcgm
-    + service: its unit and container
-    + image_record: the file that holds the id of its image
-    + address, port: where it listens
     + counters: the text of its list of counters; empty: it has none. + counters_path: where that is on the host
-    + shows: names on its page of metrics, and how often each is there at least
     """
 
-    kind: str
-    service: str
-    image: ServingImage
-    image_record: str
-    data_root: str
-    address: str
-    port: int
-    arguments: tuple[str, ...]
-    options: tuple[str, ...]
-    gpus: str | None = None
+    kind: str = ""
     counters: str = ""
     counters_path: str = ""
-    shows: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def title(self) -> str:
-        """What it is called by those who made it."""
-        return "node_exporter" if self.kind == NODE else "dcgm-exporter"
-
-    @property
-    def key(self) -> str:
-        """The hash of what its container is made from: with another key it is started again."""
-        return key_of({"image": self.image.key, "run": self._run(), "counters": digest(self.counters)})
-
-    @property
-    def run(self) -> list[str]:
-        """The container that answers."""
-        return self._run("--label", f"tritonhost.exporter={self.key}")
-
-    @property
-    def record(self) -> str:
-        """Where its unit writes the key of the container that runs."""
-        return record(self.service)
-
-    @property
-    def url(self) -> str:
-        """Its page of metrics, as the host itself reaches it."""
-        address = "127.0.0.1" if IPv4Address(self.address).is_unspecified else self.address
-        return f"http://{address}:{self.port}/metrics"
-
-    def _run(self, *labels: str) -> list[str]:
-        """`docker run` of it, on the host's own network; `$image` stands for the image's id."""
-        return commands.container(
-            serve.IMAGE,
-            self.arguments,
-            name=self.service,
-            gpus=self.gpus,
-            network="host",
-            mounts={self.counters_path: COUNTERS} if self.counters else {},
-            options=[
-                *self.options,
-                *("--read-only", "--tmpfs", TMP),
-                *labels,
-                # the unit's journal is the log
-                *("--log-driver", "none"),
-            ],
-        )
 
 
 def service(server: str, kind: str) -> str:
     """An exporter's unit and container, of the server's name."""
     return f"{server}-{kind}-exporter"
-
-
-def record(service: str) -> str:
-    """See Exporter.record."""
-    return f"/run/{service}"
-
-
-def script_path(service: str) -> str:
-    """What its unit runs."""
-    return f"/etc/{service}.sh"
 
 
 def counters_path(state_root: str) -> str:
@@ -128,7 +57,7 @@ def own_paths(server: str, state_root: str, kind: str) -> tuple[str, ...]:
     """Every file of an exporter, whether the inventory wants it or not."""
     name = service(server, kind)
     further = (counters_path(state_root),) if kind == DCGM else ()
-    return (f"/etc/systemd/system/{name}.service", script_path(name), *further)
+    return (unit_path(name), script_path(name), *further)
 
 
 def wanted(settings: Settings) -> Exporters:
@@ -193,13 +122,6 @@ def _planned(settings: Settings, gpus: int, selinux: bool) -> Iterator[Exporter]
         yield _dcgm(settings, own.dcgm, gpus)
 
 
-def _limits(user: int, memory: str, processes: int) -> tuple[str, ...]:
-    return (
-        *("--user", f"{user}:{user}", "--pids-limit", str(processes)),
-        *("--memory", memory, "--memory-swap", memory),
-    )
-
-
 def _node(settings: Settings, given: NodeExporter, selinux: bool) -> Exporter:
     """
     node_exporter sees the host's processes, network and mounts, as an account of the host without rights does.
@@ -210,6 +132,7 @@ def _node(settings: Settings, given: NodeExporter, selinux: bool) -> Exporter:
     image = node_exporter_image(settings, given.image)
     return Exporter(
         kind=NODE,
+        title="node_exporter",
         service=service(settings.service_name, NODE),
         image=image,
         image_record=image.record(settings.data_root),
@@ -227,12 +150,13 @@ def _node(settings: Settings, given: NodeExporter, selinux: bool) -> Exporter:
             "--log.level=warn",
         ),
         options=(
-            *_limits(NODE_USER, "256m", 256),
+            *limits(NODE_USER, "256m", 256),
             *("--pid", "host", "--volume", f"/:{HOST}:ro,rslave"),
             # SELinux would let a container see neither the host's processes nor its files
             *(("--security-opt", "label=disable") if selinux else ()),
             *("--entrypoint", "/bin/node_exporter"),
         ),
+        read={"counters": digest("")},
         shows={"node_uname_info": 1, "node_filesystem_avail_bytes": 1, "node_textfile_scrape_error": 1},
     )
 
@@ -248,6 +172,7 @@ def _dcgm(settings: Settings, given: DcgmExporter, gpus: int) -> Exporter:
     profiling = ("--cap-add", "SYS_ADMIN") if given.profiling else ()
     return Exporter(
         kind=DCGM,
+        title="dcgm-exporter",
         service=service(settings.service_name, DCGM),
         image=image,
         image_record=image.record(settings.data_root),
@@ -256,11 +181,13 @@ def _dcgm(settings: Settings, given: DcgmExporter, gpus: int) -> Exporter:
         port=given.port,
         arguments=("--collectors", COUNTERS, "--address", f"{address(settings)}:{given.port}"),
         options=(
-            *_limits(0 if given.profiling else DCGM_USER, "1g", 1024),
+            *limits(0 if given.profiling else DCGM_USER, "1g", 1024),
             *profiling,
             *("--entrypoint", "/usr/bin/dcgm-exporter"),
         ),
         gpus="all",
+        mounts={counters_path(settings.state_root): COUNTERS},
+        read={"counters": digest(counters(given.profiling))},
         counters=counters(given.profiling),
         counters_path=counters_path(settings.state_root),
         shows={"DCGM_FI_DEV_GPU_TEMP": gpus},

@@ -8,6 +8,7 @@ those ports.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network
 
 from operations.plan.exposure import exporters, network
@@ -54,8 +55,13 @@ def _openings(settings: Settings, ports: tuple[int, int, int]) -> list[tuple[str
 
 
 def _rules(settings: Settings, sources: list[IPv4Network], ports: tuple[int, ...]) -> list[str]:
+    return rules_for(settings.service_name, sources, ports)
+
+
+def rules_for(service: str, sources: Sequence[IPv4Network], ports: Sequence[int]) -> list[str]:
+    """Rules with the mark of a service, as firewalld lists them."""
     return [
-        f'rule {mark(settings.service_name)} family="ipv4" source address="{source}" '
+        f'rule {mark(service)} family="ipv4" source address="{source}" '
         f'port port="{port}" protocol="tcp" accept'
         for source in network.without_overlaps(sources)
         for port in ports
@@ -64,17 +70,27 @@ def _rules(settings: Settings, sources: list[IPv4Network], ports: tuple[int, ...
 
 def ours(settings: Settings, firewall: Firewall) -> frozenset[Rule]:
     """The rules that have our mark."""
-    return frozenset(rule for rule in firewall.rules if f" {mark(settings.service_name)} " in rule[2])
+    return with_mark(settings.service_name, firewall)
+
+
+def with_mark(service: str, firewall: Firewall) -> frozenset[Rule]:
+    """The rules that have a service's mark."""
+    return frozenset(rule for rule in firewall.rules if f" {mark(service)} " in rule[2])
 
 
 def wanted(settings: Settings, ports: tuple[int, int, int], firewall: Firewall) -> frozenset[Rule]:
     """The wanted rules, with their zones: for now, and for after a reload or a boot."""
+    return placed(_openings(settings, ports), firewall)
+
+
+def placed(openings: Iterable[tuple[str, Sequence[str]]], firewall: Firewall) -> frozenset[Rule]:
+    """Rules in the zones of the addresses that they are for, for now and for after a reload or a boot."""
     if not firewall.running:
         return frozenset()
     everywhere = {zone for zone in firewall.zones.values() if zone != "docker"} | {firewall.default}
     return frozenset(
         (scope, zone, rule)
-        for address, rules_there in _openings(settings, ports)
+        for address, rules_there in openings
         for zone in (everywhere if address == "0.0.0.0" else {firewall.zones.get(address, firewall.default)})
         for scope in SCOPES
         for rule in rules_there

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -55,15 +55,16 @@ class GatewaySettings(BaseModel):
     image: Annotated[str, BeforeValidator(_stable)] = IMAGE
 
 
-def check_paths(value: object, where: str) -> None:
+def check_paths(value: object, where: str, names: Sequence[str] = _SECRETS) -> None:
     """
     Refuse a table that holds a key or a certificate itself, and not the path of its file, without showing it.
 
     + value: what the inventory says of the gateway, of whatever type
     + where: host and key, for the error
+    + names: keys of such paths
     """
     table: Mapping[Any, Any] = value if isinstance(value, Mapping) else {}
-    for name in _SECRETS:
+    for name in names:
         content = table.get(name, "a")
         if (
             not isinstance(content, str)

@@ -12,6 +12,7 @@ from typing import Any
 
 from operations.plan.errors import NOWHERE, Origin, PlanError, nearest, suggestion, typed
 from operations.plan.inventory import services
+from operations.plan.inventory.monitoring_server_settings import GROUP, KEY
 from operations.plan.inventory.oci import identifier, refuse_secrets
 from operations.plan.inventory.services import HostEntry, machine_of
 from operations.plan.inventory.settings import Settings, from_host_data
@@ -240,7 +241,7 @@ def with_services(
     for (name, data), (_, merged, written) in zip(
         hosts, _merged(hosts, group, directory, groups or {}, origins or {}), strict=True
     ):
-        if "services" not in merged:
+        if "services" not in merged or KEY in data:
             made.append((name, data))
             continue
         own = {key: value for key, value in data.items() if key not in ("services", "ssh_hostname")}
@@ -261,8 +262,10 @@ def with_services(
                     entries.remove(name)
             if name not in members.setdefault(model_group, []):
                 members[model_group].append(name)
-    # a host with several is a group of their entries, for --limit
-    return made, {**members, **several}
+    # hosts without a model are a group too, with data of its own
+    watching = [name for name, data in made if KEY in data]
+    of_their_own = {GROUP: watching} if watching else {}
+    return made, {**members, **several, **of_their_own}
 
 
 def _merged(

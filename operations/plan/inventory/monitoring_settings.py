@@ -48,7 +48,8 @@ DCGM_FLOOR = ((4, 5, 3), (4, 8, 2))
 EVERYBODY = IPv4Network("0.0.0.0/0")
 
 
-def _own_port(value: object) -> object:
+def unprivileged_port(value: object) -> object:
+    """A port that a user without rights may listen on. Raises ValueError."""
     if expected := Whole(1024, 65535).complaint(value):
         raise ValueError(f"{expected}, and not one that root alone may listen on")
     return value
@@ -77,9 +78,10 @@ def _dcgm_exporter(value: object) -> object:
     return value
 
 
-def _address(value: object) -> object:
+def host_address(value: object) -> object:
+    """An IPv4 address, as text. Raises ValueError."""
     try:
-        return str(IPv4Address(value)) if isinstance(value, str) else _address("")
+        return str(IPv4Address(value)) if isinstance(value, str) else host_address("")
     except ValueError:
         raise ValueError("an IPv4 address of the host, such as 127.0.0.1") from None
 
@@ -97,7 +99,7 @@ class NodeExporter(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    port: Annotated[int, BeforeValidator(_own_port)] = 9100
+    port: Annotated[int, BeforeValidator(unprivileged_port)] = 9100
     image: Annotated[str, BeforeValidator(_node_exporter)] = NODE_IMAGE
 
 
@@ -112,7 +114,7 @@ class DcgmExporter(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    port: Annotated[int, BeforeValidator(_own_port)] = 9400
+    port: Annotated[int, BeforeValidator(unprivileged_port)] = 9400
     image: Annotated[str, BeforeValidator(_dcgm_exporter)] = DCGM_IMAGE
     profiling: Switch = False
 
@@ -136,10 +138,10 @@ class MonitoringSettings(BaseModel):
     What the inventory says of monitoring.
 
     + textfile_directory: where the host writes its own metrics, for node_exporter's textfile collector
-    + address: where Prometheus reaches the host; None: bind_address, or the address that a deploy uses
+    + address: where Prometheus reaches the host; None: bindhost_address, or the address that a deploy uses
     + node_port, dcgm_port: of exporters that this tool does not run
     + exporters: those that it runs
-    + bind: where these listen; None: bind_address
+    + bind: where these listen; None: bindhost_address
     + sources: the networks that may reach them there
     """
 
@@ -150,16 +152,16 @@ class MonitoringSettings(BaseModel):
     node_port: Exporter = 9100
     dcgm_port: Exporter = 9400
     exporters: Exporters = Exporters()
-    bind: Annotated[str, BeforeValidator(_address)] | None = None
+    bind: Annotated[str, BeforeValidator(host_address)] | None = None
     sources: list[Network] = []
 
-    def listens(self, bind_address: str) -> str:
-        """The address of its exporters. `bind_address`: of clients."""
-        return self.bind or bind_address
+    def listens(self, bindhost_address: str) -> str:
+        """The address of its exporters. `bindhost_address`: of clients."""
+        return self.bind or bindhost_address
 
-    def check_reach(self, bind_address: str, expose: bool) -> None:
+    def check_reach(self, bindhost_address: str, expose: bool) -> None:
         """Exporters that listen for the network have declared sources. Raises a ValidationError."""
-        address = self.listens(bind_address)
+        address = self.listens(bindhost_address)
         if not self.exporters.there or IPv4Address(address).is_loopback:
             return
         if not self.sources:

@@ -30,7 +30,7 @@ from operations.plan.catalog.unit_names import OTHERS_UNITS
 from operations.plan.catalog.values import Port, Switch
 from operations.plan.catalog.version_floors import Waiver
 from operations.plan.errors import NOWHERE, TOKEN, Origin, PlanError, suggestion, text_of, typed
-from operations.plan.inventory import docker_settings
+from operations.plan.inventory import docker_settings, monitoring_server_settings
 from operations.plan.inventory.door_settings import DoorSettings
 from operations.plan.inventory.field_types import (
     CONNECTOR_KEYS,
@@ -51,6 +51,7 @@ from operations.plan.inventory.field_types import (
 )
 from operations.plan.inventory.gateway_settings import GatewaySettings, check_paths
 from operations.plan.inventory.lock_file import with_locked_digests
+from operations.plan.inventory.monitoring_server_settings import SECRET_FILES, MonitoringServer
 from operations.plan.inventory.monitoring_settings import MonitoringSettings
 from operations.plan.inventory.notification_settings import NotificationSettings, check_webhooks
 from operations.plan.inventory.services import units_of
@@ -152,6 +153,8 @@ class Settings(BaseModel):
     door: DoorSettings | None = None
     # The host's own metrics for node_exporter, and where Prometheus finds the host. None: neither.
     monitoring: MonitoringSettings | None = None
+    # The host runs Prometheus, Alertmanager and Grafana for the others, and serves no model. None: it serves.
+    monitoring_server: MonitoringServer | None = None
     # what the server may connect to by itself; nothing, and never the cloud's metadata
     egress: list[Network] = []
     # auto: docker confines containers where the host has SELinux, and what they mount is labelled for it
@@ -312,9 +315,11 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _exporters_for_somebody_declared(self) -> Settings:
+    def _monitoring_for_somebody_declared(self) -> Settings:
         if self.monitoring:
             self.monitoring.check_reach(self.bind_address, self.expose)
+        if self.monitoring_server:
+            self.monitoring_server.check(self.expose)
         return self
 
     @model_validator(mode="after")
@@ -427,6 +432,7 @@ def from_host_data(
         ("docker_daemon_settings", lambda value: check_plain(value, "", within=("docker_daemon_settings",))),
         ("docker_daemon_settings", lambda value: docker_settings.check(value, "docker_daemon_settings")),
         ("gateway", lambda value: check_paths(value, "gateway")),
+        ("monitoring_server", lambda value: check_paths(value, "monitoring_server", SECRET_FILES)),
         ("notifications", lambda value: check_webhooks(value, "notifications")),
     )
     for key, check in checks:
@@ -440,6 +446,7 @@ def from_host_data(
     except PlanError as error:
         raise error.placed(host=host) from None
     own = {k: v for k, v in data.items() if not k.startswith("_") and k not in CONNECTOR_KEYS}
+    own = monitoring_server_settings.kept(own, Settings.model_fields)
     try:
         return Settings.model_validate(own)
     except ValidationError as error:

@@ -144,10 +144,24 @@ def board() -> str:
     return json.dumps(value, indent=2) + "\n"
 
 
-def data_source(url: str) -> str:
-    """Grafana's provisioning of the data source. `url`: of Prometheus."""
-    source = {"name": "Prometheus", "type": "prometheus", "uid": "tritonhost-prometheus", "url": url}
-    return yaml_text.document({"apiVersion": 1, "datasources": [{**source, "access": "proxy"}]})
+def data_source(url: str, alertmanager: str) -> str:
+    """
+    Grafana's provisioning of its data sources.
+
+    + url: of Prometheus. + alertmanager: of Alertmanager, where alerts are silenced
+    """
+    metrics = {"name": "Prometheus", "type": "prometheus", "uid": "tritonhost-prometheus", "url": url}
+    alerts = {
+        "name": "Alertmanager",
+        "type": "alertmanager",
+        "uid": "tritonhost-alertmanager",
+        "url": alertmanager,
+    }
+    found = [
+        {**metrics, "access": "proxy"},
+        {**alerts, "access": "proxy", "jsonData": {"implementation": "prometheus"}},
+    ]
+    return yaml_text.document({"apiVersion": 1, "datasources": found})
 
 
 def provider(directory: str) -> str:

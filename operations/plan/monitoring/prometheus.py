@@ -56,8 +56,15 @@ def _job(name: str, job: Job) -> dict[str, object]:
     return found
 
 
-def alertmanager() -> str:
-    """An example to begin with: one message for a host, and none for what follows from another alert."""
+def alertmanager(told: bool = True) -> str:
+    """
+    An example to begin with: one message for a host, and none for what follows from another alert.
+
+    + told: whether somebody is told; without, alerts are only shown
+    """
+    receiver: dict[str, object] = {"name": "operators"}
+    if told:
+        receiver["webhook_configs"] = [{"url": "http://127.0.0.1:9095/alerts"}]
     value = {
         "route": {
             "receiver": "operators",
@@ -66,7 +73,7 @@ def alertmanager() -> str:
             "group_interval": "5m",
             "repeat_interval": "12h",
         },
-        "receivers": [{"name": "operators", "webhook_configs": [{"url": "http://127.0.0.1:9095/alerts"}]}],
+        "receivers": [receiver],
         "inhibit_rules": [
             _inhibits(
                 "TritonhostDown", ["TritonhostNotReady", "TritonhostDoorFailures"], ["host", "service"]
@@ -76,7 +83,7 @@ def alertmanager() -> str:
         ],
     }
     head = "# An example, written by tritonhost monitoring: copy it to alertmanager.yml, and name a receiver of the site's.\n"
-    return yaml_text.document(value, head)
+    return yaml_text.document(value, head if told else yaml_text.HEAD)
 
 
 def _inhibits(source: str, others: Sequence[str], equal: Sequence[str]) -> dict[str, object]:

@@ -15,6 +15,8 @@ from operations.plan.monitoring.watched import Watched, targets_of
 RUNBOOKS = "docs/how-to/alerts.md"
 # Where the board is on Grafana's machine
 BOARDS = "/etc/grafana/dashboards"
+# not for a monitoring server: it has what its site says, and its exporters are on other hosts
+EXAMPLE, COUNTERS = "alertmanager.example.yml", "dcgm-counters.csv"
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Site:
     runbooks: str = RUNBOOKS
 
 
-def files(entries: Sequence[Watched], site: Site) -> dict[str, str]:
-    """path -> text, in the order in which they are written: what others name comes first."""
+def files(entries: Sequence[Watched], site: Site, boards: str = BOARDS) -> dict[str, str]:
+    """path -> text, in the order in which they are written: what others name comes first. `boards`: where Grafana finds its own."""
     targets = targets_of(entries)
     listed = {
         f"targets/{job}.json": json.dumps([target.entry() for target in found], indent=2) + "\n"
@@ -45,9 +47,16 @@ def files(entries: Sequence[Watched], site: Site) -> dict[str, str]:
         **listed,
         prometheus.RULES: yaml_text.document(rules(site.runbooks)),
         "prometheus.yml": prometheus.prometheus(targets, site.remote_write, site.alertmanager),
-        "alertmanager.example.yml": prometheus.alertmanager(),
-        "dcgm-counters.csv": counters(),
+        EXAMPLE: prometheus.alertmanager(),
+        COUNTERS: counters(),
         "grafana/dashboards/tritonhost.json": board.board(),
-        "grafana/provisioning/dashboards/tritonhost.yml": board.provider(BOARDS),
-        "grafana/provisioning/datasources/tritonhost.yml": board.data_source(site.prometheus),
+        "grafana/provisioning/dashboards/tritonhost.yml": board.provider(boards),
+        "grafana/provisioning/datasources/tritonhost.yml": board.data_source(
+            site.prometheus, f"http://{site.alertmanager}"
+        ),
     }
+
+
+def without_receivers() -> str:
+    """An alertmanager.yml that tells nobody: alerts are shown, and can be silenced."""
+    return prometheus.alertmanager(told=False)

@@ -44,6 +44,7 @@ ORDER = (
     "test_unreached_hosts",
     "test_services",
     "test_door",
+    "test_monitoring_server",
 )
 HERE = Path(__file__).parent
 KEEP = bool(os.environ.get("LAB_E2E_KEEP"))
