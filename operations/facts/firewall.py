@@ -15,8 +15,6 @@ from operations.plan.observed.observed import GuardRules
 from operations.scripts import host_script
 
 _PART = "\x1f"
-# A zone's name alone, or what --list-all-zones puts behind it: "public (default, active)"; "FirewallD is not running" is none
-_ZONE = re.compile(r"([A-Za-z0-9_./-]+)( \([a-z, -]+\))?\s*$")
 
 
 def firewall_command(mark: str, ask: bool) -> str:
@@ -28,8 +26,8 @@ def firewall(lines: list[str]) -> Firewall:
     """
     What firewall_state.sh printed.
 
-    Source: firewall-cmd(1), --list-all-zones; firewalld 0.9 to 1.3 print a zone's name at the beginning of a line, its
-    properties indented, and its rich rules further in.
+    Source: firewalld.dbus(5) has the methods, whose answers busctl(1) prints as a signature and the values: strings in quotes,
+    arrays and dictionaries as a count and what they hold.
     """
     parts: dict[str, list[str]] = {}
     for line in lines:
@@ -39,23 +37,21 @@ def firewall(lines: list[str]) -> Firewall:
             current.append(line)
     if "running" not in parts:
         return Firewall()
-    default = next((m[1] for line in parts.get("default", []) if (m := _ZONE.match(line)) and not m[2]), "")
+    default = next(
+        (words[1] for line in parts.get("default", []) if len(words := _values(line, "s")) == 2), ""
+    )
     if "default" in parts and not default:
         return Firewall()  # its unit is active, and it answers nobody
     interfaces: dict[str, str] = {}
-    rules = set()
-    for scope in SCOPES:
-        zone = ""
-        for line in parts.get(scope, []):
-            if line and not line[0].isspace():
-                header = _ZONE.match(line)
-                zone = header[1] if header else ""
-            elif not zone:
-                continue  # of something that is no zone
-            elif line.strip().startswith("interfaces:") and scope == "runtime":
-                interfaces.update(dict.fromkeys(line.split()[1:], zone))
-            elif line.strip().startswith("rule "):
-                rules.add((scope, zone, line.strip()))
+    for line in parts.get("active", []):
+        interfaces |= _interfaces(_values(line, "a{sa{sas}}")[1:])
+    rules = {
+        (scope, zone, rule)
+        for scope in SCOPES
+        for zone, found, answer in (line.partition("\t") for line in parts.get(scope, []))
+        if found
+        for rule in _values(answer, "as")[2:]
+    }
     addresses = [
         (m.group(2), m.group(1))
         for line in parts.get("addresses", [])
@@ -63,6 +59,32 @@ def firewall(lines: list[str]) -> Firewall:
     ]
     zones = {address: interfaces.get(interface, default) for address, interface in addresses}
     return Firewall(True, default, zones, frozenset(rules))
+
+
+def _values(answer: str, signature: str) -> list[str]:
+    """The words of an answer of busctl, its signature first; none where it is no such answer."""
+    try:
+        words = shlex.split(answer)
+    except ValueError:
+        return []
+    return words if words[:1] == [signature] else []
+
+
+def _interfaces(words: list[str]) -> dict[str, str]:
+    """Interface to zone, of zone -> ("interfaces" or "sources") -> names; each level begins with its count."""
+    found: dict[str, str] = {}
+    rest = iter(words)
+    try:
+        for _ in range(int(next(rest))):
+            zone = next(rest)
+            for _ in range(int(next(rest))):
+                kind = next(rest)
+                names = [next(rest) for _ in range(int(next(rest)))]
+                if kind == "interfaces":
+                    found.update(dict.fromkeys(names, zone))
+    except (StopIteration, ValueError):
+        pass  # cut off: what was read before is so
+    return found
 
 
 class FirewallState(FactBase[Firewall]):

@@ -261,27 +261,41 @@ def test_firewalld_output_is_parsed() -> None:
     found = read_firewall((CAPTURES / "firewalld.txt").read_text("utf-8").splitlines())
     assert found.running
     assert found.default == "public"
-    assert found.zones == {"10.65.0.11": "public", "172.17.0.1": "docker", "172.18.0.1": "docker"}
-    assert ("runtime", "public", RULE) in found.rules
-    assert ("permanent", "public", FOREIGN) in found.rules
+    assert found.zones == {"10.98.60.11": "public", "172.17.0.1": "docker", "172.18.0.1": "docker"}
+    ours = RULE.replace("10.0.0.0/16", "10.98.60.1/32").replace("8000", "8443")
+    assert {(scope, "public", rule) for scope in firewall.SCOPES for rule in (ours, FOREIGN)} <= found.rules
+    assert len(found.rules) == 8
     assert read_firewall([]) == Firewall()
     assert read_firewall(["\x1frunning"]) == Firewall(True)
 
 
 # its unit is active while it starts, or while dbus is away: https://github.com/firewalld/firewalld/issues/655
-def test_firewalld_messages_are_not_read_as_zones() -> None:
-    silent = "FirewallD is not running"
-    parts = [part for name in ("default", "runtime", "permanent") for part in (f"\x1f{name}", silent)]
+def test_firewalld_that_does_not_answer_has_no_rules() -> None:
+    parts = [f"\x1f{name}" for name in ("default", "active", "runtime", "permanent")]
     assert read_firewall(["\x1frunning", *parts]) == Firewall()
-    listed = [
-        "Warning: ALREADY_ENABLED",
-        "  interfaces: eth9",
-        "public (default, active)",
-        "  interfaces: eth0",
-    ]
+    # zones that did not answer any more
+    cut = ["\x1fdefault", 's "public"', "\x1fruntime", "public\t", 'work\tas 1 "rule', "trusted"]
+    assert read_firewall(["\x1frunning", *cut]) == Firewall(True, "public")
+
+
+@pytest.mark.parametrize(
+    ("answer", "zone"),
+    [
+        ('a{sa{sas}} 1 "public" 1 "interfaces" 1 "eth0"', "public"),
+        (
+            'a{sa{sas}} 2 "work" 1 "sources" 1 "eth0" "home" 2 "sources" 0 "interfaces" 2 "eth1" "eth0"',
+            "home",
+        ),
+        ("a{sa{sas}} 0", "trusted"),
+        ('a{sa{sas}} 1 "public" 1 "interfaces" 2 "eth1"', "trusted"),
+        ('as 1 "eth0"', "trusted"),
+        ("", "trusted"),
+    ],
+)
+def test_interface_without_a_zone_is_in_the_default_one(answer: str, zone: str) -> None:
     address = ["\x1faddresses", "2: eth0    inet 10.0.0.5/24 brd 10.0.0.255 scope global eth0"]
-    found = read_firewall(["\x1frunning", "\x1fdefault", silent, "public", *address, "\x1fruntime", *listed])
-    assert found == Firewall(True, "public", {"10.0.0.5": "public"})
+    output = ["\x1frunning", "\x1fdefault", 's "trusted"', *address, "\x1factive", answer]
+    assert read_firewall(output) == Firewall(True, "trusted", {"10.0.0.5": zone})
 
 
 # --- the scripts
@@ -402,10 +416,24 @@ def test_rules_refused_by_nft_are_never_installed(stubs: Stubs, tmp_path: Path) 
 def test_firewalld_is_queried_only_for_wanted_or_leftover_rules(
     stubs: Stubs, tmp_path: Path, ask: str, zone: str, asked: bool
 ) -> None:
-    for name in ("systemctl", "ip", "firewall-cmd"):
+    for name in ("systemctl", "ip"):
         stubs.add(name, "exit 0")
+    at = "/org/fedoraproject/FirewallD1/config/zone/7"
+    stubs.add(
+        "busctl",
+        'case "$4 $5 $6" in\n'
+        "*'.FirewallD1 getDefaultZone ') echo 's \"public\"' ;;\n"
+        "*'.zone getActiveZones ') echo 'a{sa{sas}} 0' ;;\n"
+        "*'.zone getZones ') echo 'as 2 \"public\" \"work\"' ;;\n"
+        "*'.FirewallD1.zone getRichRules s') echo 'as 0' ;;\n"
+        f"*'.config getZoneByName s') echo 'o \"{at}\"' ;;\n"
+        f"*'.config.zone getRichRules ') [ \"$3\" = {at} ] && echo 'as 1 \"rule family\"' ;;\n"
+        "esac",
+    )
     (tmp_path / "public.xml").write_text(zone, encoding="utf-8")
     script = host_script("firewall_state.sh", {"MARK": 'priority="-1"', "ASK": ask})
     done = stubs.run(script.replace("/etc/firewalld/zones", str(tmp_path)))
-    assert done.stdout.startswith("\x1frunning\n")
-    assert ("firewall-cmd --list-all-zones" in stubs.calls) is asked
+    assert done.stdout.startswith("\x1frunning\n") and done.stderr == ""
+    assert any("getRichRules s work" in call for call in stubs.calls) is asked
+    found = read_firewall(done.stdout.splitlines())
+    assert found.rules == ({("permanent", "public", "rule family")} if zone else frozenset())

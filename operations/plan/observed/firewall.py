@@ -16,7 +16,7 @@ class Firewall:
     + running: whether it answers
     + zones: address of the host -> its zone
     + default: the zone of an interface that is in none by name
-    + rules: all rich rules of every zone, as (runtime or permanent, zone, rule)
+    + rules: rich rules as (runtime or permanent, zone, rule): all of every zone, and the permanent ones of zones that may have ours
     """
 
     running: bool = False
