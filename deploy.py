@@ -7,37 +7,38 @@
 To upgrade, change inventories/group_data/all.py or the model's profile and run the same commands.
 """
 
-from operations import (
-    container_runtime,
-    convergence,
-    database,
-    door,
-    engine,
-    exporters,
-    front,
-    gateway,
-    lock,
-    model_repository,
-    monitoring,
-    monitoring_server,
-    network,
-    ownership,
-    packages,
-    release,
-    rollout,
-    selinux,
-    serving_image,
-    storage,
-    swap,
-    triton_service,
-    weights,
-)
+from operations import convergence, watched_hosts
 
 # One round trip: what the host should be, and whether it already is. If so, nothing below runs on it. Otherwise the
 # preflight runs: a host that does not fit is excluded here, with a list of everything that is wrong.
 wanted = convergence.look()
 
 if wanted:
+    # here, so that a run which changes nothing does not wait for them
+    from operations import (
+        container_runtime,
+        database,
+        door,
+        engine,
+        exporters,
+        front,
+        gateway,
+        lock,
+        model_repository,
+        monitoring,
+        network,
+        ownership,
+        packages,
+        release,
+        rollout,
+        selinux,
+        serving_image,
+        storage,
+        swap,
+        triton_service,
+        weights,
+    )
+
     lock.take(release=wanted)
     monitoring.begin(release=wanted)
 
@@ -88,9 +89,9 @@ if wanted:
     release.collect(release=wanted)
 
 # A host of the group `monitoring` serves no model: it watches the others, with Prometheus, Alertmanager and Grafana
-watching = monitoring_server.look()
+watching = watched_hosts.watches()
 
 if watching:
-    monitoring_server.prepare(server=watching)
-    monitoring_server.guard(server=watching)
-    monitoring_server.run(server=watching)
+    from operations import monitoring_server
+
+    monitoring_server.converge()

@@ -23,7 +23,7 @@ from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 
 from operations import notifications, pyinfra_patches, rollout
-from operations.intake import gateway_secrets, monitoring_secrets
+from operations.intake import gateway_secrets
 from operations.intake.refusing import refusing
 from operations.intake.ssh_keys import is_encrypted, keys_of_agent, use_agent
 from operations.plan.deployable import check_deployable, check_services
@@ -174,6 +174,9 @@ def _check_settings(
     settings = from_host_data(data, host.name, origin_of)
     if settings.monitoring_server:
         if _deploys(given, ".py"):
+            # here, because no other host needs what it imports
+            from operations.intake import monitoring_secrets
+
             monitoring_secrets.load(settings.monitoring_server, host.name)
         return
     try:

@@ -52,23 +52,23 @@ from operations.watched_hosts import entries_of
 CHECK_SECONDS = 300  # promtool and amtool, each in a container
 
 
-def settings_here() -> Settings | None:
-    """The current host's settings if it is a monitoring server. Raises PlanError."""
-    settings = from_host_data(data_of(host), host.name)
-    return settings if settings.monitoring_server else None
+def converge() -> None:
+    """The host is what the inventory says of it; where it is that already, no operation is run."""
+    server = look()
+    if server:
+        prepare(server=server)
+        guard(server=server)
+        run(server=server)
 
 
 def look() -> MonitoringPlan | None:
     """
-    What the host should be, or None where it is that already, or serves models: then no operation is run.
+    What the host should be, or None where it is that already: then no operation is run.
 
     Reads the host in one round trip, plans, and prints what differs as a table. A host that cannot be deployed fails alone.
     """
     try:
-        settings = settings_here()
-        if settings is None:
-            return None
-        rollout.watch()
+        settings = from_host_data(data_of(host), host.name)
         observed = observe(settings)
         server = planned(settings, observed)
         rows = difference(server, observed, monitoring_files.expected(server))
@@ -128,12 +128,10 @@ def planned(settings: Settings, observed: Observed) -> MonitoringPlan:
 
 def _report(server: MonitoringPlan, rows: list[Difference]) -> str:
     prefix = host.print_prefix
-    if not rows:
-        return f"{prefix}converged: Prometheus, Alertmanager and Grafana run"
     count = f"{len(rows)} difference{'s' if len(rows) > 1 else ''}"
-    lines = [f"{prefix}monitoring server: {count}"]
-    lines += [f"{prefix}  warning: {warning}" for warning in server.warnings]
-    return "\n".join([*lines, *convergence.table(prefix, rows)])
+    said = f"monitoring server: {count}" if rows else "converged: Prometheus, Alertmanager and Grafana run"
+    lines = [f"{prefix}{said}", *(f"{prefix}  warning: {warning}" for warning in server.warnings)]
+    return "\n".join([*lines, *(convergence.table(prefix, rows) if rows else [])])
 
 
 @deploy("Monitoring server")

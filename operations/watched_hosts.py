@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pyinfra import host as here
 from pyinfra.api.host import Host
 
 from operations.plan.errors import PlanError
@@ -17,6 +18,11 @@ from operations.pyinfra_patches import data_of
 def serves_models(host: Host) -> bool:
     """Whether a host is one of those that serve, and not a monitoring server."""
     return data_of(host).get(KEY) is None
+
+
+def watches() -> bool:
+    """Whether the current host is a monitoring server."""
+    return not serves_models(here)
 
 
 def entries_of(inventory: Iterable[Host]) -> list[Watched]:

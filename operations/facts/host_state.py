@@ -39,6 +39,8 @@ from operations.scripts import host_functions, host_script
 
 # A source tree's files are not listed in its manifest; a release's are compared by their content.
 UNMEASURED = ("source", "release")
+# of the probe's lanes, and of it all: where one is missing, the output was cut
+ENDS = {"end-docker", "end-services", "end"}
 
 _PART = "\x1f"
 
@@ -114,7 +116,7 @@ class HostState(FactBase[Observed]):
 def observed(output: list[str]) -> Observed:
     """The probe's output as an Observed. Raises ValueError if the output is truncated."""
     part = sections(output)
-    if "end" not in part:
+    if not part.keys() >= ENDS:
         raise ValueError("the probe's output ends early")
     artifacts, release_manifests = _artifacts(part["manifests"], part["sizes"])
     links = tabbed(part["links"])

@@ -41,8 +41,11 @@ def _loaded(settings: GatewaySettings) -> Secrets:
         keys = content["api_keys"].decode("utf-8")
     except UnicodeDecodeError:
         raise PlanError(where["api_keys"], "no text in UTF-8", "a name and a key on each line") from None
-    tls, certificate, ends, warnings = gateway.tls(
-        content["certificate"], content["private_key"], where, datetime.now(UTC)
+    # here, because it loads a library that other runs need not wait for
+    from operations.plan.exposure import certificates
+
+    tls, certificate, ends, warnings = certificates.tls(
+        content["certificate"], content["private_key"], where, datetime.now(UTC), "the gateway"
     )
     named, limits = gateway.api_keys(keys, where["api_keys"])
     return Secrets(tls, named, certificate, ends, limits, warnings)

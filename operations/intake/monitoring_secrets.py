@@ -7,7 +7,7 @@ from functools import cache
 
 from operations.intake.gateway_secrets import check_mode, read
 from operations.plan.errors import PlanError
-from operations.plan.exposure import gateway
+from operations.plan.exposure import certificates
 from operations.plan.inventory.monitoring_server_settings import KEY, SECRET_FILES, MonitoringServer
 from operations.plan.monitoring.server import Secrets
 
@@ -44,7 +44,7 @@ def _loaded(
             "something else (not shown)",
             f"one line with a password of at least {SHORTEST_PASSWORD} characters, without spaces",
         )
-    tls = "", ""
+    tls, warnings = ("", ""), tuple[str, ...]()
     if certificate and private_key:
         where = {
             "certificate": f"{KEY}.certificate: {certificate}",
@@ -53,7 +53,7 @@ def _loaded(
         own, its_key = read(certificate, where["certificate"]), read(private_key, where["private_key"])
         check_mode(private_key, where["private_key"])
         # one that has ended, or that is not of this key, is refused
-        gateway.tls(own, its_key, where, datetime.now(UTC))
+        *_, warnings = certificates.tls(own, its_key, where, datetime.now(UTC), "Grafana")
         tls = own.decode(), its_key.decode()
     key = _secret(gateway_key, "gateway_key").strip() if gateway_key else ""
     if gateway_key and (not key or len(key.split()) != 1):
@@ -68,6 +68,7 @@ def _loaded(
         receivers=_secret(receivers, "receivers") if receivers else "",
         gateway_key=key,
         gateway_ca=_text(gateway_ca, "gateway_ca") if gateway_ca else "",
+        warnings=warnings,
     )
 
 

@@ -17,7 +17,7 @@ from operations.plan.difference import difference
 from operations.plan.difference_rows import ExpectedFile
 from operations.plan.errors import PlanError
 from operations.plan.explain import explain
-from operations.plan.exposure import firewall, gateway, network
+from operations.plan.exposure import certificates, firewall, gateway, network
 from operations.plan.inventory.settings import from_host_data
 from operations.plan.inventory.versions import components
 from operations.plan.observed.observed import LoadedGateway, Observed
@@ -159,7 +159,7 @@ def test_key_map_matches_whole_keys_with_exact_case(files: dict[str, str]) -> No
 
 
 def read(chain: bytes, key: bytes) -> tuple[str, bytes, Any, tuple[str, ...]]:
-    return gateway.tls(chain, key, PLACE, NOW)
+    return certificates.tls(chain, key, PLACE, NOW, "the gateway")
 
 
 def test_chain_and_key_become_one_file(made: Pair) -> None:

@@ -66,6 +66,13 @@ def test_truncated_output_fails_only_its_host(count: int) -> None:
         HostState().process(probe_output.bare()[:count])
 
 
+@pytest.mark.parametrize("end", ["end-docker", "end-services"])
+def test_lane_that_was_cut_is_truncated_output(end: str) -> None:
+    output = [line for line in probe_output.bare() if line != f"{probe_output.SECTION}{end}"]
+    with pytest.raises(FactProcessError, match="ends early"):
+        HostState().process(output)
+
+
 @pytest.mark.parametrize(
     ("section", "content"),
     [
@@ -385,6 +392,22 @@ def test_probe_prints_every_section_once_in_order(tmp_path: Path, stubs: Stubs) 
     probe(tmp_path / "nothing", stubs)
     script = HostState().command(data_root="/nonexistent", state_root="/nonexistent", files=[], **ARGUMENTS)
     assert tuple(sections(stubs.run(script).stdout.split("\n"))) == probe_output.NAMES
+
+
+def test_lanes_of_the_probe_run_beside_each_other(tmp_path: Path, stubs: Stubs) -> None:
+    """None waits for another, and none is lost that says more than a pipe holds."""
+    met = {
+        name: f': >"{tmp_path}/{name}"; n=0; until [ -e "{tmp_path}/docker" ] && [ -e "{tmp_path}/gpus" ] && '
+        f'[ -e "{tmp_path}/rpm" ]; do sleep 0.05; n=$((n + 1)); [ $n -lt 400 ] || exit 1; done'
+        for name in ("docker", "gpus", "rpm")
+    }
+    lines = "seq -f 'tritonhost/a:%06g\tsha256:0' 20000"
+    stubs.add("docker", f"case $1 in image) {met['docker']}; {lines} ;; *) exit 1 ;; esac")
+    stubs.add("nvidia-smi", f"{met['gpus']}; echo '{probe_output.GPU}'")
+    stubs.add("rpm", f"{met['rpm']}; printf 'docker-ce\\t3:29\\n'")
+    found = probe(tmp_path / "nothing", stubs)
+    assert found.packages == {"docker-ce": ("3:29",)}
+    assert (len(found.images), len(found.gpus)) == (20000, 1)
 
 
 def test_probe_succeeds_on_a_bare_host(tmp_path: Path, stubs: Stubs) -> None:

@@ -65,6 +65,7 @@ class Secrets:
     + certificate, private_key: Grafana's, PEM; empty: none
     + receivers: the site's alertmanager.yml; empty: none
     + gateway_key, gateway_ca: for the hosts behind a gateway; empty: none
+    + warnings: what is to be known of the certificate
     """
 
     password: str = field(repr=False)
@@ -73,6 +74,7 @@ class Secrets:
     receivers: str = field(default="", repr=False)
     gateway_key: str = field(default="", repr=False)
     gateway_ca: str = field(default="", repr=False)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,7 @@ def planned(
     _check_keys(own, entries)
     read = dict(_read(own, entries, secrets))
     programs = tuple(_programs(settings, own, selinux, read))
-    remarks = [remark for entry in entries for remark in entry.remarks]
+    remarks = [*secrets.warnings, *(remark for entry in entries for remark in entry.remarks)]
     if not secrets.receivers:
         remarks.append("nobody is told of an alert: it is only shown; set receivers")
     return MonitoringPlan(settings, os_major, selinux, programs, read, tuple(remarks))
