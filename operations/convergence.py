@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pyinfra import host, logger
+from pyinfra import host
 from pyinfra.api.exceptions import PyinfraError
 
-from operations import golden_answers, host_health, rollout
+from operations import golden_answers, host_health, rollout, shorter_output
 from operations.facts.host_state import HostState
 from operations.intake import gateway_secrets
 from operations.plan import PlanError, Release, Settings, plan_release
@@ -59,7 +59,7 @@ def look() -> Release | None:
             host_health.say_what_else(error)
         rollout.leave_out(of_host(error))
         return None
-    logger.info(_report(release, observed, rows))
+    shorter_output.tell(_report(release, observed, rows), rows, release.id)
     rollout.found(rows)
     if not rows:
         rollout.note(host, f"converged: serves since {_since(observed)} UTC", release.id)
@@ -171,7 +171,19 @@ def of_host(error: BaseException) -> str:
 
 def observe(settings: Settings, profile: Profile) -> Observed:
     """One round trip; of the release, only what is known before the host's GPUs are: names, not keys."""
-    state: Observed = host.get_fact(HostState, **asked(settings, profile), _timeout=LOOK_SECONDS)
+    return looked(**asked(settings, profile))
+
+
+def looked(**question: Any) -> Observed:
+    """
+    What HostState reads of the current host.
+
+    Raises PyinfraError where it could not be read. pyinfra raises it only where no other host is left: beside others, a fact that
+    failed, or an answer that is none, is None (`get_fact` of pyinfra/api/facts.py).
+    """
+    state: Observed | None = host.get_fact(HostState, **question, _timeout=LOOK_SECONDS)
+    if state is None:
+        raise PyinfraError("the host's state could not be read")
     return state
 
 

@@ -22,7 +22,7 @@ from pyinfra.api.exceptions import NoGroupError
 from pyinfra.api.host import Host
 from pyinfra.api.inventory import Inventory
 
-from operations import notifications, pyinfra_patches, rollout
+from operations import notifications, pyinfra_patches, rollout, shorter_output
 from operations.intake import gateway_secrets
 from operations.intake.refusing import refusing
 from operations.intake.ssh_keys import is_encrypted, keys_of_agent, use_agent
@@ -144,6 +144,8 @@ def check(inventory: Inventory, given: Mapping[str, Any]) -> list[Host]:
             if is_encrypted(path, f"ssh_key {key}", host.name):
                 agent = keys_of_agent() if agent is None else agent
                 use_agent(host, path, agent)
+    if _deploys(given, ".py"):
+        shorter_output.begin(len(selected), int(given.get("verbosity") or 0))
     if _deploys(given, ".py", PREFLIGHT):
         _check_services(hosts, {machine_of(host.name) for host in selected})
     if Path(where).is_file():

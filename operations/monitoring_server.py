@@ -7,7 +7,7 @@ from collections.abc import Generator
 from datetime import UTC, datetime
 from functools import partial
 
-from pyinfra import host, logger
+from pyinfra import host
 from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.exceptions import PyinfraError
@@ -27,8 +27,8 @@ from operations import (
     packages,
     rollout,
     serving_image,
+    shorter_output,
 )
-from operations.facts.host_state import HostState
 from operations.intake import monitoring_secrets
 from operations.plan import PlanError, Settings
 from operations.plan.catalog.package_names import CONFLICTING_PACKAGES, OTHER_ENGINES
@@ -75,7 +75,7 @@ def look() -> MonitoringPlan | None:
     except (PlanError, PyinfraError, *LOST) as error:
         rollout.leave_out(convergence.of_host(error))
         return None
-    logger.info(_report(server, rows))
+    shorter_output.tell(_report(server, rows), rows)
     rollout.found(rows)
     if not rows:
         rollout.note(host, "converged: Prometheus, Alertmanager and Grafana run")
@@ -91,8 +91,7 @@ def observe(settings: Settings) -> Observed:
     units = [f"{name}.service" for name in plan.SERVICES]
     unit_files = [path for path in plan.etc_paths() if path.startswith("/etc/systemd/")]
     inside = [f"{own.data_root}/config/current/{name}" for name in plan.read_names()]
-    state: Observed = host.get_fact(
-        HostState,
+    return convergence.looked(
         data_root=own.data_root,
         state_root=f"{own.data_root}/config",
         service=plan.NAME,
@@ -107,9 +106,7 @@ def observe(settings: Settings) -> Observed:
         urls=[],
         firewall=(firewall.mark(plan.NAME), own.published),
         programs=list(plan.SERVICES),
-        _timeout=convergence.LOOK_SECONDS,
     )
-    return state
 
 
 def planned(settings: Settings, observed: Observed) -> MonitoringPlan:

@@ -200,6 +200,8 @@ def _bill_commands(settings: Settings) -> Iterator[FunctionCommand]:
     # rpms and images as they are now: since the release was written, the distribution's packages may have been updated,
     # and a lost image may have been built again
     found = host.get_fact(Provenance, tags=sorted(release["images"]), directories=[])
+    if found is None:
+        return  # it could not be read, and pyinfra has said so and failed the host
     provenance = {**provenance, "images": {**provenance["images"], **images(found)}}
     bill = plan_bill_of_materials.bill_of_materials(release, provenance, packages(found), found.os_version)
     yield FunctionCommand(_write_bill, (json.dumps(bill, indent=2, sort_keys=True) + "\n",), {})

@@ -42,7 +42,7 @@ GROUPS = (
     Group(
         "The run",
         0,
-        "convergence inputs rollout run_report notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status watch report exposure replay aiperf site_monitoring watched_hosts",
+        "convergence inputs rollout run_report shorter_output notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status watch report exposure replay aiperf site_monitoring watched_hosts",
     ),
     Group("Artifact stages", 1, "serving_image weights engine"),
     Group(

@@ -190,6 +190,27 @@ def test_json_dry_run_lists_the_hosts_each_step_changes(tmp_path: Path) -> None:
     assert {name for step in plan for name in step["hosts_with_change"]} == {A}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param((PROBE, False, ["sudo: a password is required"]), id="refused"),
+        pytest.param((PROBE, True, []), id="silent"),
+        pytest.param((PROBE, True, probe_output.bare()[:40]), id="cut"),
+        pytest.param((PROBE, True, ["This account is currently not available."]), id="another program"),
+    ],
+)
+def test_host_that_cannot_be_read_is_alone(tmp_path: Path, answer: tuple[str, bool, list[str]]) -> None:
+    """pyinfra hands out None for a fact that failed, as long as there are other hosts."""
+    run = Run(tmp_path, {A: [answer], B: converged_host()}, "-y")
+    assert run.code == 1, run.output
+    assert "Traceback" not in run.output and "An exception" not in run.output
+    assert f"[{B}] converged: release " in run.output
+    [row] = [line for line in run.output.splitlines() if line.split()[:1] == [A]]
+    assert "refused: look: found no answer that could be read" in row
+    assert "data_root=" not in run.output
+
+
 def test_converged_host_is_probed_once_and_not_changed(tmp_path: Path) -> None:
     run = Run(tmp_path, {A: converged_host()}, "-y")
     assert run.code == 0, run.output

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from operations.plan.serving.rollout import Place, held_by, may_begin, report, stopped_by
+from operations.plan.serving.rollout import MANY, Place, held_by, may_begin, report, stopped_by
 
 
 def places(*stages: Any, serves: bool = True) -> list[Place]:
@@ -63,6 +63,27 @@ def test_unreached_host_holds_the_hosts_after_it() -> None:
 def test_the_failed_host_is_named() -> None:
     assert stopped_by(places("done", "failed", "waiting")) == "h2"
     assert stopped_by(places("done", "at work")) == ""
+
+
+def test_many_hosts_are_counted_by_what_became_of_them() -> None:
+    rows = [(f"h{number:02}", f"r{number % 2}", "converged: serves since 2026") for number in range(MANY)]
+    assert len(report(rows)) == 1 + MANY
+    odd = [
+        ("a", "r1", "refused: look: found nothing"),
+        ("b", "r1", "untouched: a failed before it"),
+        ("c", "r1", "untouched: a failed before it"),
+        ("d", "r2", "serves, in place, 6.4 s without service"),
+        ("e", "", "left out by --limit or --exclude"),
+        ("f", "", "left out by --limit or --exclude"),
+    ]
+    assert [line.split(maxsplit=5) for line in report([*odd, *rows])] == [
+        ["host", "release", "status"],
+        ["a", "r1", "refused:", "look:", "found", "nothing"],
+        ["b", "and", "1", "more", "r1", "untouched: a failed before it"],
+        ["d", "r2", "serves,", "in", "place,", "6.4 s without service"],
+        ["2", "hosts", "left", "out", "by", "--limit or --exclude"],
+        ["20", "hosts", "2", "releases", "converged"],
+    ]
 
 
 def test_the_report_is_a_table() -> None:

@@ -6,11 +6,16 @@ A service of a host with several is a place of its own; never are two of one hos
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from operations.plan.inventory.services import machine_of
+
+MANY = 20  # hosts: of more, a person reads what differs, and how many are well
+# How the status of a host begins that needs nobody
+WENT_WELL = frozenset({"converged", "repaired", "serves", "left out by --limit or --exclude"})
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,37 @@ def may_begin(places: Sequence[Place], name: str, max_unavailable: int) -> bool:
 
 def report(rows: Sequence[tuple[str, str, str]]) -> list[str]:
     """
-    The run's last table: each host of the inventory with its release and its status.
+    The run's last table: each host of the inventory with its release and its status. Of more than `MANY` hosts, those that went
+    well are counted, and those that failed in the same words are one line.
 
     + rows: host, release (empty: not known), status
     """
+    shown = rows if len(rows) <= MANY else _condensed(rows)
     header = ("host", "release", "status")
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in (0, 1)]
-    return ["  ".join((row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2])) for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in (header, *shown)) for column in (0, 1)]
+    return ["  ".join((row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2])) for row in (header, *shown)]
+
+
+def _condensed(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """What needs a person first."""
+    well: dict[str, list[tuple[str, str, str]]] = {}
+    other: dict[str, list[tuple[str, str, str]]] = {}
+    for row in rows:
+        state = re.split(r"[:,]", row[2], maxsplit=1)[0]
+        if state in WENT_WELL:
+            well.setdefault(state, []).append(row)
+        else:
+            other.setdefault(row[2], []).append(row)
+    found = []
+    for status, same in other.items():
+        name = same[0][0] if len(same) == 1 else f"{same[0][0]} and {len(same) - 1} more"
+        found.append((name, _releases(same), status))
+    for state, same in well.items():
+        name, status = (same[0][0], same[0][2]) if len(same) == 1 else (f"{len(same)} hosts", state)
+        found.append((name, _releases(same), status))
+    return found
+
+
+def _releases(rows: Sequence[tuple[str, str, str]]) -> str:
+    found = {release for _, release, _ in rows}
+    return found.pop() if len(found) == 1 else f"{len(found)} releases"
