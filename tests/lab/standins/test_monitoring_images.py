@@ -269,8 +269,12 @@ def test_grafana_shows_the_files_that_tritonhost_writes(place: Place, prometheus
                 place.write(f"provisioning/{rest}", text)
         with place.running() as program:
             assert "level=error" not in program.log.read_text()
-            [source] = program.read("/api/datasources")
-            assert source["uid"] == "tritonhost-prometheus" and source["readOnly"]
+            sources = program.read("/api/datasources")
+            assert {source["uid"] for source in sources} == {
+                "tritonhost-prometheus",
+                "tritonhost-alertmanager",
+            }
+            assert all(source["readOnly"] for source in sources)
             health = program.read("/api/datasources/uid/tritonhost-prometheus/health")
             assert health["status"] == "OK"
             [found] = program.read("/api/search?type=dash-db")

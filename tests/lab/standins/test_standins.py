@@ -481,6 +481,10 @@ class TritonError(Exception):
 def get_input_tensor_by_name(request, name):
     return request.tensors.get(name)
 TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+class MetricFamily:
+    GAUGE = "gauge"
+    def __init__(self, name, description, kind): pass
+    def Metric(self, labels): return types.SimpleNamespace(set=lambda value: None)
 '''
 ASK = """
 import importlib.util, json, sys, types
@@ -494,7 +498,7 @@ config = {"parameters": {k: {"string_value": v} for k, v in parameters.items()},
           "output": [{"name": n, "data_type": t, "dims": d} for n, t, d in (("output_ids", "TYPE_INT32", [-1, -1]),
                      ("sequence_length", "TYPE_INT32", [-1]), ("something_new", "TYPE_INT32", [1]))]}
 model = module.TritonPythonModel()
-model.initialize({"model_config": json.dumps(config)})
+model.initialize({"model_config": json.dumps(config), "model_name": "tensorrt_llm", "model_version": "1"})
 inputs = {"input_ids": np.array([PROMPT]), "request_output_len": np.array([[6]])}
 request = types.SimpleNamespace(tensors={k: pb.Tensor(k, v) for k, v in inputs.items()}, is_cancelled=lambda: False)
 print(json.dumps({t.name: t.value.tolist() for t in model.execute([request])[0].tensors}))
