@@ -54,6 +54,8 @@ def watch() -> None:
     """
     signal.signal(signal.SIGINT, _interrupted)
     quieten()
+    pyinfra_patches.ask_only_a_terminal("-y: found no terminal to ask, expected one, or -y to go on without")
+    pyinfra_patches.fail_where_a_connection_closes()
     given = pyinfra_patches.command_line()
     with refusing():
         check_arguments(given)

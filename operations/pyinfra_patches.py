@@ -8,6 +8,7 @@ and `host_before_connect` on request: https://github.com/pyinfra-dev/pyinfra/iss
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,6 +193,29 @@ def refuse_sudo_password() -> None:
 # A run: who fails, and which hosts work at the same time
 
 
+def ask_only_a_terminal(problem: str) -> None:
+    """
+    A question of pyinfra's that nobody can answer ends the run with exit code 1, and this in one line.
+
+    pyinfra asks whether to go on where -y is not given, and lets `input` fail with a traceback where its standard input is at its
+    end. Relies on `_do_confirm` of pyinfra_cli/cli.py.
+    Upstream: answer a question without a terminal with no, and say so.
+    """
+    from pyinfra_cli import cli  # type: ignore[import-untyped]
+
+    asked = cli._do_confirm
+
+    def confirm(message: str) -> bool:
+        try:
+            answer: bool = asked(message)
+        except EOFError:
+            print(file=sys.stderr)
+            raise PyinfraError(problem) from None
+        return answer
+
+    cli._do_confirm = confirm
+
+
 def follow(handler: BaseStateCallback) -> bool:
     """
     Register the callbacks of the current run; False where one of this class is registered already.
@@ -347,6 +371,26 @@ def transport_of(host: Host) -> Any:
     """
     client: Any = getattr(host.connector, "client", None)
     return client.get_transport() if client is not None else None
+
+
+def fail_where_a_connection_closes() -> None:
+    """
+    A command whose connection is closed fails on its host alone, as one of a connection that is lost does.
+
+    paramiko raises then what its transport ended with, often EOFError, which pyinfra's facts do not catch: the run of all hosts
+    ended with a traceback. Relies on pyinfra catching SSHException from `Host.run_shell_command`, for facts (`_get_fact`) and
+    operations (`_run_shell_command`).
+    Upstream: let facts catch EOFError as connections do (`SSHConnector.connect` catches it).
+    """
+    run = Host.run_shell_command
+
+    def lost_if_closed(self: Host, *arguments: Any, **named: Any) -> Any:
+        try:
+            return run(self, *arguments, **named)
+        except EOFError:
+            raise SSHException("the connection was closed") from None
+
+    Host.run_shell_command = lost_if_closed  # type: ignore[method-assign]
 
 
 def before_each_command(host: Host, change: Callable[[StringCommand], StringCommand]) -> None:

@@ -1,6 +1,6 @@
 """Hosts of pyinfra's @fake connector, as the JSON file named by SCENARIO describes them.
 
-    {"log": FILE, "data": {inventory data}, "hosts": {NAME: [[PART OF A COMMAND, SUCCESS, [LINES]], …]},
+    {"log": FILE, "data": {inventory data}, "hosts": {NAME: [[PART OF A COMMAND, SUCCESS, [LINES]], …]},  (null: closed)
      "own": {NAME: {data of one host}}}
 
 The connector's own `fake_responses` are host data, and the plan refuses data it does not know; so the one method that
@@ -22,6 +22,8 @@ def _look_up(self: FakeConnector, command_str: str) -> tuple[bool, CommandOutput
         log.write(json.dumps([self.host.name, command_str]) + "\n")
     for part, success, lines in _scenario["hosts"][self.host.name]:
         if part in command_str:
+            if success is None:
+                raise EOFError  # as paramiko does, when the host closes the connection
             return success, CommandOutput([OutputLine("stdout", line) for line in lines])
     return True, CommandOutput([])
 

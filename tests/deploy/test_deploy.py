@@ -37,7 +37,8 @@ QUICK = {"PYINFRA_FAKE_DELAY": "0", "PYINFRA_FAKE_DELAY_JITTER": "0", "PYINFRA_P
 # The tests must not depend on what a home or an agent of this machine holds.
 ALONE = {"SSH_AUTH_SOCK": "", "HOME": "/nonexistent"}
 
-Answers = list[tuple[str, bool, list[str]]]
+# None: the host closes the connection
+Answers = list[tuple[str, bool | None, list[str]]]
 
 
 class Run:
@@ -49,6 +50,7 @@ class Run:
         hosts: dict[str, Answers],
         *arguments: str,
         own: dict[str, dict[str, Any]] | None = None,
+        answers: str = "",
     ) -> None:
         log = tmp_path / "commands"
         scenario = tmp_path / "scenario.json"
@@ -56,7 +58,8 @@ class Run:
         scenario.write_text(
             json.dumps({"log": str(log), "data": data, "hosts": hosts, "own": own or {}}), encoding="utf-8"
         )
-        done = pyinfra("tests/deploy/fake_inventory.py", "deploy.py", *arguments, SCENARIO=str(scenario))
+        words: list[str | Path] = [PYINFRA, "tests/deploy/fake_inventory.py", "deploy.py", *arguments]
+        done = run(words, PROJECT, variables(SCENARIO=str(scenario)), answers)
         self.code, self.stdout = done.returncode, done.stdout
         self.output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
         lines = log.read_text("utf-8").splitlines() if log.exists() else []
@@ -191,16 +194,31 @@ def test_json_dry_run_lists_the_hosts_each_step_changes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("broken", [True, False], ids=["a host failed", "changes"])
+def test_question_without_a_terminal_is_an_error(tmp_path: Path, broken: bool) -> None:
+    """Without -y pyinfra asks; its standard input is at its end in a timer or a CI job."""
+    failing = [("rpm -q --qf '%{VERSION}\\n' gpg-pubkey", False, ["broken"]), *BARE]
+    run = Run(tmp_path, {A: failing if broken else BARE, B: BARE}, *(["--dry"] if broken else []))
+    assert run.code == 1, run.output
+    assert "Traceback" not in run.output and "EOFError" not in run.output
+    assert "-y: found no terminal to ask, expected one, or -y to go on without" in run.output
+    assert f"{B}           differs, nothing was changed" in run.output
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [
         pytest.param((PROBE, False, ["sudo: a password is required"]), id="refused"),
         pytest.param((PROBE, True, []), id="silent"),
+        pytest.param((PROBE, None, []), id="closed"),
         pytest.param((PROBE, True, probe_output.bare()[:40]), id="cut"),
         pytest.param((PROBE, True, ["This account is currently not available."]), id="another program"),
     ],
 )
-def test_host_that_cannot_be_read_is_alone(tmp_path: Path, answer: tuple[str, bool, list[str]]) -> None:
+def test_host_that_cannot_be_read_is_alone(
+    tmp_path: Path, answer: tuple[str, bool | None, list[str]]
+) -> None:
     """pyinfra hands out None for a fact that failed, as long as there are other hosts."""
     run = Run(tmp_path, {A: [answer], B: converged_host()}, "-y")
     assert run.code == 1, run.output
@@ -209,6 +227,21 @@ def test_host_that_cannot_be_read_is_alone(tmp_path: Path, answer: tuple[str, bo
     [row] = [line for line in run.output.splitlines() if line.split()[:1] == [A]]
     assert "refused: look: found no answer that could be read" in row
     assert "data_root=" not in run.output
+
+
+@pytest.mark.slow
+def test_connection_that_is_closed_at_any_look_ends_one_host(tmp_path: Path) -> None:
+    """At the first fact that an operation asks for, at one in the middle, and at the last; the preflight goes on without."""
+    facts = list(dict.fromkeys(Run(tmp_path, {A: BARE}, "--dry").on(A)))
+    assert len(facts) > 20
+    for number in (2, len(facts) // 2, len(facts) - 1):
+        (tmp_path / "commands").unlink()
+        closed: Answers = [(facts[number], None, []), *BARE]
+        run = Run(tmp_path, {A: closed, B: BARE}, "--dry", answers="\n" * 3)
+        assert "Traceback" not in run.output, run.output
+        assert steps_in(run.output) == STEPS
+        [row] = [line for line in run.output.splitlines() if line.split()[:1] == [A]]
+        assert "failed: see the lines above; the running release was left as it is" in row
 
 
 def test_converged_host_is_probed_once_and_not_changed(tmp_path: Path) -> None:

@@ -229,6 +229,61 @@ def test_refuse_sudo_password_never_asks(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "prompted_sudo_password" not in host.connector_data
 
 
+ASK = """
+import builtins
+from operations import pyinfra_patches
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.state import State
+from pyinfra.context import ctx_state
+from pyinfra_cli import cli
+
+ctx_state.set(State())
+
+def nobody():
+    raise EOFError
+
+def check():
+    kept = cli._do_confirm
+    try:
+        pyinfra_patches.ask_only_a_terminal("nobody answers")
+        for answer, expected in (("", True), ("no", False)):
+            builtins.input = lambda: answer
+            assert cli._do_confirm("go on?") is expected
+        builtins.input = nobody
+        try:
+            cli._do_confirm("go on?")
+        except PyinfraError as error:
+            assert str(error) == "nobody answers"
+    finally:
+        cli._do_confirm = kept
+
+check()
+# pyinfra answers by itself, or asks by another function
+for name, other in (("_do_confirm", lambda message: True), ("_do_confirm", None), ("_set_fail_prompts", None)):
+    kept = getattr(cli, name)
+    setattr(cli, name, other)
+    if other is None:
+        delattr(cli, name)
+    try:
+        check()
+        cli._set_fail_prompts
+    except (AssertionError, AttributeError) as error:
+        print(name, type(error).__name__)
+    setattr(cli, name, kept)
+"""
+
+
+def test_ask_only_a_terminal_makes_the_end_of_input_an_error() -> None:
+    # in a process of its own: pyinfra_cli patches the standard library
+    done = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "_do_confirm AssertionError",
+        "_do_confirm AttributeError",
+        "_set_fail_prompts AttributeError",
+    ]
+
+
 # A run: who fails, and which hosts work at the same time
 
 
@@ -428,6 +483,23 @@ def test_transport_of_is_that_of_the_connection() -> None:
         patch.setattr("pyinfra.connectors.ssh.SSHClient", Client)
         host.connector.connect()
     assert pyinfra_patches.transport_of(host) is marker
+
+
+def test_fail_where_a_connection_closes_fails_one_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Host, "run_shell_command", Host.run_shell_command)  # put back after the test
+    pyinfra_patches.fail_where_a_connection_closes()
+    state = state_of("@fake/one", "@fake/two")
+    one, two = (state.inventory.get_host(name) for name in ("@fake/one", "@fake/two"))
+
+    def closed(*_: object, **__: object) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(one.connector, "run_shell_command", closed)
+    with ctx_state.use(state):
+        for host in (one, two):
+            with ctx_host.use(host):
+                host.get_fact(Hostname)
+    assert state.failed_hosts == {one}
 
 
 def test_before_each_command_sees_operations_and_facts() -> None:
