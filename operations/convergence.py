@@ -32,7 +32,7 @@ from operations.plan.preflight.shortages import shortages
 from operations.plan.profile.profiles import PlanProfile, Profile, load_profile
 from operations.plan.serving.servers import ready_urls
 from operations.plan.swap import swap
-from operations.pyinfra_patches import data_of
+from operations.pyinfra_patches import Unanswered, data_of
 from operations.remote import host_files
 from operations.remote.detached import LOST
 from operations.watched_hosts import serves_models
@@ -54,12 +54,14 @@ def look() -> Release | None:
         release, observed = planned()
         files, loaded = expected(release)
         rows = difference(release, observed, files, loaded)
+    except Unanswered:
+        raise
     except (PlanError, PyinfraError, *LOST) as error:
         if isinstance(error, PlanError):
             host_health.say_what_else(error)
         rollout.leave_out(of_host(error))
         return None
-    shorter_output.tell(_report(release, observed, rows), rows, release.id)
+    shorter_output.tell(_report(release, observed, rows), bool(rows))
     rollout.found(rows)
     if not rows:
         rollout.note(host, f"converged: serves since {_since(observed)} UTC", release.id)

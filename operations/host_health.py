@@ -6,10 +6,10 @@ from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import cache
 
-from pyinfra import host, logger, state
+from pyinfra import host, state
 from pyinfra.api.exceptions import PyinfraError
 
-from operations import pyinfra_patches, rollout
+from operations import pyinfra_patches, rollout, shorter_output
 from operations.facts.host_health import HostHealth
 from operations.intake.secrets import SecretMissing, hub_token
 from operations.plan import PlanError, Release, Settings, plan_release
@@ -53,7 +53,7 @@ def fits(release: Release, observed: Observed) -> bool:
         beside=beside(release, observed),
     )
     found = preflight.of_deploy(preflight.checks(subject))
-    logger.info(_said(found))
+    shorter_output.tell(_said(found), any(check.verdict != "ok" for check in found), "preflight")
     failed = [check.name for check in found if check.verdict == "failed"]
     if failed:
         rollout.leave_out(
@@ -91,7 +91,7 @@ def say_what_else(error: PlanError, observed: Observed | None = None) -> None:
         found = [check for check in preflight.of_deploy(preflight.checks(subject)) if check.name != "release"]
     except (PlanError, PyinfraError, *LOST):
         return  # the error itself is printed in any case
-    logger.info(_said(found))
+    shorter_output.tell(_said(found), any(check.verdict != "ok" for check in found), "preflight")
 
 
 def asked(

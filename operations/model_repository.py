@@ -63,10 +63,13 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
     except PlanError as error:
         yield refuse(str(error))
         return
+    made_of = _made_of(release)
+    if made_of is None:
+        return  # it could not be read, and pyinfra has said so and failed the host
     files = {
         **{f"model_repository/{model}/config.pbtxt": text for model, text in configs.items()},
         **{f"model_repository/{path}": text for path, text in own.items()},
-        **_documents(release, _made_of(release)),
+        **_documents(release, made_of),
     }
     inputs = {"image": release.image.key, "model": release.settings.model}
     head = json.dumps({"kind": "release", "key": release.id, "inputs": inputs})
@@ -88,9 +91,9 @@ def laid_out(release: Release) -> Generator[StringCommand | FunctionCommand, Non
     )
 
 
-def _made_of(release: Release) -> Found:
+def _made_of(release: Release) -> Found | None:
     """What the host says of the images, artifacts and sources of a release."""
-    found: Found = host.get_fact(
+    found: Found | None = host.get_fact(
         Provenance,
         tags=[image.tag for image in release.own_images],
         directories=[made.path for made in release.artifacts],

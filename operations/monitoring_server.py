@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 from pyinfra import host
-from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
-from pyinfra.facts.files import Sha256File
+from pyinfra.facts.files import Link, Sha256File
 from pyinfra.operations import systemd
 
 from operations import (
@@ -42,14 +42,14 @@ from operations.plan.monitoring import server as plan
 from operations.plan.monitoring.server import MonitoringPlan
 from operations.plan.monitoring.server_difference import difference, openings
 from operations.plan.observed.observed import Observed
-from operations.pyinfra_patches import data_of
+from operations.pyinfra_patches import Unanswered, data_of
 from operations.remote import host_files, monitoring_files
 from operations.remote.detached import LOST
 from operations.scripts import host_script
 from operations.systemd_units import reloaded
 from operations.watched_hosts import entries_of
 
-CHECK_SECONDS = 300  # promtool and amtool, each in a container
+CHECK_SECONDS = 600  # promtool and amtool, each in a container, and four waits for a program's word
 
 
 def converge() -> None:
@@ -72,10 +72,12 @@ def look() -> MonitoringPlan | None:
         observed = observe(settings)
         server = planned(settings, observed)
         rows = difference(server, observed, monitoring_files.expected(server))
+    except Unanswered:
+        raise
     except (PlanError, PyinfraError, *LOST) as error:
         rollout.leave_out(convergence.of_host(error))
         return None
-    shorter_output.tell(_report(server, rows), rows)
+    shorter_output.tell(_report(server, rows), bool(rows or server.warnings))
     rollout.found(rows)
     if not rows:
         rollout.note(host, "converged: Prometheus, Alertmanager and Grafana run")
@@ -91,6 +93,7 @@ def observe(settings: Settings) -> Observed:
     units = [f"{name}.service" for name in plan.SERVICES]
     unit_files = [path for path in plan.etc_paths() if path.startswith("/etc/systemd/")]
     inside = [f"{own.data_root}/config/current/{name}" for name in plan.read_names()]
+    inside.append(plan.administered(own.data_root))
     return convergence.looked(
         data_root=own.data_root,
         state_root=f"{own.data_root}/config",
@@ -195,6 +198,7 @@ def guard(server: MonitoringPlan) -> None:
 def run(server: MonitoringPlan) -> None:
     """The programs run with the configuration of this inventory, which promtool and amtool have checked."""
     files = monitoring_files.files(server)
+    directories(name="Keep a directory for what each program writes", server=server)
     configured(name="Check the configuration, and let the programs read it", server=server)
     for program in server.programs:
         paths = (host_program.unit_path(program.service), host_program.script_path(program.service))
@@ -205,6 +209,18 @@ def run(server: MonitoringPlan) -> None:
         exporters.running(name=f"Run {program.title}", program=program)
     administered(name="Let Grafana know its administrator's password", server=server)
     noted(name="Note what became of the host")
+
+
+@operation()
+def directories(server: MonitoringPlan) -> Generator[StringCommand, None, None]:
+    """
+    Each program has a directory of its own, which docker would make for root where it is absent.
+
+    + server: whose
+    """
+    for name, user in plan.users().items():
+        path = f"{server.data_root}/{name}"
+        yield StringCommand("install", "-d", "-m", "700", "-o", str(user), "-g", str(user), QuoteString(path))
 
 
 @operation()
@@ -219,28 +235,32 @@ def configured(server: MonitoringPlan) -> Generator[StringCommand, None, None]:
     """
     found = {name: host.get_fact(Sha256File, path=f"{server.current}/{name}") for name in server.read}
     wanted = {name: host_files.digest(file.text) for name, file in server.read.items()}
-    if found == wanted:
+    # one that has a file too many has another name
+    link = host.get_fact(Link, path=server.current)
+    if link and link["link_target"] == server.key and found == wanted:
         host.noop("the programs have this configuration")
         return
     archive = server.archive()
     records = {program.service: program.image_record for program in server.programs}
     ports = {program.service: program.url for program in server.programs}
+    keys = {program.service: program.key for program in server.programs}
     script = host_script(
         "monitoring_config.sh",
         {
             "ROOT": server.data_root,
             "KEY": server.key,
             "SHA256": hashlib.sha256(archive.encode()).hexdigest(),
-            "DIRECTORIES": "\n".join(f"{name} {user}" for name, user in plan.users().items()),
             "MOUNT": plan.MOUNT,
             "PROMETHEUS": plan.PROMETHEUS,
             "PROMETHEUS_IMAGE": records[plan.PROMETHEUS],
             "PROMETHEUS_USER": str(plan.PROMETHEUS_USER),
             "PROMETHEUS_URL": ports[plan.PROMETHEUS],
+            "PROMETHEUS_KEY": keys[plan.PROMETHEUS],
             "ALERTMANAGER": plan.ALERTMANAGER,
             "ALERTMANAGER_IMAGE": records[plan.ALERTMANAGER],
             "ALERTMANAGER_USER": str(plan.ALERTMANAGER_USER),
             "ALERTMANAGER_URL": ports[plan.ALERTMANAGER],
+            "ALERTMANAGER_KEY": keys[plan.ALERTMANAGER],
             "ALERTS_FILE": plan.ALERTS_FILE,
             "LABEL": ",z" if server.selinux else "",
         },
@@ -263,6 +283,7 @@ def administered(server: MonitoringPlan) -> Generator[StringCommand, None, None]
             "USER_NAME": plan.ADMINISTRATOR,
             "PASSWORD_FILE": f"{server.current}/{plan.PASSWORD_FILE}",
             "URL": grafana.url.removesuffix(grafana.page),
+            "RECORD": plan.administered(server.data_root),
         },
     )
     yield StringCommand(script, _timeout=120)

@@ -193,6 +193,10 @@ def refuse_sudo_password() -> None:
 # A run: who fails, and which hosts work at the same time
 
 
+class Unanswered(PyinfraError):
+    """A question of pyinfra's that nobody could answer."""
+
+
 def ask_only_a_terminal(problem: str) -> None:
     """
     A question of pyinfra's that nobody can answer ends the run with exit code 1, and this in one line.
@@ -210,7 +214,7 @@ def ask_only_a_terminal(problem: str) -> None:
             answer: bool = asked(message)
         except EOFError:
             print(file=sys.stderr)
-            raise PyinfraError(problem) from None
+            raise Unanswered(problem) from None
         return answer
 
     cli._do_confirm = confirm

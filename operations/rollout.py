@@ -20,17 +20,18 @@ from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import BaseStateCallback, State
 
-from operations import lock, notifications, pyinfra_patches, run_report
+from operations import lock, notifications, pyinfra_patches, run_report, shorter_output
 from operations.intake import host_key
 from operations.plan.difference_rows import Difference
 from operations.plan.inventory.services import machine_of
 from operations.plan.observed.observed import Observed
 from operations.plan.release import Release
 from operations.plan.serving.notification import HostNotified, HostState, state_of
-from operations.plan.serving.rollout import Place, held_by, may_begin, report
+from operations.plan.serving.rollout import LEFT_OUT, Place, held_by, may_begin, report, went_well
 from operations.pyinfra_patches import operation_of_operations
 from operations.remote.detached import said, shell
 from operations.scripts import host_script
+from operations.watched_hosts import serves_models
 
 TURN = "Serve the release, one host after another"
 UNCHANGED = "differs, nothing was changed"
@@ -48,6 +49,7 @@ class _Run:
         self.statuses: dict[str, str] = {}
         self.failed: set[str] = set()  # hosts whose status already explains the failure
         self.unreached: list[str] = []
+        self.unreached_serving: list[str] = []  # of those, hosts that take part in the rollout
         self.differences: dict[str, Sequence[Difference]] = {}
         self.since = datetime.now(UTC)
         self.containers: dict[str, str] = {}
@@ -117,7 +119,9 @@ def failed(host: Host, status: str, release: str = "") -> None:
 def leave_out(message: str) -> None:
     """The current host is not changed, because of its own state or inventory; the others are not ended by it."""
     logger.error(f"{host.print_prefix}{message}")
-    _run.places[host.name] = Place(host.name, True, "failed")
+    # what watches takes no part in the rollout, and holds nobody up
+    if serves_models(host):
+        _run.places[host.name] = Place(host.name, True, "failed")
     failed(host, f"refused: {message}")
     pyinfra_patches.leave_out_current_host()
 
@@ -259,11 +263,11 @@ def _set(host: Host, stage: Any) -> None:
 
 def _status(name: str, failed: bool) -> str:
     status = _run.statuses.get(name, "")
-    return (
-        "failed: see the lines above; the running release was left as it is"
-        if failed and status == UNCHANGED
-        else status
-    )
+    if failed and status == UNCHANGED:
+        return "failed: see the lines above; the running release was left as it is"
+    if failed and went_well(status):
+        return f"failed afterwards: see the lines above; before that: {status}"
+    return status
 
 
 def _print_report(state: State) -> None:
@@ -276,13 +280,12 @@ def _print_report(state: State) -> None:
         (
             each.name,
             _run.releases.get(each.name, ""),
-            _status(each.name, each.name in lost)
-            or ("not looked at" if each.name in wanted else "left out by --limit or --exclude"),
+            _status(each.name, each.name in lost) or ("not looked at" if each.name in wanted else LEFT_OUT),
         )
         for each in state.inventory
     ]
     logger.info("--> Hosts:")
-    for line in report(rows):
+    for line in report(rows, shorter_output.many()):
         logger.info(f"    {line}")
     if problem := run_report.write(rows, lost, _run.differences, _run.since):
         logger.error(problem)
@@ -338,6 +341,8 @@ class _Watch(BaseStateCallback):
         if key:
             logger.error(f"{host.print_prefix}{key}")
         _run.unreached.append(host.name)
+        if serves_models(host):
+            _run.unreached_serving.append(host.name)
         failed(host, f"unreachable: {key or str(error)}")
         # pyinfra disconnects from the hosts it has connected to, so that where there are none nobody else says this
         if len(_run.unreached) == len(pyinfra_patches.hosts_of_run(state)):
@@ -351,7 +356,7 @@ class _Watch(BaseStateCallback):
         _run.began = True
         order = {each.name: number for number, each in enumerate(state.inventory)}
         active = pyinfra_patches.active_hosts(state)
-        for name in _run.unreached:
+        for name in _run.unreached_serving:
             _run.places[name] = Place(name, True, "unreached")
         for name in sorted(_run.places, key=lambda name: order[name]):
             place = _run.places.pop(name)

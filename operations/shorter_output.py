@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
 
 from pyinfra import host, logger
 
-from operations.plan.difference_rows import Difference
 from operations.plan.serving.rollout import MANY
 
 # What pyinfra says of each host for each step that went well, with its colors taken out
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _WENT_WELL = re.compile(r"\[[^\]]*\]\s+(Connected|Ready: .*|Success|No changes|Changed|Skipped)\s*")
-
-# api/facts.py: the fact's module and name, and its arguments
-_FACT = re.compile(r"(could not (?:load|process) fact: )(?:\w+\.)*(\w+) [^\x1b]*")
+# api/facts.py: the fact's module and name, and its arguments: of the look at a host they are thousands of characters
+_FACT = re.compile(r"(could not (?:load|process) fact: )(?:\w+\.)*(\w+) [^\x1b]{200,}")
 
 
 class _Told:
@@ -24,7 +21,7 @@ class _Told:
 
     def __init__(self) -> None:
         self.many = False
-        self.tables: dict[tuple[str, tuple[Difference, ...]], str] = {}
+        self.texts: dict[str, str] = {}
 
 
 _told = _Told()
@@ -65,20 +62,22 @@ def begin(hosts: int, verbosity: int) -> None:
         logger.info(f"    {hosts} hosts: what went well is counted at the end; -v prints it for each host")
 
 
-def tell(text: str, rows: Sequence[Difference], release: str = "") -> None:
-    """
-    Print what was found on the current host. Of many hosts: nothing of one that is as it should be, and one line of one that
-    differs as another does.
+def many() -> bool:
+    """Whether what went well is counted."""
+    return _told.many
 
-    + text: all of it
-    + rows: the differences in it
-    + release: that the host should be
+
+def tell(text: str, worth: bool, what: str = "differs") -> None:
+    """
+    Print what was found on the current host. Of many hosts: nothing of one that is as it should be, and one line of one of which
+    the same is to be said as of another.
+
+    + text: all of it, each line with the host's prefix
+    + worth: whether there is something to know: a difference, or a warning
+    + what: is the same as of another host
     """
     if not _told.many:
         logger.info(text)
-    elif rows:
-        first = _told.tables.setdefault((release, tuple(rows)), host.name)
-        if first == host.name:
-            logger.info(text)
-        else:
-            logger.info(f"{host.print_prefix}differs as {first} does")
+    elif worth:
+        first = _told.texts.setdefault(text.replace(host.print_prefix, ""), host.name)
+        logger.info(text if first == host.name else f"{host.print_prefix}{what} as {first}")

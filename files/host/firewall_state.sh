@@ -7,7 +7,7 @@ name=org.fedoraproject.FirewallD1
 path=/org/fedoraproject/FirewallD1
 part() { printf '\037%s\n' "$1"; }
 # OBJECT INTERFACE METHOD [SIGNATURE ARGUMENT]
-asked() { timeout 10 busctl call "$name" "$path$1" "$name$2" "$3" ${4:+"$4" "$5"} 2>/dev/null; }
+asked() { timeout 5 busctl call "$name" "$path$1" "$name$2" "$3" ${4:+"$4" "$5"} 2>/dev/null; }
 if systemctl is-active --quiet firewalld.service; then
     part running
     # Only checks whether its files may have one, in any XML form: firewalld itself lists the rules.
@@ -15,7 +15,9 @@ if systemctl is-active --quiet firewalld.service; then
     number=${number%\"*}
     if [ -n "$ASK" ] || grep -qs -F -e "$number" /etc/firewalld/zones/*.xml; then
         part default
-        asked "" "" getDefaultZone
+        # one that is stopped, or hangs, is not asked all of the rest
+        default=$(asked "" "" getDefaultZone) || exit 0
+        printf '%s\n' "$default"
         part addresses
         ip -oneline -4 address show
         part active
@@ -23,7 +25,7 @@ if systemctl is-active --quiet firewalld.service; then
         part runtime
         asked "" .zone getZones | tr ' ' '\n' | sed -n 's/^"\([A-Za-z0-9_./-]*\)"$/\1/p' | while read -r zone; do
             printf '%s\t' "$zone"
-            asked "" .zone getRichRules s "$zone" || echo
+            asked "" .zone getRichRules s "$zone" || { echo && break; }
         done
         part permanent
         # a zone without a file here is as its package made it

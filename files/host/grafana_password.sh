@@ -1,4 +1,5 @@
-# Grafana's administrator has the password of a file. Input: NAME (the container), USER_NAME, PASSWORD_FILE, URL of Grafana.
+# Grafana's administrator has the password of a file. Input: NAME (the container), USER_NAME, PASSWORD_FILE, URL of Grafana, RECORD
+# (a file for root alone: the digest of the password that was proven; without it the next run tries again).
 # The password is on no command line: curl and Grafana read it from their standard input.
 
 set -u
@@ -16,6 +17,9 @@ if [ "$status" = 401 ]; then
     status=$(asked)
 fi
 [ "$status" = 200 ] || {
-    echo "Grafana: found the answer $status of $URL/api/org to the administrator, expected 200; see: journalctl --unit $NAME" >&2
+    echo "Grafana: found the answer $status of $URL/api/org to the administrator, expected 200; after five wrong passwords" \
+        "Grafana refuses all for five minutes: run again then, or see: journalctl --unit $NAME" >&2
     exit 1
 }
+umask 077
+sha256sum <"$PASSWORD_FILE" | cut -c -64 >"$RECORD.new" && mv -T "$RECORD.new" "$RECORD"

@@ -1,8 +1,8 @@
 # Checks a monitoring server's configuration and lets its programs read it. Standard input: a tar archive in base64.
 #
-# Input: ROOT (the data root), KEY (the configuration's name), SHA256 of the standard input, DIRECTORIES (lines: a directory of ROOT,
-# the user who alone uses it), MOUNT (where the programs find what they read), LABEL (of their volumes, for SELinux), ALERTS_FILE;
-# PROMETHEUS, ALERTMANAGER (the containers), each with _IMAGE (a file that holds the image's id), _USER and _URL (its page of metrics).
+# Input: ROOT (the data root), KEY (the configuration's name), SHA256 of the standard input, MOUNT (where the programs find what they read), LABEL (of their volumes, for SELinux), ALERTS_FILE;
+# PROMETHEUS, ALERTMANAGER (the containers), each with _IMAGE (a file that holds the image's id), _USER, _URL (its page of metrics)
+# and _KEY (what its container is to be made from).
 
 set -u
 config=$ROOT/config
@@ -21,9 +21,6 @@ line() {
 
 umask 022
 mkdir -p "$config" || exit 1
-printf '%s\n' "$DIRECTORIES" | while read -r name user; do
-    install -d -m 700 -o "$user" -g "$user" "$ROOT/$name" || exit 1
-done || exit 1
 (umask 077 && cat >"$sent")
 [ "$(sha256sum <"$sent" | cut -c -64)" = "$SHA256" ] ||
     refuse "configuration: found another text than was sent, expected all of it; run again"
@@ -39,9 +36,10 @@ checked() {
     shift 2
     tool=$1
     shift
-    said=$(timeout 120 docker run --rm --network none --read-only --cap-drop ALL --security-opt no-new-privileges --pull never \
+    docker rm --force monitoring-check >/dev/null 2>&1
+    said=$(timeout 120 docker run --rm --name monitoring-check --network none --read-only --cap-drop ALL --security-opt no-new-privileges --pull never \
         --user "$user:$user" --volume "$config:$MOUNT:ro$LABEL" --entrypoint "$tool" "$image" "$@" 2>&1) ||
-        refuse "configuration: ${tool##*/} says: $(printf '%s\n' "$said" | grep -i -E 'fail|error' | line)"
+        refuse "configuration: ${tool##*/} says: $({ printf '%s\n' "$said" | grep -i -E 'fail|error' || printf '%s\n' "$said" | tail -n 1; } | line)"
 }
 checked "$PROMETHEUS_IMAGE" "$PROMETHEUS_USER" /bin/promtool check config "$MOUNT/.new/prometheus.yml"
 checked "$ALERTMANAGER_IMAGE" "$ALERTMANAGER_USER" /bin/amtool check-config "$MOUNT/.new/$ALERTS_FILE"
@@ -60,8 +58,10 @@ point() {
 }
 point "$KEY" || exit 1
 
-# NAME, its page, its metrics' prefix: tells a program that runs to read its files, and waits for its word
+# NAME, its page, its metrics' prefix, its key: tells a program that runs to read its files, and waits for its word
 told() {
+    # one of another image, or on another port, is started again by the steps after this one, and reads them then
+    [ "$(cat "/run/$1" 2>/dev/null)" = "$4" ] || return 0
     [ "$(docker inspect --format '{{.State.Running}}' "$1" 2>/dev/null)" = true ] || return 0
     asked=$(date +%s)
     docker kill --signal HUP "$1" >/dev/null || return 1
@@ -77,13 +77,13 @@ told() {
     done
 }
 failed=
-told "$PROMETHEUS" "$PROMETHEUS_URL" prometheus || failed=$PROMETHEUS
-[ -n "$failed" ] || told "$ALERTMANAGER" "$ALERTMANAGER_URL" alertmanager || failed=$ALERTMANAGER
+told "$PROMETHEUS" "$PROMETHEUS_URL" prometheus "$PROMETHEUS_KEY" || failed=$PROMETHEUS
+[ -n "$failed" ] || told "$ALERTMANAGER" "$ALERTMANAGER_URL" alertmanager "$ALERTMANAGER_KEY" || failed=$ALERTMANAGER
 if [ -n "$failed" ]; then
     then="there was none before"
     if [ -n "$before" ] && point "$before"; then
-        told "$PROMETHEUS" "$PROMETHEUS_URL" prometheus
-        told "$ALERTMANAGER" "$ALERTMANAGER_URL" alertmanager
+        told "$PROMETHEUS" "$PROMETHEUS_URL" prometheus "$PROMETHEUS_KEY"
+        told "$ALERTMANAGER" "$ALERTMANAGER_URL" alertmanager "$ALERTMANAGER_KEY"
         then="the configuration before it is back"
     fi
     echo "monitoring: $failed did not take the new configuration; $then; see: journalctl --unit $failed" >&2

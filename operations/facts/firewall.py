@@ -40,8 +40,9 @@ def firewall(lines: list[str]) -> Firewall:
     default = next(
         (words[1] for line in parts.get("default", []) if len(words := _values(line, "s")) == 2), ""
     )
-    if "default" in parts and not default:
-        return Firewall()  # its unit is active, and it answers nobody
+    answers = [*parts.get("active", []), *(line for scope in SCOPES for line in parts.get(scope, []))]
+    if "default" in parts and (not default or not _complete(answers)):
+        return Firewall()  # its unit is active, and it answers nobody, or not any more
     interfaces: dict[str, str] = {}
     for line in parts.get("active", []):
         interfaces |= _interfaces(_values(line, "a{sa{sas}}")[1:])
@@ -59,6 +60,12 @@ def firewall(lines: list[str]) -> Firewall:
     ]
     zones = {address: interfaces.get(interface, default) for address, interface in addresses}
     return Firewall(True, default, zones, frozenset(rules))
+
+
+def _complete(answers: Iterable[str]) -> bool:
+    """Whether the zones in use were said, and the rules of each zone."""
+    signatures = [answer.rpartition("\t")[2].split(" ")[0] for answer in answers]
+    return signatures[:1] == ["a{sa{sas}}"] and set(signatures[1:]) <= {"as"}
 
 
 def _values(answer: str, signature: str) -> list[str]:

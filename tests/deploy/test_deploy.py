@@ -244,6 +244,25 @@ def test_connection_that_is_closed_at_any_look_ends_one_host(tmp_path: Path) -> 
         assert "failed: see the lines above; the running release was left as it is" in row
 
 
+@pytest.mark.slow
+def test_connection_that_stays_closed_ends_one_host(tmp_path: Path) -> None:
+    """Of a kind without templates, whose release is laid out from what the host says alone."""
+    lost: Answers = [BARE[0], ("", None, [])]
+    digests = {**DATA["image_digests"], "pgvector/pgvector:0.8.6-pg16": f"sha256:{'a' * 64}"}
+    model = {"model": "clip-search", "image_digests": digests}
+    run = Run(tmp_path, {A: lost, B: BARE}, "--dry", own={A: model, B: model}, answers="\n" * 200)
+    assert "Traceback" not in run.output and "An exception" not in run.output, run.output[-3000:]
+    assert "Model repository | Write the release" in steps_in(run.output)
+
+
+@pytest.mark.slow
+def test_question_at_the_look_is_not_taken_for_an_answer(tmp_path: Path) -> None:
+    unread: Answers = [(PROBE, False, ["sudo: a password is required"])]
+    run = Run(tmp_path, {A: unread, B: BARE}, "--dry")
+    assert run.code == 1 and "Traceback" not in run.output
+    assert "-y: found no terminal to ask, expected one, or -y to go on without" in run.output
+
+
 def test_converged_host_is_probed_once_and_not_changed(tmp_path: Path) -> None:
     run = Run(tmp_path, {A: converged_host()}, "-y")
     assert run.code == 0, run.output

@@ -59,7 +59,7 @@ def test_hosts_that_differ_alike_are_shown_once(tmp_path: Path) -> None:
     run = Run(tmp_path, fleet(60, **others), "--dry", "-y")
     assert run.code == 0, run.output
     shown = [line for line in run.output.splitlines() if "differences" in line]
-    alike = [line for line in run.output.splitlines() if " differs as @fake/gpu-" in line]
+    alike = [line for line in run.output.splitlines() if "] differs as @fake/gpu-" in line]
     assert len(shown) == 1 and len(alike) == 29, run.output[-2000:]
     assert table(run) == [
         ["@fake/gpu-010", "and", "29", "more", "differs,", "nothing", "was", "changed"],

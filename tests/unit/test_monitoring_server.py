@@ -278,7 +278,12 @@ def test_only_what_a_program_reads_at_its_start_starts_it_again() -> None:
     # a password is set while Grafana runs
     password = planned(NETWORK, replace(SECRETS, password="another-password"))
     assert [one.key for one in before.programs] == [one.key for one in password.programs]
-    assert password.key != before.key
+    # and is no part of a name that everybody reads, but a row of its own
+    assert password.key == before.key
+    assert [row.what for row in rows(password, converged(before))] == [
+        f"configuration, {plan.PASSWORD_FILE}",
+        "Grafana's administrator",
+    ]
 
 
 def test_packages_have_nothing_of_nvidia() -> None:
@@ -294,6 +299,8 @@ def test_packages_have_nothing_of_nvidia() -> None:
 def converged(made: MonitoringPlan) -> Observed:
     files = monitoring_files.expected(made)
     inside = {f"{made.current}/{name}": digest(file.text) for name, file in made.read.items()}
+    proven = digest(f"{digest(made.read[plan.PASSWORD_FILE].text)}\n")
+    inside[plan.administered(made.data_root)] = proven
     from operations.plan.machine.packages import DOCKER_KEY
     from operations.plan.machine.version_locks import with_locks
 
@@ -330,6 +337,11 @@ CHANGED: tuple[tuple[str, Callable[[MonitoringPlan, Observed], dict[str, Any]], 
     ("package", lambda made, on: {"packages": without(on.packages, "docker-ce")}, "docker-ce"),
     ("lock", lambda made, on: {"version_locks": ()}, "versionlock.list"),
     ("runc", lambda made, on: {"packages": {**on.packages, "runc": ("1",)}}, "runc"),
+    (
+        "password that Grafana may not have",
+        lambda made, on: {"file_digests": without(on.file_digests, plan.administered(made.data_root))},
+        "Grafana's administrator",
+    ),
     ("docker", lambda made, on: {"units": without(on.units, "docker.service")}, "docker.service"),
     ("image", lambda made, on: {"images": {}}, "image"),
     ("guard", lambda made, on: {"guard": GuardRules("", True)}, "nftables table"),
@@ -392,11 +404,11 @@ class Host:
 
     def __init__(self, folder: Path, running: bool = True) -> None:
         self.root, self.stubs = folder / "root", Stubs(folder / "bin")
+        self.keys: dict[str, str] = {}
         self.root.mkdir()
         self.record = folder / "image"
         self.record.write_text("sha256:made\n")
         self.stubs.add("docker", f"case $1 in inspect) echo {str(running).lower()} ;; esac")
-        self.stubs.add("install", 'for last; do :; done; mkdir -p "$last"')
         self.takes(True)
 
     def takes(self, does: bool) -> None:
@@ -422,13 +434,21 @@ class Host:
     def run(self, sent: str, key: str, checksum: str) -> Any:
         variables = {
             **{"ROOT": str(self.root), "KEY": key, "SHA256": checksum, "MOUNT": "/m", "LABEL": ""},
-            **{"DIRECTORIES": "prometheus 1", "ALERTS_FILE": "alertmanager.yml"},
+            "ALERTS_FILE": "alertmanager.yml",
         }
         for name in ("PROMETHEUS", "ALERTMANAGER"):
             own = {"": name.lower(), "_IMAGE": str(self.record), "_USER": "1", "_URL": f"http://{name}"}
+            own["_KEY"] = "key"
+            (self.root / f"run-{name.lower()}").write_text(self.keys.get(name, "key"))
             variables |= {f"{name}{word}": value for word, value in own.items()}
         script = host_script("monitoring_config.sh", variables)
-        return self.stubs.run(script.replace("/run/monitoring-config.sent", f"{self.root}/sent"), stdin=sent)
+        for found, place in (
+            ("/run/monitoring-config.sent", f"{self.root}/sent"),
+            ("/run/$1", f"{self.root}/run-$1"),
+        ):
+            assert found in script
+            script = script.replace(found, place)
+        return self.stubs.run(script, stdin=sent)
 
     @property
     def current(self) -> str:
@@ -500,6 +520,19 @@ def test_programs_that_do_not_run_yet_are_told_nothing(tmp_path: Path) -> None:
     assert not [call for call in host.stubs.calls if "HUP" in call]
 
 
+def test_program_that_will_be_started_again_is_not_told(host: Host) -> None:
+    """One of another image may not understand the file, and one that moves to another port does not answer there yet."""
+    host.keys = {"ALERTMANAGER": "another"}
+    assert host.read("one", "a").returncode == 0
+    told = [call for call in host.stubs.calls if "HUP" in call]
+    assert len(told) == 1 and "prometheus" in told[0]
+
+
+def test_checker_that_says_nothing_of_a_fault_is_quoted(host: Host) -> None:
+    host.stubs.add("docker", "case $1 in run) echo 'pull access denied'; exit 125 ;; esac")
+    assert "promtool says: pull access denied;" in host.read("two", "b").stderr
+
+
 def test_text_that_was_cut_on_its_way_is_refused(host: Host) -> None:
     done = host.run("YWJj", "a", "0" * 64)
     assert done.returncode == 65 and "found another text than was sent" in done.stderr
@@ -510,7 +543,7 @@ def password(stubs: Stubs, folder: Path) -> Any:
     (folder / "password").write_text('a"b\\c-long')
     variables = {
         **{"NAME": "monitoring-grafana", "USER_NAME": "admin", "URL": "http://127.0.0.1:3000"},
-        "PASSWORD_FILE": str(folder / "password"),
+        **{"PASSWORD_FILE": str(folder / "password"), "RECORD": str(folder / "administered")},
     }
     return stubs.run(host_script("grafana_password.sh", variables), FOLDER=str(folder))
 
@@ -521,6 +554,8 @@ def test_password_is_set_where_grafana_has_another(tmp_path: Path) -> None:
     stubs.add("docker", 'cat >"$FOLDER/set"')
     assert password(stubs, tmp_path).returncode == 0
     assert (tmp_path / "set").read_text() == 'a"b\\c-long'
+    assert (tmp_path / "administered").read_text() == digest('a"b\\c-long') + "\n"
+    assert (tmp_path / "administered").stat().st_mode & 0o777 == 0o600
     # curl's own quoting
     assert (tmp_path / "asked").read_text() == 'user = "admin:a\\"b\\\\c-long"\n'
     assert not any('a"b' in call for call in stubs.calls)
@@ -534,3 +569,4 @@ def test_grafana_that_answers_otherwise_is_an_error(tmp_path: Path) -> None:
     stubs.add("curl", "cat >/dev/null; printf 502")
     done = password(stubs, tmp_path)
     assert done.returncode == 1 and "found the answer 502" in done.stderr
+    assert not (tmp_path / "administered").exists()

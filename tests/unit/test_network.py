@@ -274,8 +274,15 @@ def test_firewalld_that_does_not_answer_has_no_rules() -> None:
     parts = [f"\x1f{name}" for name in ("default", "active", "runtime", "permanent")]
     assert read_firewall(["\x1frunning", *parts]) == Firewall()
     # zones that did not answer any more
-    cut = ["\x1fdefault", 's "public"', "\x1fruntime", "public\t", 'work\tas 1 "rule', "trusted"]
-    assert read_firewall(["\x1frunning", *cut]) == Firewall(True, "public")
+    default, active = ["\x1fdefault", 's "public"'], ["\x1factive", "a{sa{sas}} 0"]
+    whole = ["\x1frunning", *default, *active, "\x1fruntime", "public\tas 0", "\x1fpermanent"]
+    assert read_firewall(whole) == Firewall(True, "public")
+    for cut in (
+        [*default, "\x1factive", "\x1fruntime", "public\tas 0"],
+        [*default, *active, "\x1fruntime", "public\t"],
+        [*default, *active, "\x1fruntime", "public\tas 0", "\x1fpermanent", "public\t"],
+    ):
+        assert read_firewall(["\x1frunning", *cut]) == Firewall(), cut
 
 
 @pytest.mark.parametrize(
@@ -288,8 +295,6 @@ def test_firewalld_that_does_not_answer_has_no_rules() -> None:
         ),
         ("a{sa{sas}} 0", "trusted"),
         ('a{sa{sas}} 1 "public" 1 "interfaces" 2 "eth1"', "trusted"),
-        ('as 1 "eth0"', "trusted"),
-        ("", "trusted"),
     ],
 )
 def test_interface_without_a_zone_is_in_the_default_one(answer: str, zone: str) -> None:

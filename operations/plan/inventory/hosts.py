@@ -238,10 +238,13 @@ def with_services(
     """
     made: list[HostEntry] = []
     several: dict[str, list[str]] = {}
+    watching: list[str] = []
     for (name, data), (_, merged, written) in zip(
         hosts, _merged(hosts, group, directory, groups or {}, origins or {}), strict=True
     ):
-        if "services" not in merged or KEY in data:
+        if KEY in merged:
+            watching.append(name)
+        if "services" not in merged or KEY in merged:
             made.append((name, data))
             continue
         own = {key: value for key, value in data.items() if key not in ("services", "ssh_hostname")}
@@ -263,7 +266,6 @@ def with_services(
             if name not in members.setdefault(model_group, []):
                 members[model_group].append(name)
     # hosts without a model are a group too, with data of its own
-    watching = [name for name, data in made if KEY in data]
     of_their_own = {GROUP: watching} if watching else {}
     return made, {**members, **several, **of_their_own}
 

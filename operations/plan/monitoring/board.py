@@ -167,5 +167,7 @@ def data_source(url: str, alertmanager: str) -> str:
 def provider(directory: str) -> str:
     """Grafana's provisioning of the board. `directory`: where Grafana finds its file."""
     options = {"path": directory}
-    entry = {"name": "tritonhost", "type": "file", "allowUiUpdates": False, "options": options}
+    # Grafana follows a link to it, and takes a board in another directory for a new one: it would delete the old one, with its stars
+    kept = {"allowUiUpdates": False, "disableDeletion": True}
+    entry = {"name": "tritonhost", "type": "file", **kept, "options": options}
     return yaml_text.document({"apiVersion": 1, "providers": [entry]})

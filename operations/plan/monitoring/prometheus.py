@@ -42,7 +42,8 @@ def prometheus(targets: Mapping[str, Sequence[Target]], remote_write: str, alert
 def _job(name: str, job: Job) -> dict[str, object]:
     found: dict[str, object] = {
         "job_name": name,
-        "file_sd_configs": [{"files": [f"targets/{name}.json"]}],
+        # it watches the directory that it found first, and `current` leads to another one after a change
+        "file_sd_configs": [{"files": [f"targets/{name}.json"], "refresh_interval": "15s"}],
     }
     if job.tls:
         found |= {

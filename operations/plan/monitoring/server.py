@@ -134,8 +134,12 @@ class MonitoringPlan:
 
     @property
     def key(self) -> str:
-        """The name of the configuration: the hash of all its files."""
-        return key_of({name: [digest(file.text), file.owner] for name, file in self.read.items()})
+        """
+        The name of the configuration: the hash of its files, but of those with secrets only that they are there: everybody
+        on the host reads it, and could try passwords.
+        """
+        said = {name: "" if file.owner else digest(file.text) for name, file in self.read.items()}
+        return key_of({name: [text, self.read[name].owner] for name, text in said.items()})
 
     @property
     def images(self) -> tuple[ServingImage, ...]:
@@ -230,6 +234,11 @@ def users() -> dict[str, int]:
         "alertmanager": ALERTMANAGER_USER,
         "grafana": GRAFANA_USER,
     }
+
+
+def administered(data_root: str) -> str:
+    """The file that says which password Grafana was proven to have."""
+    return f"{data_root}/administered"
 
 
 def read_names() -> list[str]:

@@ -20,7 +20,7 @@ from operations.plan.difference_rows import (
 )
 from operations.plan.exposure import firewall
 from operations.plan.machine.packages import DOCKER_KEY
-from operations.plan.monitoring.server import NAME, MonitoringPlan
+from operations.plan.monitoring.server import NAME, PASSWORD_FILE, MonitoringPlan, administered
 from operations.plan.observed.firewall import Firewall, Rule
 from operations.plan.observed.observed import Observed
 
@@ -44,6 +44,7 @@ def difference(server: MonitoringPlan, observed: Observed, files: Sequence[Expec
         *_configuration(server, observed),
         *file_rows("monitoring", files, observed),
         *_programs(server, observed),
+        *_administrator(server, observed),
     ]
 
 
@@ -63,6 +64,14 @@ def _configuration(server: MonitoringPlan, observed: Observed) -> Rows:
         # what its digest is, is not said: some hold secrets
         if observed.file_digests.get(f"{server.current}/{name}") != digest(file.text):
             yield Difference("monitoring", f"configuration, {name}", "another content", "the inventory's")
+
+
+def _administrator(server: MonitoringPlan, observed: Observed) -> Rows:
+    """A password that Grafana was not proven to have: a run may have ended between its file and Grafana."""
+    password = server.read[PASSWORD_FILE].text
+    wanted = digest(f"{digest(password)}\n")
+    if observed.file_digests.get(administered(server.data_root)) != wanted:
+        yield Difference("monitoring", "Grafana's administrator", "not proven", "the inventory's password")
 
 
 def _programs(server: MonitoringPlan, observed: Observed) -> Rows:

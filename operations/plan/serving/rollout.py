@@ -15,7 +15,8 @@ from operations.plan.inventory.services import machine_of
 
 MANY = 20  # hosts: of more, a person reads what differs, and how many are well
 # How the status of a host begins that needs nobody
-WENT_WELL = frozenset({"converged", "repaired", "serves", "left out by --limit or --exclude"})
+LEFT_OUT = "left out by --limit or --exclude"
+WENT_WELL = frozenset({"converged", "repaired", "serves", LEFT_OUT})
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,34 @@ def may_begin(places: Sequence[Place], name: str, max_unavailable: int) -> bool:
     return sum(1 for place in serving if place.stage == "at work") < max_unavailable
 
 
-def report(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+def report(rows: Sequence[tuple[str, str, str]], counted: bool = False) -> list[str]:
     """
-    The run's last table: each host of the inventory with its release and its status. Of more than `MANY` hosts, those that went
-    well are counted, and those that failed in the same words are one line.
+    The run's last table: each host of the inventory with its release and its status.
 
     + rows: host, release (empty: not known), status
+    + counted: those that went well are counted, and those that failed in the same words are one line
     """
-    shown = rows if len(rows) <= MANY else _condensed(rows)
+    shown = _condensed(rows) if counted else _without_left_out(rows)
     header = ("host", "release", "status")
     widths = [max(len(row[column]) for row in (header, *shown)) for column in (0, 1)]
     return ["  ".join((row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2])) for row in (header, *shown)]
+
+
+def went_well(status: str) -> bool:
+    """Whether nobody needs to look at a host of this status."""
+    return _state(status) in WENT_WELL
+
+
+def _state(status: str) -> str:
+    return re.split(r"[:,]", status, maxsplit=1)[0]
+
+
+def _without_left_out(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Of a large inventory, those that a run was not for are one line."""
+    left = [row for row in rows if row[2] == LEFT_OUT]
+    if len(left) <= MANY:
+        return list(rows)
+    return [*(row for row in rows if row[2] != LEFT_OUT), (f"{len(left)} hosts", _releases(left), LEFT_OUT)]
 
 
 def _condensed(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
@@ -90,9 +108,8 @@ def _condensed(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str
     well: dict[str, list[tuple[str, str, str]]] = {}
     other: dict[str, list[tuple[str, str, str]]] = {}
     for row in rows:
-        state = re.split(r"[:,]", row[2], maxsplit=1)[0]
-        if state in WENT_WELL:
-            well.setdefault(state, []).append(row)
+        if went_well(row[2]):
+            well.setdefault(_state(row[2]), []).append(row)
         else:
             other.setdefault(row[2], []).append(row)
     found = []
