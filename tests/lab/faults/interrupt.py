@@ -10,7 +10,8 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,7 @@ OPERATION = re.compile(r"Starting (?:nested )?operation: (.*?)\s*$")
 READY = "http://127.0.0.1:8000/v2/models/ensemble/ready"
 MADE = ("source", "image", "weights", "checkpoint", "engine")
 PATIENCE_SECONDS = 180
+GPUS_OF_THE_LAB = "/etc/lab/gpus"
 
 
 def delay(microseconds: int) -> dict[str, Any]:
@@ -172,3 +174,13 @@ def manifests(site: OneHost) -> dict[str, str]:
     """Every complete artifact's directory, and when it was completed."""
     listed = site.root(f"find {DATA_ROOT} -mindepth 3 -maxdepth 3 -name manifest.json -printf '%h %T@\\n'")
     return dict(line.split(" ") for line in listed.splitlines() if "/." not in line)
+
+
+@contextmanager
+def slow_builds(site: OneHost, seconds: int) -> Iterator[None]:
+    """The stand-in's builds take this long while the block runs."""
+    site.root(f"echo build_seconds={seconds} >>{GPUS_OF_THE_LAB}")
+    try:
+        yield
+    finally:
+        site.root(f"sed -i /^build_seconds=/d {GPUS_OF_THE_LAB}")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.lab.e2e.one_host import DATA_ROOT, Done, OneHost, difference_rows
 from tests.lab.faults.conftest import ONCE_AFTER_ALL, Table
+from tests.lab.faults.interrupt import slow_builds
 from tests.lab.faults.test_sources import container, exists, last_words, meanwhile, still_serving, until
 
 # A running container's network mode, and the network interfaces of its processes
@@ -19,7 +18,6 @@ NETWORK_OF = (
     "echo $1 $(sed 1,2d /proc/$2/net/dev | cut -d: -f1)"
 )
 # The file in which the stand-in's trtllm-build reads how long a build takes
-GPUS_OF_THE_LAB = "/etc/lab/gpus"
 # The probe of a host that does not answer is given up after LOOK_SECONDS of operations/convergence.py, 50; the rest is
 # for the connection, and for a machine that is busy with other labs.
 HUNG_SECONDS = 80
@@ -93,7 +91,7 @@ def test_failed_build_leaves_the_server_running(converged: OneHost, table: Table
     converged.root(f"rm -rf {DATA_ROOT}/engines/{engine}")
     ended: dict[str, Done] = {}
     isolated: list[str] = []
-    with still_serving(converged), _slow_builds(converged, 4):
+    with still_serving(converged), slow_builds(converged, 10):
         for what, script in ends.items():
             since = converged.now()
             with meanwhile(converged.deploy) as deploying:
@@ -144,7 +142,7 @@ def test_docker_restart_during_a_build_fails_the_run(converged: OneHost, table: 
     unit = f"tritonhost-engine-{engine}"
     converged.root(f"rm -rf {DATA_ROOT}/engines/{engine}")
     since = converged.now()
-    with _slow_builds(converged, 6), meanwhile(converged.deploy) as deploying:
+    with slow_builds(converged, 6), meanwhile(converged.deploy) as deploying:
         _until_it_builds(converged, unit, since)
         converged.root("systemctl restart docker.service")
         done = deploying()
@@ -185,13 +183,3 @@ def _until_it_builds(site: OneHost, unit: str, since: str) -> None:
 
 def _sha256(site: OneHost, path: str) -> str:
     return site.root(f"sha256sum <{shlex.quote(path)}").split()[0]
-
-
-@contextmanager
-def _slow_builds(site: OneHost, seconds: int) -> Iterator[None]:
-    """The stand-in's builds take this long while the block runs."""
-    site.root(f"echo build_seconds={seconds} >>{GPUS_OF_THE_LAB}")
-    try:
-        yield
-    finally:
-        site.root(f"sed -i /^build_seconds=/d {GPUS_OF_THE_LAB}")

@@ -52,7 +52,7 @@ INPUTS = (
         "runtime_top_k",
     ),
     *("runtime_top_p", "random_seed", "seed", "end_id", "bad_words_list", "stop_words_list"),
-    *("return_context_logits", "return_generation_logits"),
+    *("return_context_logits", "return_generation_logits", "exclude_input_in_output"),
 )
 
 
@@ -282,7 +282,9 @@ class TritonPythonModel:
             # an answer that the end token ended has a last part without a token
             yield self._response([], chances, sum(chances)), True
             return
-        whole = tokens if self.excludes_input or streaming else prompt + tokens
+        # of a request, from 0.16 on; otherwise of the model
+        excludes = bool(value("exclude_input_in_output", self.excludes_input))
+        whole = tokens if excludes else prompt + tokens
         yield self._response(whole, chances, sum(chances), context[0] if context else None, logits), True
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
