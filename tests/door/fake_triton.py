@@ -110,9 +110,16 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     def ModelInfer(self, request: Any, context: Any) -> Any:
         (length,) = struct.unpack_from("<I", request.raw_input_contents[0])
+        if request.outputs:
+            # as an ensemble does that is asked for one of its outputs
+            context.abort(
+                grpc.StatusCode.INTERNAL,
+                "in ensemble 'clip_search', unexpected deadlock, at least one output is not set while no more ensemble steps can be made",
+            )
         answer = pb.ModelInferResponse(model_name=request.model_name)
-        answer.outputs.add(name=request.outputs[0].name, datatype="FP32", shape=[1, 3])
-        answer.raw_output_contents.append(np.array([length, 0.5, -1], "<f4").tobytes())
+        for name, numbers in (("image_embedding", [0, 0]), ("text_embedding", [length, 0.5, -1])):
+            answer.outputs.add(name=name, datatype="FP32", shape=[1, len(numbers)])
+            answer.raw_output_contents.append(np.array(numbers, "<f4").tobytes())
         return answer
 
     def ModelStreamInfer(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
