@@ -23,6 +23,7 @@ if wanted:
         exporters,
         front,
         gateway,
+        host_record,
         lock,
         model_repository,
         monitoring,
@@ -46,7 +47,9 @@ if wanted:
     rollout.once_a_host(
         release=wanted,
         steps=[
+            host_record.begin_early,
             storage.grow_root_file_system,
+            host_record.begin,
             packages.install_tools,
             storage.mount_local_disks,
             ownership.take_back,

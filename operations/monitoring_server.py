@@ -22,6 +22,7 @@ from operations import (
     convergence,
     etc_files,
     exporters,
+    host_record,
     lock,
     network,
     packages,
@@ -141,6 +142,11 @@ def prepare(server: MonitoringPlan) -> None:
     wait = settings.package_lock_wait_s
     files = monitoring_files.files(server)
     lock.held(name="Hold the host's lock", purpose="deploy of a monitoring server")
+    host_record.begun(
+        name="Note what the host was",
+        places=["\t".join((plan.NAME, server.data_root, server.data_root))],
+        ours=[path for path in plan.etc_paths() if path.startswith("/etc/systemd/")],
+    )
     packages.trusted_key(
         name="Trust Docker's package key",
         url=settings.docker_gpg_key_url,

@@ -13,6 +13,7 @@ from pyinfra.facts.selinux import FileContext
 
 from operations.facts.selinux import Booleans, LocalRule
 from operations.plan.inventory.settings import Settings
+from operations.plan.machine.packages import RECORD
 from operations.plan.machine.selinux import TYPE, missing_booleans, patterns
 from operations.plan.release import Release
 
@@ -77,4 +78,8 @@ def switched_on(settings: Settings) -> Generator[StringCommand, None, None]:
     if not missing:
         host.noop("the booleans are on")
         return
+    # noted first: an interrupted run leaves none on that a teardown would not switch off
+    yield StringCommand(
+        f"! test -e {RECORD}/began || printf '%s\\n' {shlex.join(missing)} >>{RECORD}/booleans"
+    )
     yield StringCommand("setsebool", "-P", *(f"{name}=on" for name in missing), _timeout=300)

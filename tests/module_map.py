@@ -33,7 +33,11 @@ class Group:
 
 
 GROUPS = (
-    Group("Host stages", 0, "storage packages ownership selinux container_runtime network monitoring_server"),
+    Group(
+        "Host stages",
+        0,
+        "storage packages host_record ownership selinux container_runtime network monitoring_server",
+    ),
     Group(
         "Service stages",
         0,
@@ -42,7 +46,7 @@ GROUPS = (
     Group(
         "The run",
         0,
-        "convergence inputs rollout run_report shorter_output notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather status watch report exposure replay aiperf site_monitoring watched_hosts",
+        "convergence inputs rollout run_report shorter_output notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather teardown status watch report exposure replay aiperf site_monitoring watched_hosts",
     ),
     Group("Artifact stages", 1, "serving_image weights engine"),
     Group(
@@ -64,7 +68,7 @@ GROUPS = (
 # The wings of plan/, the highest first: name -> patterns of module names without `plan.`. Each imports only those below it.
 WINGS = {
     "a new profile": "proposal proposal.*",
-    "what a run asks": "deployable difference explain model_table ownership progress report report_page report_pictures schema status swap",
+    "what a run asks": "deployable difference explain model_table ownership progress report report_page report_pictures schema status swap teardown",
     "monitoring": "monitoring monitoring.*",
     "preflight": "preflight preflight.*",
     "audit": "audit audit.*",

@@ -312,6 +312,7 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
         report,
         site_monitoring,
         status,
+        teardown,
         watch,
     )
     from operations.bundle import __main__ as bundle
@@ -327,6 +328,7 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
         "Golden answers": ("python -m operations.golden_answers", parser_of(golden_answers.main)),
         "Monitoring": ("python -m operations.site_monitoring", site_monitoring.parser()),
         "Must-gather": ("python -m operations.must_gather", must_gather.parser()),
+        "Teardown": ("python -m operations.teardown", teardown.parser()),
         "Exposure": ("python -m operations.exposure", exposure.parser()),
         "Replay": ("python -m operations.replay", replay.parser()),
         "Bench": ("python -m operations.bench", bench.parser()),

@@ -133,6 +133,7 @@ APART = (
     "test_oracle_linux_8",
     "test_services",
     "test_unreached_hosts",
+    "test_teardown",
 )
 # How long they take about, where it is far from the others' time: what is begun last must not take long.
 LONG = {
@@ -143,7 +144,13 @@ LONG = {
     "test_artifacts": 400,
 }
 LONG |= {"test_canary_token": 580, "test_bundle": 160, "test_hardened_host": 100, "test_oracle_linux_8": 75}
-LONG |= {"test_unreached_hosts": 35, "test_services": 460, "test_door": 600, "test_monitoring_server": 420}
+LONG |= {
+    "test_unreached_hosts": 35,
+    "test_services": 460,
+    "test_door": 600,
+    "test_monitoring_server": 420,
+    "test_teardown": 200,
+}
 MUTATIONS = "test_mutations"
 # from a bare host to a verified one, and a second run
 WAY = ("test_bare_host", "test_verification", "test_second_run", "test_requests")

@@ -228,6 +228,7 @@ COMMANDS = (
     _of_hosts("report", "Write one HTML page of what every host does now, and what a run did.", "operations.report"),
     _of_hosts("replay", "Send the same prompts to two served models and compare them.", "operations.replay"),
     _of_hosts("bench", "Measure how fast a host's door answers, and compare two results.", "operations.bench"),
+    _of_hosts("teardown", "Take tritonhost off a host, and nothing else.", "operations.teardown"),
     _of_hosts("must-gather", "Gather what a report of a fault needs of one host, without secrets.", "operations.must_gather"),
     _of_hosts("exposure", "Show which hosts have versions with known vulnerabilities.", "operations.exposure"),
     _of_hosts("monitoring", "Write what Prometheus, Alertmanager and Grafana read.", "operations.site_monitoring"),

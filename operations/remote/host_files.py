@@ -106,10 +106,12 @@ class Paths(NamedTuple):
 
 def paths(settings: Settings) -> Paths:
     """Where the files are, whether this inventory wants them or not."""
-    return _paths_of(settings.service_name)
+    return paths_of(settings.service_name)
 
 
-def _paths_of(name: str) -> Paths:
+def paths_of(name: str) -> Paths:
+    """The same of a service of that name."""
+
     def unit(service: str) -> str:
         return f"/etc/systemd/system/{service}.service"
 
@@ -135,12 +137,12 @@ def _paths_of(name: str) -> Paths:
 
 def main_units(settings: Settings) -> list[str]:
     """The files of the servers' units, of all services of the host."""
-    return [_paths_of(name).unit for name in (settings.service_name, *settings.beside)]
+    return [paths_of(name).unit for name in (settings.service_name, *settings.beside)]
 
 
 def unit_files(settings: Settings) -> list[str]:
     """The files of all units, of all services of the host: a site may add directories of its own to each."""
-    return [path for name in (settings.service_name, *settings.beside) for path in _paths_of(name).units]
+    return [path for name in (settings.service_name, *settings.beside) for path in paths_of(name).units]
 
 
 def watched(settings: Settings) -> list[str]:
@@ -153,7 +155,7 @@ def watched(settings: Settings) -> list[str]:
         DOCKER_REPOSITORY,
         TOOLKIT_REPOSITORY,
         SYSTEM_REPOSITORIES,
-        *(path for name in (settings.service_name, *settings.beside) for path in _paths_of(name)),
+        *(path for name in (settings.service_name, *settings.beside) for path in paths_of(name)),
         *textfile.own_paths(settings),
         exporters.counters_path(settings.state_root),
         daemon_json.UNREAD,

@@ -228,7 +228,10 @@ def test_disabled_booleans_are_set_in_one_permanent_command() -> None:
         "container_use_devices": False,
         "haproxy_connect_any": False,
     }
-    [command] = commands_of(switched_on, Host({Booleans: found}), settings=settings(front="haproxy"))
+    noted, command = commands_of(switched_on, Host({Booleans: found}), settings=settings(front="haproxy"))
+    assert text_of(noted).endswith(
+        "printf '%s\\n' container_use_xserver_devices haproxy_connect_any >>/etc/tritonhost/booleans"
+    )
     assert text_of(command) == "setsebool -P container_use_xserver_devices=on haproxy_connect_any=on"
     assert commands_of(switched_on, Host({Booleans: {}}), settings=settings()) == []
 

@@ -184,10 +184,10 @@ def test_conflicting_packages_are_removed_by_exact_name() -> None:
     [work] = found.args
     place = f"/run/tritonhost/{work.unit}"
     assert work.body() == (
-        f"make_it() {{\nsh {place}/remove_packages.sh {place}/run_unlocked.sh 7 {','.join(GO_ALONG)} {place}/instead "
+        f"make_it() {{\nsh {place}/record_packages.sh /etc/tritonhost sh {place}/remove_packages.sh {place}/run_unlocked.sh 7 {','.join(GO_ALONG)} {place}/instead "
         "buildah runc\n}\n"
     )
-    assert set(work.files) == {"remove_packages.sh", "run_unlocked.sh", "instead"}
+    assert set(work.files) == {"remove_packages.sh", "run_unlocked.sh", "record_packages.sh", "instead"}
     asked = work.files["instead"].split()
     assert asked[:2] == ["dnf", "install"]
     assert asked[-3:] == ["--disablerepo=*", "docker-ce-3:29", "git"]
@@ -731,7 +731,9 @@ def test_changed_packages_are_installed_by_one_detached_command(
     assert isinstance(found, FunctionCommand)
     [work] = found.args
     words = shlex.join([*INSTALL, *specs.split()])
-    assert work.body() == f"make_it() {{\nsh /run/tritonhost/{work.unit}/run_unlocked.sh 7 {words}\n}}\n"
+    place = f"/run/tritonhost/{work.unit}"
+    recorded = f"sh {place}/record_packages.sh /etc/tritonhost"
+    assert work.body() == f"make_it() {{\n{recorded} sh {place}/run_unlocked.sh 7 {words}\n}}\n"
     # named after what is wanted, so that a run which finds half of it installed takes the same work up
     assert work.unit == install(PINNED, []).unit
 
@@ -741,9 +743,8 @@ def test_versions_and_their_locks_change_together() -> None:
     [found] = commands_of(pinned, host, versions=PINNED, locks=LOCKS, lock_wait_s=7)
     [work] = found.args
     place = f"/run/tritonhost/{work.unit}"
-    assert (
-        f"sh {place}/under_locks.sh {place}/versionlock.list sh {place}/run_unlocked.sh 7 dnf" in work.body()
-    )
+    noting = f"sh {place}/record_packages.sh /etc/tritonhost sh {place}/run_unlocked.sh 7 dnf"
+    assert f"sh {place}/under_locks.sh {place}/versionlock.list {noting}" in work.body()
     assert work.files["versionlock.list"].splitlines() == ["bash-5.1.8-9.el9.*", *LOCKED]
 
 

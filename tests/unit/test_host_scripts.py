@@ -61,6 +61,8 @@ def test_host_script_is_sent_with_the_functions_it_takes() -> None:
         "preflight.sh",
         "probe.sh",
         "provenance.sh",
+        "survey.sh",
+        "teardown.sh",
     ]
     for path in SCRIPTS:
         text = host_script(path.name, {})

@@ -28,6 +28,8 @@ GO_ALONG = (
 DOCKER_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce"
 TOOLKIT_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-nvidia-container-toolkit"
 PACKAGE_KEYS = (DOCKER_KEY, TOOLKIT_KEY)
+# what a host remembers of the time before this tool: host_record.py
+RECORD = "/etc/tritonhost"
 # nft, which firewalld brings; semanage, for SELinux: at the distribution's version
 NETWORK_PACKAGES: dict[str, str | None] = {"nftables": None, "policycoreutils-python-utils": None}
 # Packages that a run does not need on every host, and asks the operator to install if they are missing: those with which
@@ -203,6 +205,7 @@ def removal(
     run = _beside(work, "run_unlocked.sh")
     asked = _beside(work, "instead")
     command = (
+        *_recorded(work),
         *("sh", _beside(work, "remove_packages.sh"), run, str(lock_wait_s), ",".join(GO_ALONG), asked),
         *names,
     )
@@ -219,10 +222,15 @@ def _packages_work(
     identity: Inputs, command: Sequence[str], result: str, proof: str, lock_wait_s: int
 ) -> HostCommand:
     """A command of the package manager, which starts when no other process holds its locks."""
-    script = {"run_unlocked.sh": "@files/host/run_unlocked.sh"}
-    work = HostCommand("packages", (), result, identity, proof, files=script)
+    scripts = {name: f"@files/host/{name}" for name in ("run_unlocked.sh", "record_packages.sh")}
+    work = HostCommand("packages", (), result, identity, proof, files=scripts)
     run = ("sh", _beside(work, "run_unlocked.sh"), str(lock_wait_s))
-    return replace(work, commands=((*run, *command),))
+    return replace(work, commands=((*_recorded(work), *run, *command),))
+
+
+def _recorded(work: HostCommand) -> tuple[str, ...]:
+    """What comes before a command that installs or removes: it notes what came and went."""
+    return ("sh", _beside(work, "record_packages.sh"), RECORD)
 
 
 def _beside(work: HostCommand, name: str) -> str:

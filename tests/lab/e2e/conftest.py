@@ -45,6 +45,7 @@ ORDER = (
     "test_services",
     "test_door",
     "test_monitoring_server",
+    "test_teardown",
 )
 HERE = Path(__file__).parent
 KEEP = bool(os.environ.get("LAB_E2E_KEEP"))
