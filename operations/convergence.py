@@ -10,7 +10,7 @@ from typing import Any
 from pyinfra import host
 from pyinfra.api.exceptions import PyinfraError
 
-from operations import golden_answers, host_health, rollout, shorter_output
+from operations import artifacts, golden_answers, host_health, rollout, shorter_output
 from operations.facts.host_state import HostState
 from operations.intake import gateway_secrets
 from operations.plan import PlanError, Release, Settings, plan_release
@@ -52,6 +52,8 @@ def look() -> Release | None:
         return None
     try:
         release, observed = planned()
+        # the host itself: `host` is another one wherever another one's operations run
+        artifacts.take_part(host.inventory.get_host(host.name), release.settings, observed)
         files, loaded = expected(release)
         rows = difference(release, observed, files, loaded)
     except Unanswered:

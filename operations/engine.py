@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pyinfra.api.deploy import deploy
 
+from operations import artifacts
 from operations.plan.release import Release
-from operations.remote import detached
 
 
 @deploy("Engine")
 def build(release: Release) -> None:
     """A checkpoint or a graph, which an engine is built from, is made only if the engine is missing."""
     for step in release.recipe.steps:
-        detached.artifact(name=step.title, wanted=step.artifact, unless=step.unless)
+        artifacts.artifact(name=step.title, wanted=step.artifact, unless=step.unless)

@@ -9,10 +9,10 @@ from pyinfra import host
 from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 
+from operations import artifacts
 from operations.facts.artifacts import ImageId, ImageRecord
 from operations.plan.artifacts.artifact import ServingImage
 from operations.plan.release import Release
-from operations.remote import detached
 
 
 @deploy("Serving image")
@@ -22,9 +22,9 @@ def build(release: Release) -> None:
         made(release.data_root, release.image, "Build or pull the serving image")
     elif release.image_first:
         made(release.data_root, release.image, "Pull the serving image")
-        detached.artifact(name="Take the templates out of the image", wanted=release.source)
+        artifacts.artifact(name="Take the templates out of the image", wanted=release.source)
     else:
-        detached.artifact(name="Check out tensorrtllm_backend", wanted=release.source)
+        artifacts.artifact(name="Check out tensorrtllm_backend", wanted=release.source)
         made(release.data_root, release.image, "Build or pull the serving image")
 
 
@@ -32,7 +32,7 @@ def made(data_root: str, image: ServingImage, name: str) -> None:
     """The image is on the host under its tag, made by its recipe, and its id is recorded below the data root."""
     record = image.record(data_root)
     own(name=f"Trust the tag of the {image.name} image", image=image, record=record)
-    detached.image(name=name, wanted=image)
+    artifacts.image(name=name, wanted=image)
     recorded(name=f"Record the {image.name} image", image=image, record=record)
 
 

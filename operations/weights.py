@@ -9,12 +9,12 @@ from pyinfra.api.command import FunctionCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 
+from operations import artifacts
 from operations.facts.artifacts import ArtifactState, Described
 from operations.plan import PlanError
 from operations.plan.capacity.described import check_described
 from operations.plan.profile.profiles import EngineProfile
 from operations.plan.release import Release
-from operations.remote import detached
 from operations.remote.refusal import refuse
 
 
@@ -26,10 +26,10 @@ def download(release: Release) -> None:
     The hub's small files come first. They are checked against the profile and the GPUs before the weights are downloaded.
     """
     for step in release.recipe.descriptions.values():
-        detached.artifact(name=step.title, wanted=step.artifact, unless=step.unless)
+        artifacts.artifact(name=step.title, wanted=step.artifact, unless=step.unless)
     fitting(name="Check that the model fits the release and the GPUs", release=release)
     for step in release.recipe.downloads:
-        detached.artifact(name=step.title, wanted=step.artifact, unless=step.unless)
+        artifacts.artifact(name=step.title, wanted=step.artifact, unless=step.unless)
 
 
 @operation()

@@ -48,7 +48,7 @@ GROUPS = (
         0,
         "convergence inputs rollout run_report shorter_output notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather teardown status watch report exposure replay aiperf site_monitoring watched_hosts",
     ),
-    Group("Artifact stages", 1, "serving_image weights engine"),
+    Group("Artifact stages", 1, "serving_image weights engine artifacts intake.one_run"),
     Group(
         "Bundle, currency, lock, new profiles",
         3,

@@ -39,6 +39,7 @@ SETTINGS_GROUPS: dict[str, tuple[str, ...]] = {
         *("retry_failed", "keep_releases"),
     ),
     "Notifications": ("notifications",),
+    "Hosts that share": ("share",),
     "Disks": ("grow_root_file_system", "local_disks", "local_disks_erase"),
     "Packages": (
         *("docker_repository_url", "docker_gpg_key_url", "docker_gpg_fingerprint", "docker_packages"),
@@ -99,6 +100,13 @@ SETTINGS: dict[str, str] = {
     "NotificationSettings.token_variable": "The environment variable with the token that is sent to each webhook: `Authorization: Bearer …`.",
     "NotificationSettings.oci_topic": "The OCID of a topic of OCI Notifications, in whatever region.",
     "NotificationSettings.notify_converged": "Send a message of a run too that found nothing to change.",
+    "Settings.share": (
+        "Hosts of one run hand each other weights, images and engines that one of them has. A table, also an empty one. None: each makes "
+        "its own. See [a fleet](../how-to/fleet.md)."
+    ),
+    "ShareSettings.port": "Port on which the host gives them to the others, while a run needs it.",
+    "ShareSettings.address": "Name or address under which the others reach the host. None: the address that a deploy uses.",
+    "ShareSettings.transfer_mbit": "The most that one transfer takes, in megabits a second. 0: no limit.",
     "Settings.monitoring": (
         "The host writes metrics of its own for node_exporter, and is among the targets of `tritonhost monitoring`. "
         "A table, also an empty one. None: neither. See [monitoring](../how-to/monitoring.md)."

@@ -142,6 +142,7 @@ LONG = {
     "test_quiet": 530,
     "test_packages": 500,
     "test_artifacts": 400,
+    "test_sharing": 300,
 }
 LONG |= {"test_canary_token": 580, "test_bundle": 160, "test_hardened_host": 100, "test_oracle_linux_8": 75}
 LONG |= {

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from operations.plan.artifacts import sharing
 from operations.plan.artifacts.artifact import DIRECTORIES
 from operations.plan.errors import PlanError
 from operations.plan.exposure import firewall, network
@@ -299,6 +300,7 @@ def _units(found: Survey) -> Iterator[str]:
     """Those whose files are there, of all services together: no gateway leads to a server that is gone."""
     named = {path.rpartition("/")[2] for path in found.files if path.startswith("/etc/systemd/system/")}
     named = {name for name in named if name.endswith((".service", ".timer"))}
+    yield f"{sharing.UNIT}.service"
     ordered = [
         f"{service}{suffix}"
         for suffix in _SUFFIXES

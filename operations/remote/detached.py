@@ -7,20 +7,18 @@ instead of starting a second one, because the unit is named after the key of wha
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gevent.lock import BoundedSemaphore
 from paramiko import SSHException
-from pyinfra import host, logger
-from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra import logger
+from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
-from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
-from operations.facts.artifacts import ArtifactState, ImageId
 from operations.intake.secrets import SecretMissing, hub_token
-from operations.plan.artifacts.artifact import Artifact, ServingImage, Work
+from operations.plan.artifacts.artifact import Work
 from operations.plan.causes import advice
 from operations.plan.errors import one_line
 from operations.plan.inventory.services import machine_of
@@ -40,41 +38,11 @@ _made: set[tuple[str, str]] = set()
 LINES_SHOWN = 6  # of the work's output, at each look; the whole is in the host's journal
 
 
-@operation()
-def artifact(wanted: Artifact, unless: Artifact | None = None) -> Generator[FunctionCommand, None, None]:
-    """
-    The artifact is at its path, complete: its manifest is there and every file has the size and time it records.
-
-    + wanted: what to make, and how
-    + unless: an artifact that makes this one superfluous where it is complete
-
-    Made by a transient unit named after the artifact's key, so that two runs never make it twice.
-    """
-    if unless is not None and host.get_fact(ArtifactState, path=unless.path).complete:
-        host.noop(f"{unless.kind} {unless.key} is complete without it")
-        return
-    if host.get_fact(ArtifactState, path=wanted.path).complete:
-        host.noop(f"{wanted.kind} {wanted.key} is complete")
-        return
-    yield FunctionCommand(run_and_follow, (wanted,), {})
-
-
-@operation()
-def image(wanted: ServingImage) -> Generator[FunctionCommand, None, None]:
-    """
-    The docker engine holds the image under its tag, which is named after the hash of what it is made from.
-
-    + wanted: what to build or pull, and how
-    """
-    if host.get_fact(ImageId, tag=wanted.tag):
-        host.noop(f"image {wanted.tag} is here")
-        return
-    yield FunctionCommand(run_and_follow, (wanted,), {})
-
-
-def run_and_follow(state: State, host: Host, work: Work) -> bool:
+def run_and_follow(state: State, host: Host, work: Work, log: Callable[[str], None] = logger.error) -> bool:
     """
     Start the unit or attach to it, show its output as it comes, and say whether it succeeded.
+
+    + log: how a failure is said
 
     Returns False, having logged one line that says what failed and what to do; it never raises, because pyinfra
     prints a traceback for what a callback raises. What another service of the host has made in this run is not made again.
@@ -84,20 +52,20 @@ def run_and_follow(state: State, host: Host, work: Work) -> bool:
         if machine_of(host.name) != host.name and key in _made:
             logger.info(f"{host.print_prefix}{work.title}: made for another service of this host")
             return True
-        made = _run_and_follow(host, work)
+        made = _run_and_follow(host, work, log)
         if made:
             _made.add(key)
         return made
 
 
-def _run_and_follow(host: Host, work: Work) -> bool:
+def _run_and_follow(host: Host, work: Work, log: Callable[[str], None]) -> bool:
     began = time.monotonic()
     try:
         ok, output = shell(
             host, host_script("start_work.sh", {"UNIT": work.unit}), stdin=archive(_files_of(work))
         )
         if not ok:
-            return _failed(host, work, "the transient unit did not start", output)
+            return _failed(host, work, "the transient unit did not start", output, log)
         attached = "attached" in output
         if attached:
             logger.info(f"{host.print_prefix}{work.title}: already running on the host, re-attached to it")
@@ -115,12 +83,14 @@ def _run_and_follow(host: Host, work: Work) -> bool:
         return False
     if not ended.succeeded:
         if refusal := next((line for line in reversed(ended.recent) if line.startswith(REFUSED)), ""):
-            logger.error(f"{host.print_prefix}{work.title}: {refusal.removeprefix(REFUSED)}")
+            log(f"{host.print_prefix}{work.title}: {refusal.removeprefix(REFUSED)}")
             return False
         code = ended.properties.get("ExecMainStatus", "")
-        return _failed(host, work, f"{ended.properties.get('Result')}, exit code {code}", ended.recent, code)
+        return _failed(
+            host, work, f"{ended.properties.get('Result')}, exit code {code}", ended.recent, log, code
+        )
     if not there:
-        logger.error(
+        log(
             f"{host.print_prefix}{work.title}: {work.unit}.service ended, and what it makes is not there; expected "
             f"{work.result}; nothing that serves was touched; the whole output: journalctl --unit {work.unit}; run the "
             "same command again"
@@ -262,10 +232,12 @@ def _show(host: Host, title: str, unit: str, lines: list[str], seconds: float) -
         logger.info(f"{host.print_prefix}{title} {seconds:4.0f} s | {one_line(line)[:200]}")
 
 
-def _failed(host: Host, work: Work, reason: str, output: list[str], code: str = "") -> bool:
+def _failed(
+    host: Host, work: Work, reason: str, output: list[str], log: Callable[[str], None], code: str = ""
+) -> bool:
     for line in output[-20:]:
-        logger.error(f"{host.print_prefix}    {one_line(line)[:300]}")
-    logger.error(
+        log(f"{host.print_prefix}    {one_line(line)[:300]}")
+    log(
         f"{host.print_prefix}{work.title}: {reason}; expected {work.result}; nothing that serves was touched; "
         f"the whole output: journalctl --unit {work.unit}; {advice(output, code)}"
     )

@@ -16,6 +16,7 @@ from pyinfra.api.command import FunctionCommand
 
 from operations import etc_files, storage
 from operations import release as release_operations
+from operations.artifacts import artifact, image, obtained
 from operations.container_runtime import configured
 from operations.facts.artifacts import Artifact, ArtifactState, ImageId
 from operations.facts.disks import LocalStorage, RootDisk
@@ -40,7 +41,7 @@ from operations.plan.machine.version_locks import with_locks
 from operations.plan.observed.observed import BlockDevice, DataRoot, LocalDisks, RootFileSystem, Signature
 from operations.release import bill_of_materials, switch_script
 from operations.remote import detached
-from operations.remote.detached import artifact, image, run_and_follow
+from operations.remote.detached import run_and_follow
 from operations.remote.refusal import _refuse
 from operations.storage import local_disks_mounted, root_grown
 from operations.swap import _Swap, serving
@@ -415,7 +416,7 @@ def test_complete_artifact_is_not_rebuilt() -> None:
 def test_missing_artifact_is_built_by_its_unit() -> None:
     [command] = commands_of(artifact, Host({ArtifactState: ABSENT}), wanted=WANTED.artifact("weights"))
     assert isinstance(command, FunctionCommand)
-    assert (command.function, command.args) == (run_and_follow, (WANTED.artifact("weights"),))
+    assert (command.function, command.args) == (obtained, (WANTED.artifact("weights"), None))
 
 
 def test_complete_engine_needs_no_checkpoint() -> None:
@@ -428,7 +429,7 @@ def test_complete_engine_needs_no_checkpoint() -> None:
 def test_missing_engine_needs_its_checkpoint() -> None:
     host = Host({ArtifactState: ABSENT})
     [command] = commands_of(artifact, host, wanted=CHECKPOINT, unless=ENGINE)
-    assert command.args == (CHECKPOINT,)
+    assert command.args == (CHECKPOINT, ENGINE)
 
 
 @pytest.mark.parametrize(("found", "count"), [("sha256:0", 0), ("", 1)])

@@ -125,8 +125,8 @@ def test_the_walk_finds_the_operations() -> None:
         "pinned",
         "etc_files.written",
         "systemd.service",
-        "detached.artifact",
-        "detached.image",
+        "artifacts.artifact",
+        "artifacts.image",
         "serving",
     }
 

@@ -30,6 +30,9 @@ def _reachable(value: str) -> str:
     return value
 
 
+Reachable = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_reachable)]
+
+
 def _of_its_own(value: str) -> str:
     """A directory that no system program reads: root writes there, and removes its file again."""
     levels = [level for level in value.split("/") if level not in ("", ".")]
@@ -148,7 +151,7 @@ class MonitoringSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     textfile_directory: Annotated[AbsolutePath, AfterValidator(_of_its_own)] = TEXTFILES
-    address: Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_reachable)] | None = None
+    address: Reachable | None = None
     node_port: Exporter = 9100
     dcgm_port: Exporter = 9400
     exporters: Exporters = Exporters()

@@ -55,6 +55,7 @@ from operations.plan.inventory.monitoring_server_settings import SECRET_FILES, M
 from operations.plan.inventory.monitoring_settings import MonitoringSettings
 from operations.plan.inventory.notification_settings import NotificationSettings, check_webhooks
 from operations.plan.inventory.services import units_of
+from operations.plan.inventory.share_settings import ShareSettings
 from operations.plan.profile.tables import different_ports
 from operations.plan.toml_file import check_plain
 from operations.plan.wording import Form, complaint, from_validation
@@ -91,6 +92,9 @@ class Settings(BaseModel):
 
     # Who is told when a run begins and how it ends. None: nobody.
     notifications: NotificationSettings | None = None
+
+    # Hosts of one run hand each other what one of them has made or downloaded. None: each makes its own.
+    share: ShareSettings | None = None
 
     # Checks of operations/plan/catalog/host_checks.py that are warnings here when they fail
     preflight_waived: list[str] = []
