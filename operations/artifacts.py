@@ -24,13 +24,12 @@ from operations.facts.artifacts import ArtifactState, ImageId
 from operations.facts.host_state import read_manifest
 from operations.plan.artifacts.artifact import DIRECTORIES, Artifact, ServingImage, Work, partial_path
 from operations.plan.artifacts.sharing import UNIT, End, Exchange
-from operations.plan.errors import one_line
 from operations.plan.inventory.services import machine_of
 from operations.plan.inventory.settings import Settings, from_host_data
 from operations.plan.inventory.share_settings import ShareSettings
 from operations.plan.observed.observed import Observed
 from operations.pyinfra_patches import data_of
-from operations.remote.detached import LOST, done, run_and_follow, shell
+from operations.remote.detached import LOST, done, run_and_follow, said, shell
 from operations.remote.refusal import Failed
 from operations.scripts import HOST_SCRIPTS, archive, host_script
 
@@ -216,10 +215,10 @@ def _answers(host: Host) -> bool:
 def _fetched(state: State, host: Host, work: Artifact | ServingImage, giver: str) -> bool:
     machine = machine_of(host.name)
     began = time.monotonic()
-    said: list[str] = []
+    lines: list[str] = []
 
     def log(line: str) -> None:
-        said.append(line)
+        lines.append(line)
         logger.warning(line)
 
     end: End = "own"
@@ -234,8 +233,8 @@ def _fetched(state: State, host: Host, work: Artifact | ServingImage, giver: str
             refused = f"{work.title}: {giver}: "
             if run_and_follow(state, host, received, log=log):
                 end = "well"
-            elif any(refused in line for line in said):
-                end = "giver" if any(WRONG in line for line in said) else "way"
+            elif any(refused in line for line in lines):
+                end = "giver" if any(WRONG in line for line in lines) else "way"
         if end == "way" and not _answers(_members.hosts[giver]):
             end = "giver"  # which is gone: that says nothing of the network
     finally:
@@ -264,7 +263,7 @@ def _received(host: Host, work: Artifact | ServingImage, giver: str) -> Artifact
         output = done(peer, f"cat {record} 2>/dev/null || {asked} {work.tag}", timeout=ANSWER_SECONDS)
         identity = next((line for line in output if IMAGE_ID.fullmatch(line)), "")
         if not identity:
-            raise Failed(f"found {one_line(' '.join(output))[:200]}, expected the id of {work.tag}")
+            raise Failed(f"found {said(output)[:200]}, expected the id of {work.tag}")
         url = f"{serving.url}/images/{work.name}/{work.key}"
         files["receive_image.sh"] = "@files/host/receive_image.sh"
         words = (work.tag, identity, url, giver, limit)
