@@ -1,4 +1,4 @@
-"""OpenAI's API through the gateway and the door, before each kind of server: deploy, clients, limits, upgrade under streams, removal.
+"""OpenAI's API through the gateway and the door, with the exporters beside them, before each kind of server: deploy, clients, limits, upgrade under streams, removal.
 
 A lab of its own with eight GPUs. At the end it prints a table: what each client's feature came to, before which kind.
 """
@@ -25,7 +25,7 @@ from tests.lab.e2e.conftest import KEEP
 from tests.lab.e2e.one_host import OneHost, settings_of_lab
 from tests.lab.mirror.content import GATED_TOKEN
 from tests.lab.settings import network_of
-from tests.lab.standins import nginx_image, python_image
+from tests.lab.standins import exporter_images, nginx_image, python_image
 from tests.unit.certificates import API_KEY, gateway_files, pair
 
 PORT = 8443
@@ -86,14 +86,21 @@ class Doored:
 
     def write(self, **further: Any) -> None:
         """The group data of the next run."""
+        node = {"image": f"{exporter_images.NODE_REPOSITORY}:{exporter_images.NODE_TAG}"}
+        site = f"{self.host.settings.gateway}/32"
         values = {
+            "monitoring": {
+                "exporters": {"node": node, "dcgm": {}},
+                "bind": self.address,
+                "sources": [site],
+            },
             "gateway": {
                 **gateway_files(self.folder, self.made, KEYS),
                 "image": f"{nginx_image.REPOSITORY}:{nginx_image.TAG}",
             },
             "door": {"image": f"{python_image.REPOSITORY}:{python_image.TAG}"},
             "bind_address": self.address,
-            "allowed_sources": [f"{self.host.settings.gateway}/32"],
+            "allowed_sources": [site],
             "profile_overrides": self.overrides,
             **further,
         }
@@ -184,7 +191,8 @@ def test_door_is_verified_and_next_run_changes_nothing(doored: tuple[Kind, Doore
     _, made = doored
     assert "converged: release" in made.deploy()
     variables = {"HF_TOKEN": GATED_TOKEN}
-    made.host.verified("", *made.options, features=("gateway", "door"), environment=variables)
+    has = ("gateway", "door", "monitoring", "exporters")
+    made.host.verified("", *made.options, features=has, environment=variables)
 
 
 def test_features_of_clients(

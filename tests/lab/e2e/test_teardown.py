@@ -16,7 +16,6 @@ from tests.lab.e2e.conftest import KEEP
 from tests.lab.e2e.one_host import DATA_ROOT, INVENTORY, Done, OneHost, settings_of_lab
 from tests.lab.e2e.test_door import Doored
 from tests.lab.settings import network_of
-from tests.lab.standins import exporter_images
 
 UNIT = "tritonhost-teardown-"
 # What a host writes by itself, or what says when something was done and not what is there.
@@ -56,12 +55,7 @@ class Machine:
     def __init__(self, site: OneHost, folder: Path) -> None:
         self.site = site
         self.doored = Doored(site, folder)
-        node = {"image": f"{exporter_images.NODE_REPOSITORY}:{exporter_images.NODE_TAG}"}
-        address = self.doored.address
-        exporters = {"node": node, "dcgm": {}}
-        self.doored.write(
-            monitoring={"exporters": exporters, "bind": address, "sources": [f"{site.settings.gateway}/32"]}
-        )
+        self.doored.write()
         self.files, self.packages = self.snapshot()
 
     def snapshot(self) -> tuple[set[str], set[str]]:
