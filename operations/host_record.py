@@ -19,19 +19,19 @@ from operations.scripts import host_script
 @deploy("Record")
 def begin_early(release: Release) -> None:
     """Before anything else is changed, where the root file system has room for it."""
-    _begin(release, early=True)
+    _begin(release, "Record what the host was", early=True)
 
 
 @deploy("Record")
 def begin(release: Release) -> None:
     """After the root file system has grown."""
-    _begin(release, early=False)
+    _begin(release, "Record it where the disk was full", early=False)
 
 
-def _begin(release: Release, early: bool) -> None:
+def _begin(release: Release, name: str, early: bool) -> None:
     settings = release.settings
     ours = host_files.unit_files(settings)
-    begun(name="Note what the host was", places=places(settings), ours=ours, early=early)
+    begun(name=name, places=places(settings), ours=ours, early=early)
 
 
 @operation()

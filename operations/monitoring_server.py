@@ -143,7 +143,7 @@ def prepare(server: MonitoringPlan) -> None:
     files = monitoring_files.files(server)
     lock.held(name="Hold the host's lock", purpose="deploy of a monitoring server")
     host_record.begun(
-        name="Note what the host was",
+        name="Record what the host was",
         places=["\t".join((plan.NAME, server.data_root, server.data_root))],
         ours=[path for path in plan.etc_paths() if path.startswith("/etc/systemd/")],
     )

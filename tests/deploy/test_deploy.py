@@ -120,7 +120,9 @@ def converged_host(
 
 STEPS = [
     "Lock | Hold the host's lock",
+    "Record | Record what the host was",
     "Storage | Grow the root file system to its disk",
+    "Record | Record it where the disk was full",
     "Packages | Trust Docker's package key",
     "Packages | Trust NVIDIA's package key",
     "Packages | Docker's repository",
