@@ -25,7 +25,7 @@ from operations.facts.host_state import read_manifest
 from operations.plan.artifacts.artifact import DIRECTORIES, Artifact, ServingImage, Work, partial_path
 from operations.plan.artifacts.sharing import UNIT, End, Exchange
 from operations.plan.inventory.services import machine_of
-from operations.plan.inventory.settings import Settings, from_host_data
+from operations.plan.inventory.settings import Settings
 from operations.plan.inventory.share_settings import ShareSettings
 from operations.plan.observed.observed import Observed
 from operations.pyinfra_patches import data_of
@@ -250,7 +250,7 @@ def _fetched(state: State, host: Host, work: Artifact | ServingImage, giver: str
 def _received(host: Host, work: Artifact | ServingImage, giver: str) -> Artifact | ServingImage:
     """The work that receives it. Raises Failed where the giver does not have it, or does not serve."""
     peer, settings = _members.hosts[giver], _members.settings[giver]
-    serving = _serving(giver, _address(host))
+    serving = _serving(giver, _address(machine_of(host.name)))
     limit = _limit(_members.settings[machine_of(host.name)])
     files = {"peer.pem": serving.certificate, "token": f"Authorization: {serving.token}\n"}
     here = f"/run/tritonhost/{work.unit}"
@@ -298,10 +298,10 @@ def _limit(settings: Settings) -> str:
     return str(share.transfer_mbit * 125_000)
 
 
-def _address(host: Host) -> str:
-    settings = from_host_data(data_of(host), host.name)
-    own = settings.share.address if settings.share else None
-    return own or str(data_of(host).get("ssh_hostname") or host.name)
+def _address(machine: str) -> str:
+    """Where the others reach a host."""
+    host, share = _members.hosts[machine], _members.settings[machine].share
+    return (share and share.address) or str(data_of(host).get("ssh_hostname") or host.name)
 
 
 def _serving(giver: str, receiver: str) -> _Giver:
@@ -314,11 +314,11 @@ def _serving(giver: str, receiver: str) -> _Giver:
     with _members.starting.setdefault(giver, BoundedSemaphore(1)):
         known = _members.givers.get(giver)
         if known is None:
-            known = _members.givers[giver] = _giver(peer, settings)
+            known = _members.givers[giver] = _giver(giver)
         variables = {
             "UNIT": UNIT,
             "DATA_ROOT": settings.data_root,
-            "ADDRESS": _address(peer),
+            "ADDRESS": _address(giver),
             "PORT": known.url.rpartition(":")[2],
             "IDLE": str(IDLE_SECONDS),
             "KINDS": " ".join(sorted(DIRECTORIES[kind] for kind in SHARED_KINDS)),
@@ -336,10 +336,10 @@ def _serving(giver: str, receiver: str) -> _Giver:
         return known
 
 
-def _giver(peer: Host, settings: Settings) -> _Giver:
+def _giver(machine: str) -> _Giver:
     from operations.intake import one_run  # the library that makes certificates takes a tenth of a second
 
-    address = _address(peer)
+    address = _address(machine)
     certificate, private_key = one_run.certificate(address)
-    port = (settings.share or ShareSettings()).port
+    port = (_members.settings[machine].share or ShareSettings()).port
     return _Giver(f"https://{address}:{port}", certificate, private_key, secrets.token_hex(32))

@@ -89,10 +89,7 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     parser.add_argument(
         "--source", default="", metavar="TEXT", help="with --update-feed: where they are from"
     )
-    parser.add_argument("--group-data", action="append", default=[], metavar="DIR", help="as pyinfra's")
-    parser.add_argument(
-        "--data", action="append", default=[], metavar="KEY=VALUE", help="as pyinfra's --data"
-    )
+    inputs.add_data(parser)
     return parser
 
 

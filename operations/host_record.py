@@ -41,7 +41,7 @@ def begun(
     """
     The record of the host has been begun, and lists its services.
 
-    + places: of each service its name, its data root and the directory of what it keeps, with tabs between them
+    + places: the record's line of each service
     + ours: files that only a deploy writes: where one is there, the host was deployed before it had a record
     + early: a disk without room for it is no fault
 

@@ -5,6 +5,7 @@ pyinfra 3.10 itself takes an inventory that is missing, empty or misspelt for a 
 
 from __future__ import annotations
 
+import argparse
 import ast
 import logging
 import os
@@ -44,6 +45,14 @@ from operations.plan.profile.profiles import load_profile
 
 PREFLIGHT = "operations.preflight"  # by pyinfra, and as a program of its own
 INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The options of a program of ours that give the inventory further data, as pyinfra's own do."""
+    parser.add_argument("--group-data", action="append", default=[], metavar="DIR", help="as pyinfra's")
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="KEY=VALUE", help="as pyinfra's --data"
+    )
 
 
 def watch() -> None:

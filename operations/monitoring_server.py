@@ -38,6 +38,7 @@ from operations.plan.difference_rows import Difference
 from operations.plan.exposure import firewall, host_program
 from operations.plan.inventory.settings import from_host_data
 from operations.plan.machine import daemon_json
+from operations.plan.machine.host_record import place
 from operations.plan.machine.packages import DOCKER_KEY, check_os
 from operations.plan.monitoring import server as plan
 from operations.plan.monitoring.server import MonitoringPlan
@@ -144,7 +145,7 @@ def prepare(server: MonitoringPlan) -> None:
     lock.held(name="Hold the host's lock", purpose="deploy of a monitoring server")
     host_record.begun(
         name="Record what the host was",
-        places=["\t".join((plan.NAME, server.data_root, server.data_root))],
+        places=[place(plan.NAME, server.data_root)],
         ours=[path for path in plan.etc_paths() if path.startswith("/etc/systemd/")],
     )
     packages.trusted_key(

@@ -65,10 +65,7 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
     )
     parser.add_argument("--inventory", default=INVENTORY, metavar="FILE", help=f"default: {INVENTORY}")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: build")
-    parser.add_argument("--group-data", action="append", default=[], metavar="DIR", help="as pyinfra's")
-    parser.add_argument(
-        "--data", action="append", default=[], metavar="KEY=VALUE", help="as pyinfra's --data"
-    )
+    inputs.add_data(parser)
     return parser
 
 

@@ -74,10 +74,7 @@ def add_hosts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", action="append", default=[], help="only these hosts or this group; may be repeated"
     )
-    parser.add_argument("--group-data", action="append", default=[], metavar="DIR", help="as pyinfra's")
-    parser.add_argument(
-        "--data", action="append", default=[], metavar="KEY=VALUE", help="as pyinfra's --data"
-    )
+    inputs.add_data(parser)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:

@@ -19,7 +19,7 @@ if __name__ == "__main__":
 import argparse
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pyinfra.api.exceptions import ConnectError, PyinfraError
@@ -34,11 +34,20 @@ from operations.plan.artifacts.artifact import HostCommand
 from operations.plan.errors import PlanError, one_line
 from operations.plan.inventory.services import machine_of
 from operations.plan.inventory.settings import Settings, from_host_data
-from operations.plan.machine.host_record import DIRECTORY
+from operations.plan.machine.host_record import DIRECTORY, place
 from operations.plan.machine.local_disks import ARRAY_FILE, LABEL, UNFINISHED
-from operations.plan.machine.packages import only_repositories, runtime_packages
+from operations.plan.machine.packages import (
+    DOCKER_ID,
+    SELINUX_POLICY,
+    TOOLKIT_ID,
+    VENDORS,
+    only_repositories,
+    runtime_packages,
+    system_repository_id,
+)
 from operations.plan.machine.version_locks import LOCK_LIST
 from operations.plan.monitoring import server as monitoring
+from operations.plan.monitoring import textfile
 from operations.plan.teardown import (
     HEADER,
     KNOWN,
@@ -60,9 +69,9 @@ LEFT, BAD_INPUT, UNREACHED = 1, 2, 5
 LOOK_SECONDS = 300  # du over a data root of many files
 # path of a repository's file -> what its cache is called in dnf
 REPOSITORIES = {
-    host_files.DOCKER_REPOSITORY: "docker-ce-stable",
-    host_files.TOOLKIT_REPOSITORY: "nvidia-container-toolkit",
-    host_files.SYSTEM_REPOSITORIES: "tritonhost-",
+    host_files.DOCKER_REPOSITORY: DOCKER_ID,
+    host_files.TOOLKIT_REPOSITORY: TOOLKIT_ID,
+    host_files.SYSTEM_REPOSITORIES: system_repository_id(""),
 }
 
 
@@ -79,10 +88,7 @@ def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
         help="also the documents of a database, which only this host has",
     )
     parser.add_argument("--keep-packages", action="store_true", help="leave docker and all packages")
-    parser.add_argument("--group-data", action="append", default=[], metavar="DIR", help="as pyinfra's")
-    parser.add_argument(
-        "--data", action="append", default=[], metavar="KEY=VALUE", help="as pyinfra's --data"
-    )
+    inputs.add_data(parser)
     return parser
 
 
@@ -140,16 +146,12 @@ def _target(services: Sequence[Host]) -> Target:
     for each in services:
         settings = from_host_data(pyinfra_patches.data_of(each), each.name)
         if own := settings.monitoring_server:
-            places.append((monitoring.NAME, own.data_root, own.data_root))
+            places.append((monitoring.NAME, own.data_root))
             files += [*monitoring.etc_paths(), *host_files.watched(settings)]
         else:
-            places.append((settings.service_name, settings.data_root, settings.state_root))
-            files += [*host_files.watched(settings), *_metrics_output(settings)]
+            places.append((settings.service_name, settings.data_root))
+            files += [*host_files.watched(settings), *filter(None, [textfile.output(settings)])]
     return Target(settings, tuple(places), tuple(dict.fromkeys(files)))
-
-
-def _metrics_output(settings: Settings) -> Iterable[str]:
-    return filter(None, [host_files.textfile.output(settings)])
 
 
 def _taken_off(state: State, host: Host, target: Target, given: argparse.Namespace) -> int:
@@ -194,7 +196,7 @@ def look(host: Host, target: Target) -> Survey:
     gone = [place for place in found.places if place not in target.places]
     if not gone:
         return found
-    files = [path for service, _, _ in gone for path in host_files.paths_of(service)]
+    files = [path for service, _ in gone for path in host_files.paths_of(service)]
     return _look(host, replace(target, files=(*target.files, *files)))
 
 
@@ -203,7 +205,7 @@ def _look(host: Host, target: Target) -> Survey:
         "survey.sh",
         {
             "RECORD": DIRECTORY,
-            "PLACES": "\n".join("\t".join(place) for place in target.places),
+            "PLACES": "\n".join(place(*each) for each in target.places),
             "FILES": "\n".join(target.files),
             "HEADER": HEADER,
             "KNOWN": "\n".join(KNOWN),
@@ -220,15 +222,12 @@ def _look(host: Host, target: Target) -> Survey:
 def planned(found: Survey, target: Target, documents_too: bool, keep_packages: bool) -> Teardown:
     """What is to be done on a host that was found like this."""
     runtime = runtime_packages(target.settings, "")
-    options = only_repositories(target.settings)
-    if target.settings.monitoring_server:
-        # which has no such repository, and dnf refuses an unknown one
-        options = tuple(word for word in options if "nvidia" not in word)
+    vendors = monitoring.VENDORS if target.settings.monitoring_server else VENDORS
     return teardown(
         found,
-        [*runtime, "containerd.io", "docker-ce-cli", "container-selinux"],
+        [*runtime, "containerd.io", "docker-ce-cli", SELINUX_POLICY],
         REPOSITORIES,
-        options,
+        only_repositories(target.settings, vendors),
         documents_too,
         keep_packages,
     )

@@ -1,6 +1,6 @@
 # Notes, before the first change of a host, what was there: a teardown puts that back, and removes nothing else.
 #
-# Input: DIRECTORY (the record), and one per line: PLACES (service, tab, data root, tab, what the service keeps), OURS (files that only a
+# Input: DIRECTORY (the record), and one per line: PLACES (service, tab, data root), OURS (files that only a
 # deploy writes), OVERWRITTEN (files of which a copy is kept), THERE (paths of which is noted whether they exist), GROUP, EARLY (not empty: a
 # full disk is no fault).
 

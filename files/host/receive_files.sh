@@ -13,6 +13,8 @@ refuse() {
     exit "${2:-65}"
 }
 
+set --
+[ "$limit" = 0 ] || set -- --limit-rate "$limit"
 total=0
 while IFS=$tab read -r sum size name quoted; do
     case /$name/ in *//* | */../* | */./*) refuse "$name: found it in the list, expected a path inside the artifact, expected SHA-256 $sum" ;; esac
@@ -27,8 +29,6 @@ while IFS=$tab read -r sum size name quoted; do
         continue
     fi
     began=$(date +%s)
-    [ "$limit" = 0 ] || set -- --limit-rate "$limit"
-    [ "$limit" != 0 ] || set --
     while :; do
         continued=
         [ ! -s "$path" ] || continued=yes

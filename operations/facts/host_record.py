@@ -8,7 +8,7 @@ from operations.plan.machine.host_record import DIRECTORY
 
 
 class RecordedPlaces(FactBase[list[str]]):
-    """The record's line of each service that was deployed: service, tab, data root, tab, what the service keeps."""
+    """The record's line of each service that was deployed: service, tab, data root."""
 
     default = list
 
@@ -16,4 +16,4 @@ class RecordedPlaces(FactBase[list[str]]):
         return f"! test -e {DIRECTORY}/began || cat {DIRECTORY}/places 2>/dev/null || :"
 
     def process(self, output: list[str]) -> list[str]:
-        return [line for line in output if line.count("\t") == 2]
+        return [line for line in output if line.count("\t") == 1]

@@ -41,8 +41,8 @@ WATCHING = ("images", "config", "prometheus", "alertmanager", "grafana", "admini
 ABSENT = "absent:"
 UNIT_TITLE = "teardown"
 HOLDER = "a teardown of this host"  # what teardown.sh says of itself in the lock
-# one line of the host's record, or of an inventory: service, data root, what the service keeps
-Place = tuple[str, str, str]
+# one line of the host's record, or of an inventory: service, data root
+Place = tuple[str, str]
 Fate = Literal["goes", "back", "stays", "refused"]
 # goes with all it has; was there before, and is as it was then; is kept as a deploy has made it
 Docker = Literal["goes", "before", "kept"]
@@ -144,7 +144,7 @@ def survey(found: Mapping[str, Sequence[str]], inventory: Sequence[Place]) -> Su
     """
     if "end" not in found:
         raise PlanError("survey of the host", "no end", "all of its sections", "run it again")
-    places = [*inventory, *(_place(line) for line in found["places"] if line.count("\t") == 2)]
+    places = [*inventory, *(_place(line) for line in found["places"] if line.count("\t") == 1)]
     return Survey(
         began=next(iter(found["began"]), ""),
         going=frozenset(found["going"]),
@@ -169,8 +169,8 @@ def survey(found: Mapping[str, Sequence[str]], inventory: Sequence[Place]) -> Su
 
 
 def _place(line: str) -> Place:
-    service, data_root, state_root = line.split("\t")
-    return service, data_root, state_root
+    service, data_root = line.split("\t")
+    return service, data_root
 
 
 def _root(line: str) -> DataRoot:
@@ -244,9 +244,9 @@ def teardown(
         "UNITS": "\n".join(_units(found)),
         "FILES": "\n".join(files),
         "TABLES": "\n".join(
-            dict.fromkeys([*found.tables, *(network.table(service) for service, _, _ in found.places)])
+            dict.fromkeys([*found.tables, *(network.table(service) for service, _ in found.places)])
         ),
-        "MARKS": "\n".join(sorted({firewall.mark(service) for service, _, _ in found.places})),
+        "MARKS": "\n".join(sorted({firewall.mark(service) for service, _ in found.places})),
         "ROOTS": "\n".join(_root_line(root, found) for root in found.roots),
         "KNOWN": "\n".join(KNOWN),
         "WATCHING": "\n".join(WATCHING),
@@ -304,7 +304,7 @@ def _units(found: Survey) -> Iterator[str]:
     ordered = [
         f"{service}{suffix}"
         for suffix in _SUFFIXES
-        for service in dict.fromkeys(service for service, _, _ in found.places)
+        for service in dict.fromkeys(service for service, _ in found.places)
     ]
     for unit in ordered:
         yield from sorted({f"{unit}.timer", f"{unit}.service"} & named, reverse=True)
@@ -314,12 +314,12 @@ def _units(found: Survey) -> Iterator[str]:
 
 def _root_line(root: DataRoot, found: Survey) -> str:
     stays = "stays" if root.path in found.there or root.others else ""
-    watching = ("monitoring", root.path) in {(service, place) for service, place, _ in found.places}
+    watching = ("monitoring", root.path) in found.places
     return f"{root.path}\t{root.unit}\t{stays}\t{'watching' if watching else ''}"
 
 
 def _patterns(found: Survey) -> list[str]:
-    escaped = sorted({data_root.replace(".", "\\.") for _, data_root, _ in found.places})
+    escaped = sorted({data_root.replace(".", "\\.") for _, data_root in found.places})
     return [*(f"{path}(/.*)?" for path in escaped), f"/var{UNIT_FILES}(/.*)?"]
 
 

@@ -19,8 +19,10 @@ from operations.plan.inventory.settings import Settings
 from operations.plan.machine import daemon_json
 from operations.plan.machine.local_disks import SENTINEL
 from operations.plan.machine.packages import (
+    DOCKER_ID,
     DOCKER_KEY,
     PACKAGE_KEYS,
+    TOOLKIT_ID,
     TOOLKIT_KEY,
     for_os,
     system_repository_id,
@@ -111,10 +113,7 @@ def paths(settings: Settings) -> Paths:
 
 def paths_of(name: str) -> Paths:
     """The same of a service of that name."""
-
-    def unit(service: str) -> str:
-        return f"/etc/systemd/system/{service}.service"
-
+    unit = host_program.unit_path
     return Paths(
         unit=unit(name),
         database_unit=unit(f"{name}-database"),
@@ -231,7 +230,7 @@ def _repositories(release: Release) -> Iterator[HostFile]:
     yield from docker_repositories(settings, os_major)
     template = _environment().get_template("dnf.repo.j2")
     toolkit = template.render(
-        id="nvidia-container-toolkit",
+        id=TOOLKIT_ID,
         title="NVIDIA Container Toolkit",
         url=toolkit_url(settings, os_major),
         key=f"file://{TOOLKIT_KEY}",
@@ -246,7 +245,7 @@ def docker_repositories(settings: Settings, os_major: str) -> Iterator[HostFile]
     """Docker's, and those of the site."""
     repository = _environment().get_template("dnf.repo.j2")
     docker = repository.render(
-        id="docker-ce-stable",
+        id=DOCKER_ID,
         title="Docker CE Stable",
         url=for_os(settings.docker_repository_url, os_major),
         key=f"file://{DOCKER_KEY}",

@@ -59,7 +59,6 @@ class Run:
         patch.setattr(artifacts, "done", self._done)
         patch.setattr(artifacts, "POLL_SECONDS", 0.01)
         patch.setattr(artifacts, "GIVE_WAY_SECONDS", 0.05)
-        patch.setattr(artifacts, "_address", lambda host: host.data["ssh_hostname"])
         patch.setattr(artifacts, "_members", artifacts._Members())
 
     def join(self, *names: str, driver: str = "570.10", observed: Observed | None = None) -> list[Member]:

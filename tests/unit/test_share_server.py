@@ -68,28 +68,19 @@ class Giver:
             check=False,
         )
 
-    def get(self, path: str, *options: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [
-                "curl",
-                "--silent",
-                "--noproxy",
-                "*",
-                "--cacert",
-                str(self.place / "certificate.pem"),
-                "--header",
-                f"Authorization: {TOKEN}",
-                "--path-as-is",
-                "--write-out",
-                "\n%{http_code}",
-                *options,
-                f"https://127.0.0.1:{self.port}{path}",
-            ],
+    def curl(self, path: str, *options: str) -> subprocess.CompletedProcess[str]:
+        words = ["curl", "--silent", "--noproxy", "*", "--cacert", str(self.place / "certificate.pem")]
+        words += ["--header", f"Authorization: {TOKEN}", "--path-as-is", *options]
+        return subprocess.run(
+            [*words, f"https://127.0.0.1:{self.port}{path}"],
             capture_output=True,
             text=True,
             timeout=30,
             check=False,
         )
+
+    def get(self, path: str) -> tuple[int, str]:
+        done = self.curl(path, "--write-out", "\n%{http_code}")
         body, _, code = done.stdout.rpartition("\n")
         assert done.returncode == 0 or code == "000", done.returncode
         return int(code), body
@@ -217,22 +208,7 @@ def test_image_that_breaks_off_is_no_image(giver: Giver) -> None:
     text = docker.read_text()
     docker.write_text("#!/bin/sh\necho half; exit 1\n")
     try:
-        done = subprocess.run(
-            [
-                "curl",
-                "--silent",
-                "--noproxy",
-                "*",
-                "--cacert",
-                str(giver.place / "certificate.pem"),
-                "--header",
-                f"Authorization: {TOKEN}",
-                f"https://127.0.0.1:{giver.port}/images/serving/{KEY}",
-            ],
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
+        done = giver.curl(f"/images/serving/{KEY}")
     finally:
         docker.write_text(text)
     assert done.returncode == 18

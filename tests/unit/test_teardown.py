@@ -12,7 +12,7 @@ from operations.plan.exposure import firewall
 from operations.plan.machine.version_locks import with_locks
 from operations.plan.teardown import DataRoot, Survey, Teardown, survey, teardown
 
-PLACE = ("triton", "/data", "/data")
+PLACE = ("triton", "/data")
 DOCKER_REPOSITORY = "/etc/yum.repos.d/docker-ce.repo"
 DAEMON = "/etc/docker/daemon.json"
 REPOSITORIES = {DOCKER_REPOSITORY: "docker-ce-stable"}
@@ -29,7 +29,7 @@ SECTIONS: dict[str, Sequence[str]] = {
     "began": ["bare"],
     "going": [],
     "there": ["/etc/docker"],
-    "places": ["old\t/data\t/data"],
+    "places": ["old\t/data"],
     "came": ["docker-ce", "git", "gpg-pubkey-621e9f35-58adea78", "nvidia-container-toolkit"],
     "went": ["podman\tpodman-4.9.4-1.el9.x86_64"],
     "booleans": ["container_use_devices"],
@@ -211,7 +211,7 @@ def test_disks_that_are_not_mounted_are_not_emptied_unseen(going: list[str]) -> 
 
 
 def test_monitoring_server_has_names_of_its_own() -> None:
-    place = ("monitoring", "/watch", "/watch")
+    place = ("monitoring", "/watch")
     host = survey({**SECTIONS, "places": [], "roots": ["/watch\t4096\t\t\t"]}, [place])
     assert words(planned(host), "ROOTS") == ["/watch\t\t\twatching"]
 

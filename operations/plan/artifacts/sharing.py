@@ -95,8 +95,7 @@ class Exchange:
         one = self._of(unit)
         if host in one.holders:
             one.holders.remove(host)
-        givers = [each for each in one.holders if self._may_give(one, each) and self._fits(unit, each, host)]
-        willing = [each for each in givers if host not in one.doubted.get(each, ())]
+        willing = [each for each in self._givers(unit, host) if host not in one.doubted.get(each, ())]
         if self._transfers[False] >= DOUBTS and not self._transfers[True]:
             one.alone.add(host)
         if host in one.alone:
@@ -121,10 +120,7 @@ class Exchange:
         one = self._of(unit)
         if one.maker and one.maker != host and self._fits(unit, one.maker, host):
             return one.maker
-        for each in one.holders:
-            if each != host and self._may_give(one, each) and self._fits(unit, each, host):
-                return each
-        return ""
+        return next(iter(self._givers(unit, host)), "")
 
     def fetched(self, unit: str, host: str, giver: str, end: End) -> None:
         """How a transfer ended."""
@@ -161,8 +157,17 @@ class Exchange:
     def _of(self, unit: str) -> _Shared:
         return self._shared.setdefault(unit, _Shared())
 
-    def _may_give(self, one: _Shared, host: str) -> bool:
-        return self.takes_part(host) and len(one.doubted.get(host, ())) < DOUBTS
+    def _givers(self, unit: str, host: str) -> list[str]:
+        """The other hosts that have an artifact which is of use to this one."""
+        one = self._of(unit)
+        return [
+            each
+            for each in one.holders
+            if each != host
+            and self.takes_part(each)
+            and len(one.doubted.get(each, ())) < DOUBTS
+            and self._fits(unit, each, host)
+        ]
 
     def _fits(self, unit: str, giver: str, receiver: str) -> bool:
         bound = unit.removeprefix("tritonhost-").startswith(tuple(f"{kind}-" for kind in _BOUND))

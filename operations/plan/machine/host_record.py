@@ -35,14 +35,14 @@ OVERWRITTEN = (
 )
 
 
+def place(service: str, data_root: str) -> str:
+    """The record's line of a service: its name, a tab, its data root."""
+    return f"{service}\t{data_root}"
+
+
 def places(settings: Settings) -> list[str]:
-    """The record's lines of the host's services: name, data root and what the service keeps, with tabs between them."""
-    own = "\t".join((settings.service_name, settings.data_root, settings.state_root))
-    beside = [
-        "\t".join((name, settings.data_root, f"{settings.data_root}/services/{name}"))
-        for name in settings.beside
-    ]
-    return [own, *beside]
+    """The record's lines of the host's services."""
+    return [place(name, settings.data_root) for name in (settings.service_name, *settings.beside)]
 
 
 def noted(data_roots: Iterable[str]) -> list[str]:

@@ -28,6 +28,8 @@ GO_ALONG = (
 DOCKER_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-docker-ce"
 TOOLKIT_KEY = "/etc/pki/rpm-gpg/RPM-GPG-KEY-nvidia-container-toolkit"
 PACKAGE_KEYS = (DOCKER_KEY, TOOLKIT_KEY)
+# the vendors' repositories, as dnf names them
+DOCKER_ID, TOOLKIT_ID = VENDORS = ("docker-ce-stable", "nvidia-container-toolkit")
 # what a host remembers of the time before this tool: host_record.py
 RECORD = "/etc/tritonhost"
 # nft, which firewalld brings; semanage, for SELinux: at the distribution's version
@@ -106,15 +108,15 @@ def _for_os(packages: Mapping[str, str | None], os_major: str) -> dict[str, str 
     return {name: for_os(version, os_major) if version else None for name, version in packages.items()}
 
 
-def only_repositories(settings: Settings) -> tuple[str, ...]:
-    """dnf's options for only the vendors' and the inventory's own repositories; none if the inventory names none."""
+def only_repositories(settings: Settings, vendors: Sequence[str] = VENDORS) -> tuple[str, ...]:
+    """
+    dnf's options for only the vendors' and the inventory's own repositories; none if the inventory names none.
+
+    + vendors: those that the host has: dnf refuses an unknown one
+    """
     if not settings.system_repositories:
         return ()
-    ours = (
-        "docker-ce-stable",
-        "nvidia-container-toolkit",
-        *map(system_repository_id, settings.system_repositories),
-    )
+    ours = (*vendors, *map(system_repository_id, settings.system_repositories))
     return ("--disablerepo=*", *(f"--enablerepo={name}" for name in ours))
 
 

@@ -17,7 +17,7 @@ from operations.plan.exposure import network
 from operations.plan.exposure.host_program import HostProgram, limits, script_path, unit_path
 from operations.plan.inventory.monitoring_server_settings import KEY, MonitoringServer
 from operations.plan.inventory.settings import Settings
-from operations.plan.machine.packages import LOCK_PLUGIN, SELINUX_POLICY, for_os, system_repository_id
+from operations.plan.machine.packages import DOCKER_ID, LOCK_PLUGIN, SELINUX_POLICY, for_os, only_repositories
 from operations.plan.machine.version_locks import all_locks
 from operations.plan.monitoring import site
 from operations.plan.monitoring.prometheus import CA_FILE, KEY_FILE
@@ -28,6 +28,7 @@ from operations.plan.monitoring.watched import JOBS, Watched
 NAME = "monitoring"
 PROMETHEUS, ALERTMANAGER, GRAFANA = (f"{NAME}-{word}" for word in ("prometheus", "alertmanager", "grafana"))
 SERVICES = (PROMETHEUS, ALERTMANAGER, GRAFANA)
+VENDORS = (DOCKER_ID,)  # no GPU, and nothing of NVIDIA
 # unused, as those of the exporters before them
 PROMETHEUS_USER, ALERTMANAGER_USER, GRAFANA_USER = 60605, 60606, 60607
 # where the programs find what they read
@@ -174,11 +175,7 @@ class MonitoringPlan:
     @property
     def repositories(self) -> tuple[str, ...]:
         """dnf's options for the inventory's own repositories alone; none if it names none."""
-        names = self.settings.system_repositories
-        if not names:
-            return ()
-        ours = ("docker-ce-stable", *map(system_repository_id, names))
-        return ("--disablerepo=*", *(f"--enablerepo={name}" for name in ours))
+        return only_repositories(self.settings, VENDORS)
 
     def archive(self) -> str:
         """The configuration as a tar archive in base64: owners and modes as they should be, and nothing that changes by the day."""
