@@ -19,6 +19,7 @@ if wanted:
         container_runtime,
         database,
         door,
+        drain,
         engine,
         exporters,
         front,
@@ -71,6 +72,7 @@ if wanted:
     rollout.host_by_host(
         release=wanted,
         steps=[
+            drain.begin,
             packages.install_runtime,
             container_runtime.configure,
             network.guard,
@@ -85,9 +87,11 @@ if wanted:
             door.lead,
             gateway.lead,
             network.close,
+            drain.end,
             exporters.lead,
             monitoring.install,
         ],
+        after_failure=drain.after_failure,
     )
     release.collect(release=wanted)
 

@@ -20,7 +20,7 @@ from operations.plan.catalog.version_floors import check_floors
 from operations.plan.difference import difference
 from operations.plan.difference_rows import Difference, ExpectedFile
 from operations.plan.errors import one_line
-from operations.plan.exposure import firewall
+from operations.plan.exposure import firewall, gateway
 from operations.plan.inventory.settings import from_host_data
 from operations.plan.inventory.versions import components
 from operations.plan.machine import docker_host
@@ -203,7 +203,7 @@ def asked(settings: Settings, profile: Profile) -> dict[str, Any]:
         "packages": packages,
         "files": host_files.watched(settings),
         "unit_files": unit_files,
-        "inside": host_files.gateway_paths(settings),
+        "inside": [*host_files.gateway_paths(settings), gateway.released(settings.state_root)],
         "units": ["docker.service", *(path.rpartition("/")[2] for path in unit_files)],
         "database": database,
         "local_disks": settings.local_disks != "none",

@@ -91,10 +91,14 @@ def found(rows: Sequence[Difference]) -> None:
     _run.differences[host.name] = rows
 
 
+def rows() -> Sequence[Difference]:
+    """What differed on the current host when the run looked at it."""
+    return _run.differences.get(host.name, ())
+
+
 def differences(stage: str = "") -> int:
     """How many differences this run found on the current host. `stage`: of one stage alone."""
-    rows = _run.differences.get(host.name, ())
-    return sum(1 for row in rows if not stage or row.stage == stage)
+    return sum(1 for row in rows() if not stage or row.stage == stage)
 
 
 def started_meanwhile(host: Host, observed: Observed) -> bool:
@@ -180,26 +184,38 @@ def _is_ready(state: State, host: Host) -> bool:
 
 
 @deploy("Rollout")
-def host_by_host(release: Release, steps: Sequence[Step]) -> None:
+def host_by_host(
+    release: Release, steps: Sequence[Step], after_failure: Callable[[Host, Release], None]
+) -> None:
     """
     The steps are run on one serving host after another, in the inventory's order; see operations/plan/serving/rollout.py.
 
     + steps: deploys or operations that take `release`, in order; all of them have run before the next host begins
+    + after_failure: what is done on a host where one of them failed
     """
-    turn(name=TURN, release=release, steps=steps)
+    turn(name=TURN, release=release, steps=steps, after_failure=after_failure)
 
 
 @operation_of_operations
-def turn(release: Release, steps: Sequence[Step]) -> Generator[FunctionCommand, None, None]:
+def turn(
+    release: Release, steps: Sequence[Step], after_failure: Callable[[Host, Release], None]
+) -> Generator[FunctionCommand, None, None]:
     """
     The host is the release, and was changed only after the serving hosts before it in the inventory had succeeded.
 
     + steps: what changes it
+    + after_failure: what is done where one of them failed
     """
-    yield FunctionCommand(_take_turn, (release, steps), {})
+    yield FunctionCommand(_take_turn, (release, steps, after_failure), {})
 
 
-def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]) -> bool:
+def _take_turn(
+    state: State,
+    host: Host,
+    release: Release,
+    steps: Sequence[Step],
+    after_failure: Callable[[Host, Release], None],
+) -> bool:
     if not _run.began and len(_run.places) > 1:
         logger.error(
             f"{host.print_prefix}rollout: found --serial or --no-wait, expected neither; hosts are changed one after "
@@ -233,12 +249,14 @@ def _take_turn(state: State, host: Host, release: Release, steps: Sequence[Step]
         if problem := _beside_problem(host, release):
             logger.error(f"{host.print_prefix}{problem}")
             failed(host, problem)
+            after_failure(host, release)
             return False
         succeeded = True
         if _run.statuses[host.name] == UNCHANGED:
             note(host, "repaired: what differed is as it should be")
     except (NestedOperationError, PyinfraError):
-        pass  # reported already: by the operation itself, or by its fact, which found no connection
+        # reported already: by the operation itself, or by its fact, which found no connection
+        after_failure(host, release)
     finally:
         # in every case: a host that waits for this one must not wait without end
         _set(host, "done" if succeeded else "failed")

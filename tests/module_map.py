@@ -41,7 +41,7 @@ GROUPS = (
     Group(
         "Service stages",
         0,
-        "model_repository release triton_service database documents gateway door front swap monitoring exporters server server.control server.door server.speed bench",
+        "model_repository release triton_service database documents gateway door front drain swap monitoring exporters server server.control server.door server.speed bench",
     ),
     Group(
         "The run",
@@ -68,7 +68,7 @@ GROUPS = (
 # The wings of plan/, the highest first: name -> patterns of module names without `plan.`. Each imports only those below it.
 WINGS = {
     "a new profile": "proposal proposal.*",
-    "what a run asks": "deployable difference explain model_table ownership progress report report_page report_pictures schema status swap teardown",
+    "what a run asks": "deployable difference drain explain model_table ownership progress report report_page report_pictures schema status swap teardown",
     "monitoring": "monitoring monitoring.*",
     "preflight": "preflight preflight.*",
     "audit": "audit audit.*",

@@ -223,6 +223,8 @@ SETTINGS: dict[str, str] = {
     "GatewaySettings.private_key": "File on the controller, PEM without a passphrase, readable by you alone.",
     "GatewaySettings.api_keys": "File on the controller, one key a line: name of the client, a space, the key, and its limits if it has any.",
     "GatewaySettings.port": "Port for clients, HTTP and gRPC alike.",
+    "GatewaySettings.proxies": "Load balancers in front, as networks such as `10.0.1.5/32`, at most a /16 each. Their `X-Forwarded-For` is "
+    "believed, and the host leaves them before a run interrupts it. See [load balancers](../how-to/gateway.md#load-balancers).",
     "DoorSettings.name": "The model's name for clients. None: the name of the profile.",
     "DoorSettings.also": "Other services of the host, whose models this door offers too.",
     "DoorSettings.port": "Port on the host's loopback address.",

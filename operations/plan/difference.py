@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from operations.plan import ownership
 from operations.plan.artifacts.artifact import Artifact
-from operations.plan.artifacts.keys import differing
+from operations.plan.artifacts.keys import differing, digest
 from operations.plan.difference_rows import (
     Difference,
     ExpectedFile,
@@ -233,6 +233,11 @@ def _gateway(
         if found_mode and found_mode != mode:
             yield Difference("gateway", path, f"mode:user:group {found_mode}", str(mode))
     yield from unit_rows("gateway", unit, observed)
+    released = observed.file_digests.get(gateway.released(release.settings.state_root))
+    if observed.current == release.id and released != digest(f"{release.id}\n"):
+        # a run that ended while it had the host out of the load balancers
+        found_text = "another release" if released else "none: load balancers send nothing here"
+        yield Difference("gateway", "release for load balancers", found_text, release.id)
     if observed.units.get(unit, {}).get("ActiveState") == "active" and observed.gateway != loaded:
         found_text = (
             "not what its files say" if observed.gateway.key == release.gateway.key else "of other options"

@@ -199,6 +199,7 @@ def _gateway(settings: Settings, profile: Profile, ports: tuple[int, int, int]) 
         max_request_mib=profile.server.max_request_mib,
         drain_s=settings.drain_s,
         door_port=settings.door.port if settings.door else 0,
+        proxies=tuple(map(str, settings.gateway.proxies)),
     )
 
 

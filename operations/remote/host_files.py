@@ -380,6 +380,7 @@ def gateway_files(wanted: gateway.Gateway, secrets: gateway.Secrets) -> dict[str
             limits=gateway.LIMITS,
             limited=secrets.limited,
             next_header=door.NEXT[0],
+            released=gateway.RELEASED,
         ),
         gateway.TLS: secrets.tls,
         gateway.KEYS: secrets.map,

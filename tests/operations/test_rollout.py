@@ -31,7 +31,7 @@ def test_held_host_reports_what_failed_before_it(
     monkeypatch.setattr(rollout, "_run", run)
     state: Any = None
     host: Any = Host({})
-    assert not rollout._take_turn(state, host, release(), [])
+    assert not rollout._take_turn(state, host, release(), [], lambda *_: None)
     assert run.statuses == {"gpu-1": status}
     assert caplog.messages == [
         f"rollout: found {found}, expected no failure before this host's turn; the running release was left as it is; "

@@ -140,7 +140,7 @@ def test_turn_ends_when_the_services_beside_serve_again(
     run.beside = {"gpu-1/llama": ("gpt",)}
     monkeypatch.setattr(rollout, "_run", run)
     host: Any = Named("gpu-1/llama", (ok, [] if ok else ["found gpt.service failed"]))
-    assert rollout._take_turn(None, host, release(), []) is ok  # type: ignore[arg-type]
+    assert rollout._take_turn(None, host, release(), [], lambda *_: None) is ok  # type: ignore[arg-type]
     assert "UNITS=gpt" in host.scripts[0]
     assert run.places["gpu-1/llama"].stage == ("done" if ok else "failed")
     assert ("services beside it: found gpt.service failed" in caplog.text) is not ok

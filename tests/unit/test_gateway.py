@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from operations.intake import gateway_secrets
 from operations.plan.catalog.version_floors import check_floors
@@ -388,7 +389,10 @@ def test_only_health_needs_no_key_and_no_key_is_forwarded(files: dict[str, str])
     text = own_files(release_of(files))[gateway.CONFIGURATION]
     places = re.findall(r"^        location ([^{]+) \{\n(.*?)^        \}", text, re.MULTILINE | re.DOTALL)
     without = [name for name, body in places if 'if ($client = "") {' not in body]
-    assert without == ["@without_key", "@too_many", r"~ ^/v2/health/(live|ready)\z"]
+    health = [r"~ ^/v2/health/(live|ready)\z", "= /v2/health/release", "@not_ready", "= /ready"]
+    assert without == ["@without_key", "@too_many", *health]
+    internal = next(body for name, body in places if name == "= /ready")
+    assert internal.startswith("            internal;\n")
     for header in ('proxy_set_header Authorization "";', 'grpc_set_header Authorization "";'):
         assert header in text
     # or those of the whole server would not hold
@@ -453,7 +457,11 @@ def seen(release: Release, **changed: Any) -> tuple[Observed, list[ExpectedFile]
     unit = {"ActiveState": "active", "UnitFileState": "enabled"}
     observed = replace(
         base,
-        file_digests={**base.file_digests, **{file.path: file.digest for file in expected}},
+        file_digests={
+            **base.file_digests,
+            **{file.path: file.digest for file in expected},
+            gateway.released(release.settings.state_root): host_files.digest(f"{release.id}\n"),
+        },
         units={**base.units, "triton-gateway.service": unit},
         images={**base.images, release.gateway.image.tag: DIGEST},
         image_records={**base.image_records, release.gateway.image.key: DIGEST},
@@ -474,6 +482,28 @@ def gateway_rows(release: Release, **changed: Any) -> list[tuple[str, str]]:
 
 def test_matching_gateway_is_not_a_difference(files: dict[str, str]) -> None:
     assert gateway_rows(release_of(files)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("", "none: load balancers send nothing here"), ("another\n", "another release")]
+)
+def test_host_left_out_of_its_load_balancers_is_a_difference(
+    files: dict[str, str], text: str, found: str
+) -> None:
+    release = release_of(files)
+    path = gateway.released(release.settings.state_root)
+    digests = {name: digest for name, digest in seen(release)[0].file_digests.items() if name != path}
+    if text:
+        digests[path] = host_files.digest(text)
+    assert gateway_rows(release, file_digests=digests) == [("release for load balancers", found)]
+
+
+def test_load_balancers_say_whose_request_it_is(files: dict[str, str]) -> None:
+    assert "real_ip" not in own_files(release_of(files))[gateway.CONFIGURATION]
+    text = own_files(release_of({**files, "proxies": ["10.0.1.5/32"]}))[gateway.CONFIGURATION]  # type: ignore[dict-item]
+    assert "set_real_ip_from 10.0.1.5/32;" in text
+    with pytest.raises(ValidationError, match="a network of at most /16"):
+        release_of({**files, "proxies": ["10.0.0.0/8"]})  # type: ignore[dict-item]
 
 
 def test_files_nginx_has_not_loaded_are_a_difference(files: dict[str, str]) -> None:

@@ -272,7 +272,7 @@ KEYS: list[tuple[str, str]] = [
     ),
     (
         f'{GATEWAY}, cert = "x"}}',
-        "gateway.cert: found unknown key cert, expected a known key; known: api_keys, certificate, image, port, private_key",
+        "gateway.cert: found unknown key cert, expected a known key; known: api_keys, certificate, image, port, private_key, proxies",
     ),
     (
         'gateway = {certificate = "a.pem", private_key = "b.pem"}',

@@ -27,6 +27,7 @@ TOPIC = "ocid1.onstopic.oc1.iad.aaaatopic"
 
 # How each status that the code writes begins, and its state where the host failed
 STATUSES: dict[str, HostState] = {
+    "failed: not in service again: ": "failed",
     "converged: serves since ": "failed",
     "converged: Prometheus, Alertmanager and Grafana run": "failed",
     "refused: ": "refused",

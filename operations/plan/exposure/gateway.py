@@ -33,6 +33,7 @@ MOUNT = "/etc/tritonhost"
 CONFIGURATION, TLS, KEYS, LIMITS = "nginx.conf", "tls.pem", "keys.map", "limits.conf"
 FILES = (CONFIGURATION, TLS, KEYS, LIMITS)
 SCRIPT = "gateway.sh"  # what its unit runs
+RELEASED = "released"  # names the proven release that serves; absent: no load balancer is to send requests
 FRESH = ".new"  # where files are put before they are in place
 # of find: path, tab, mode:user:group
 MODES = "%p\\t%m:%U:%G\\n"
@@ -61,6 +62,7 @@ class Gateway:
     + behind: where HTTP, gRPC and metrics answer on the host's loopback
     + drain_s: how long a gateway that is stopped goes on with the requests it has
     + door_port: where the door answers on the host's loopback; 0: there is none
+    + proxies: load balancers before it, which say whose request it is
     """
 
     service: str
@@ -73,6 +75,7 @@ class Gateway:
     max_request_mib: int
     drain_s: int
     door_port: int = 0
+    proxies: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -156,6 +159,11 @@ def service(server: str) -> str:
 def directory(state_root: str) -> str:
     """Where its files are on the host."""
     return f"{state_root}/gateway"
+
+
+def released(state_root: str) -> str:
+    """The file that says which release load balancers may use. It changes without nginx, which reads it at each request."""
+    return f"{directory(state_root)}/{RELEASED}"
 
 
 def modes(directory: str) -> dict[str, Permissions]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from operations.plan.catalog.known_values import Whole
 from operations.plan.errors import PlanError
+from operations.plan.inventory.field_types import Network
 
 IMAGE = "library/nginx:1.30.7"
 SHORTEST_KEY, LONGEST_KEY, LEAST_CHARACTERS = 32, 256, 10
 KEY_FORM = re.compile(rf"[A-Za-z0-9_-]{{{SHORTEST_KEY},{LONGEST_KEY}}}")
+SHORTEST_PREFIX = 16  # of the networks of load balancers
 _SECRETS = ("certificate", "private_key", "api_keys")
 
 
@@ -35,6 +38,13 @@ def _stable(value: object) -> object:
     return value
 
 
+def _few(value: IPv4Network) -> IPv4Network:
+    # everybody in it may say that a request is somebody else's
+    if value.prefixlen < SHORTEST_PREFIX:
+        raise ValueError(f"the address of a load balancer, or a network of at most /{SHORTEST_PREFIX}, such as 10.0.1.5/32")
+    return value
+
+
 class GatewaySettings(BaseModel):
     """
     What the inventory says of the gateway.
@@ -44,6 +54,7 @@ class GatewaySettings(BaseModel):
     + api_keys: file of the controller, one key a line: the name of who has it, a space, the key
     + port: where people reach it, HTTP and gRPC alike
     + image: nginx, name:version; its digest is in image_digests
+    + proxies: load balancers in front, as networks: their X-Forwarded-For is believed, and a host leaves them before it is changed
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +64,7 @@ class GatewaySettings(BaseModel):
     api_keys: Annotated[str, Field(min_length=1, max_length=4096)]
     port: Annotated[int, BeforeValidator(_port)] = 8443
     image: Annotated[str, BeforeValidator(_stable)] = IMAGE
+    proxies: tuple[Annotated[Network, AfterValidator(_few)], ...] = ()
 
 
 def check_paths(value: object, where: str, names: Sequence[str] = _SECRETS) -> None:

@@ -1,0 +1,120 @@
+"""A host that is changed leaves its load balancers first, and comes back when its release is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import gevent
+from pyinfra import host, logger
+from pyinfra.api.command import FunctionCommand
+from pyinfra.api.deploy import deploy
+from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
+from pyinfra.api.state import State
+
+from operations import convergence, front, rollout
+from operations.plan import swap
+from operations.plan.exposure import gateway
+from operations.plan.release import Release
+from operations.plan.drain import NOTICED_SECONDS, interrupts
+from operations.remote.detached import LOST, printed, said, shell
+from operations.scripts import host_script
+
+
+@deploy("Load balancers")
+def begin(release: Release) -> None:
+    """No load balancer sends a new request to a host that is about to be interrupted; what it has is answered."""
+    if release.gateway:
+        left(name="Leave the load balancers", release=release)
+
+
+@deploy("Load balancers")
+def end(release: Release) -> None:
+    """Load balancers send requests to the proven release again."""
+    if release.gateway:
+        back(name="Come back to the load balancers", release=release)
+
+
+@operation()
+def left(release: Release) -> Generator[FunctionCommand, None, None]:
+    """
+    Before an interruption, load balancers know that the host takes no requests, and it has answered those it had.
+
+    + release: what the host is to become
+
+    A swap side by side interrupts nobody: the host stays.
+    """
+    rows = rollout.rows()
+    if not interrupts(rows, beside=False):
+        host.noop("nobody is interrupted")
+        return
+    observed = convergence.observe(release.settings, release.profile)
+    if not observed.serving or not interrupts(rows, swap.swap(release, observed).way == "side by side"):
+        host.noop("nobody is interrupted")
+        return
+    yield FunctionCommand(_leave, (release,), {})
+
+
+@operation()
+def back(release: Release) -> Generator[FunctionCommand, None, None]:
+    """
+    The gateway tells load balancers that the release is proven and serves.
+
+    + release: the running release
+    """
+    yield FunctionCommand(_come_back, (release,), {})
+
+
+def _leave(state: State, host: Host, release: Release) -> bool:
+    ok, output = shell(host, _script(release, leave=True))
+    if not ok:
+        logger.error(f"{host.print_prefix}load balancers: {said(output)}")
+        return False
+    assert release.gateway
+    if not release.gateway.proxies or printed(output, "left") != "yes":
+        return True
+    gevent.sleep(NOTICED_SECONDS)
+    if still := front.drained(host, release, release.servers[0]):
+        logger.info(
+            f"{host.print_prefix}{still} connections are still open {release.settings.drain_s} s after the host has left its "
+            "load balancers; they are ended"
+        )
+    return True
+
+
+def _come_back(state: State, host: Host, release: Release) -> bool:
+    ok, output = shell(host, _script(release))
+    if not ok:
+        logger.error(f"{host.print_prefix}load balancers: {said(output)}")
+        rollout.failed(host, f"failed: not in service again: {said(output)}")
+        return False
+    assert release.gateway
+    if release.gateway.proxies:
+        # the next host must not leave before this one is used
+        gevent.sleep(NOTICED_SECONDS)
+    return True
+
+
+def after_failure(host: Host, release: Release) -> None:
+    """Load balancers use the host again, if the release from before was put back; otherwise they do not."""
+    if not release.gateway:
+        return
+    try:
+        ok, output = shell(host, _script(release))
+    except LOST:
+        return  # reported by what has failed before
+    if not ok:
+        logger.error(f"{host.print_prefix}load balancers: {said(output)}")
+
+
+def _script(release: Release, leave: bool = False) -> str:
+    settings = release.settings
+    assert release.gateway
+    variables = {
+        "LEAVE": "yes" if leave else "",
+        "FILE": gateway.released(settings.state_root),
+        "STATE_ROOT": settings.state_root,
+        "DATA_ROOT": settings.data_root,
+        "URL": f"http://127.0.0.1:{release.gateway.behind[0]}/v2/health/ready",
+    }
+    return host_script("released.sh", variables)
