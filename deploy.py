@@ -102,3 +102,11 @@ if watching:
     from operations import monitoring_server
 
     monitoring_server.converge()
+
+# A host of the group `front` serves no model either: clients reach the others through it
+balancing = watched_hosts.balances()
+
+if balancing:
+    from operations import load_balancer
+
+    load_balancer.converge()

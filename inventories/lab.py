@@ -40,8 +40,13 @@ with refusing():
     # what a monitoring server is told, by host, as JSON: {"h2": {"admin_password": ...}}
     _servers = json.loads(os.environ.get("LAB_MONITORING_SERVERS", "{}"))
     _own = {name: {"monitoring_server": {**_IMAGES, **table}} for name, table in _servers.items()}
+    # what else is a host's own, as JSON: {"h1": {"bind_address": ...}, "h3": {"load_balancer": ...}}
+    _data = json.loads(os.environ.get("LAB_HOST_DATA", "{}"))
     hosts = checked_hosts(
-        [(h["name"], {"ssh_hostname": h["address"], **_own.get(h["name"], {})}) for h in _lab["hosts"]],
+        [
+            (h["name"], {"ssh_hostname": h["address"], **_own.get(h["name"], {}), **_data.get(h["name"], {})})
+            for h in _lab["hosts"]
+        ],
         str(_lab_json),
     )
     _group_data = Path(__file__).resolve().parent / "group_data"

@@ -14,9 +14,9 @@ from pyinfra.api.state import State
 
 from operations import convergence, front, rollout
 from operations.plan import swap
+from operations.plan.drain import NOTICED_SECONDS, interrupts
 from operations.plan.exposure import gateway
 from operations.plan.release import Release
-from operations.plan.drain import NOTICED_SECONDS, interrupts
 from operations.remote.detached import LOST, printed, said, shell
 from operations.scripts import host_script
 

@@ -27,6 +27,7 @@ from operations import notifications, pyinfra_patches, rollout, shorter_output
 from operations.intake import gateway_secrets
 from operations.intake.refusing import refusing
 from operations.intake.ssh_keys import is_encrypted, keys_of_agent, use_agent
+from operations.plan.balancing.members import members
 from operations.plan.deployable import check_deployable, check_services
 from operations.plan.errors import NOWHERE, Origin, PlanError, suggestion, typed
 from operations.plan.inventory.hosts import (
@@ -42,6 +43,7 @@ from operations.plan.inventory.hosts import (
 from operations.plan.inventory.services import machine_of
 from operations.plan.inventory.settings import Settings, from_host_data
 from operations.plan.profile.profiles import load_profile
+from operations.watched_hosts import serving_of
 
 PREFLIGHT = "operations.preflight"  # by pyinfra, and as a program of its own
 INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
@@ -185,6 +187,13 @@ def _check_settings(
         return _origin(inventory, host, key, given)
 
     settings = from_host_data(data, host.name, origin_of)
+    if settings.load_balancer:
+        if _deploys(given, ".py"):
+            from operations.intake import load_balancer_secrets
+
+            load_balancer_secrets.load(settings.load_balancer, host.name)
+            members(settings.load_balancer, serving_of(inventory))
+        return
     if settings.monitoring_server:
         if _deploys(given, ".py"):
             # here, because no other host needs what it imports

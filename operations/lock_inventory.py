@@ -25,6 +25,7 @@ from operations.hub_repository import newest_commit
 from operations.intake.secrets import SecretMissing
 from operations.plan.artifacts.artifact import ServingImage, published
 from operations.plan.artifacts.images import registry_of
+from operations.plan.balancing import load_balancer
 from operations.plan.errors import PlanError
 from operations.plan.explain import UNKNOWN_DIGEST
 from operations.plan.inventory import lock_file
@@ -98,6 +99,10 @@ def wanted_of(inventory: Path, os_majors: Iterable[str]) -> Wanted:
     with lock_file.unread():
         hosts = settings_in(inventory)
     for settings in hosts.values():
+        if settings.load_balancer:
+            for major in os_majors:
+                packages |= _packages(settings, load_balancer.packages(settings, major), major)
+            continue
         if settings.monitoring_server:
             digests = _AnyDigest(settings.image_digests)
             made = server.images(settings.model_copy(update={"image_digests": digests}))

@@ -45,7 +45,7 @@ from operations.plan.monitoring.server import MonitoringPlan
 from operations.plan.monitoring.server_difference import difference, openings
 from operations.plan.observed.observed import Observed
 from operations.pyinfra_patches import Unanswered, data_of
-from operations.remote import host_files, monitoring_files
+from operations.remote import host_files, monitoring_files, repository_files
 from operations.remote.detached import LOST
 from operations.scripts import host_script
 from operations.systemd_units import reloaded
@@ -103,7 +103,12 @@ def observe(settings: Settings) -> Observed:
         packages=[*plan.packages(settings, ""), *CONFLICTING_PACKAGES],
         files=[
             *plan.etc_paths(),
-            *(host_files.DOCKER_REPOSITORY, host_files.SYSTEM_REPOSITORIES, DOCKER_KEY, daemon_json.UNREAD),
+            *(
+                repository_files.DOCKER_REPOSITORY,
+                repository_files.SYSTEM_REPOSITORIES,
+                DOCKER_KEY,
+                daemon_json.UNREAD,
+            ),
         ],
         unit_files=unit_files,
         inside=inside,
@@ -155,7 +160,7 @@ def prepare(server: MonitoringPlan) -> None:
         path=DOCKER_KEY,
         lock_wait_s=wait,
     )
-    for path in (host_files.DOCKER_REPOSITORY, host_files.SYSTEM_REPOSITORIES):
+    for path in (repository_files.DOCKER_REPOSITORY, repository_files.SYSTEM_REPOSITORIES):
         if path in files:
             etc_files.written(name=f"Write {path}", path=path, text=files[path].text)
     # before docker-ce: containerd.io conflicts with the distribution's runc

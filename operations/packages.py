@@ -27,7 +27,7 @@ from operations.plan.machine.packages import (
 )
 from operations.plan.machine.version_locks import LOCK_LIST, all_locks, tool_locks, with_locks
 from operations.plan.release import Release
-from operations.remote import host_files
+from operations.remote import host_files, repository_files
 from operations.remote.detached import run_and_follow
 from operations.remote.refusal import refuse
 
@@ -53,12 +53,12 @@ def install_tools(release: Release) -> None:
         lock_wait_s=wait,
     )
     for title, path in (
-        ("Docker's repository", host_files.DOCKER_REPOSITORY),
-        ("NVIDIA container toolkit's repository", host_files.TOOLKIT_REPOSITORY),
+        ("Docker's repository", repository_files.DOCKER_REPOSITORY),
+        ("NVIDIA container toolkit's repository", repository_files.TOOLKIT_REPOSITORY),
     ):
         etc_files.written(name=title, path=path, text=for_release[path].text)
     if settings.system_repositories:
-        path = host_files.SYSTEM_REPOSITORIES
+        path = repository_files.SYSTEM_REPOSITORIES
         etc_files.written(name="The distribution's repositories", path=path, text=for_release[path].text)
     pinned(
         name="Install tools at their versions",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 
 from pyinfra import host
 from pyinfra.api.command import StringCommand
@@ -74,7 +74,21 @@ def switched_on(settings: Settings) -> Generator[StringCommand, None, None]:
     One command sets them all: each command rebuilds the policy, which takes seconds.
     """
     found: dict[str, bool] = host.get_fact(Booleans)
-    missing = missing_booleans(settings, found)
+    yield from _set(missing_booleans(settings, found))
+
+
+@operation()
+def on(booleans: Sequence[str]) -> Generator[StringCommand, None, None]:
+    """
+    The same of booleans by name.
+
+    + booleans: those that the host's policy does not have are left out
+    """
+    found: dict[str, bool] = host.get_fact(Booleans)
+    yield from _set([name for name in booleans if found.get(name) is False])
+
+
+def _set(missing: Sequence[str]) -> Iterator[StringCommand]:
     if not missing:
         host.noop("the booleans are on")
         return

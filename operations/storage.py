@@ -28,7 +28,7 @@ from operations.plan.machine.local_disks import (
 from operations.plan.machine.packages import growth_packages, only_system_repositories
 from operations.plan.observed.observed import RootFileSystem
 from operations.plan.release import Release
-from operations.remote import host_files
+from operations.remote import host_files, repository_files
 from operations.remote.detached import shell
 from operations.remote.refusal import refuse
 from operations.scripts import host_functions, host_script
@@ -46,7 +46,7 @@ def grow_root_file_system(release: Release) -> None:
     # Not together with the other tools: a full root file system has room for this package, but not for them.
     if _partition_grows(host.get_fact(RootDisk)):
         if settings.system_repositories:
-            path = host_files.SYSTEM_REPOSITORIES
+            path = repository_files.SYSTEM_REPOSITORIES
             text = host_files.rendered(release)[path].text
             etc_files.written(name="The distribution's repositories", path=path, text=text)
         packages.pinned(

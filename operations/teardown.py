@@ -31,6 +31,7 @@ from operations.facts.parse import sections
 from operations.intake import host_key
 from operations.intake.refusing import refusing
 from operations.plan.artifacts.artifact import HostCommand
+from operations.plan.balancing import load_balancer
 from operations.plan.errors import PlanError, one_line
 from operations.plan.inventory.services import machine_of
 from operations.plan.inventory.settings import Settings, from_host_data
@@ -52,14 +53,14 @@ from operations.plan.teardown import (
     HEADER,
     KNOWN,
     UNIT_TITLE,
-    WATCHING,
+    WITHOUT_MODEL,
     Place,
     Survey,
     Teardown,
     survey,
     teardown,
 )
-from operations.remote import host_files
+from operations.remote import host_files, repository_files
 from operations.remote.detached import LOST, run_and_follow, said, shell
 from operations.scripts import host_script
 
@@ -69,9 +70,9 @@ LEFT, BAD_INPUT, UNREACHED = 1, 2, 5
 LOOK_SECONDS = 300  # du over a data root of many files
 # path of a repository's file -> what its cache is called in dnf
 REPOSITORIES = {
-    host_files.DOCKER_REPOSITORY: DOCKER_ID,
-    host_files.TOOLKIT_REPOSITORY: TOOLKIT_ID,
-    host_files.SYSTEM_REPOSITORIES: system_repository_id(""),
+    repository_files.DOCKER_REPOSITORY: DOCKER_ID,
+    repository_files.TOOLKIT_REPOSITORY: TOOLKIT_ID,
+    repository_files.SYSTEM_REPOSITORIES: system_repository_id(""),
 }
 
 
@@ -145,7 +146,10 @@ def _target(services: Sequence[Host]) -> Target:
     files: list[str] = []
     for each in services:
         settings = from_host_data(pyinfra_patches.data_of(each), each.name)
-        if own := settings.monitoring_server:
+        if settings.load_balancer:
+            places.append((load_balancer.NAME, load_balancer.DIRECTORY))
+            files += [*load_balancer.etc_paths(), repository_files.SYSTEM_REPOSITORIES]
+        elif own := settings.monitoring_server:
             places.append((monitoring.NAME, own.data_root))
             files += [*monitoring.etc_paths(), *host_files.watched(settings)]
         else:
@@ -209,7 +213,7 @@ def _look(host: Host, target: Target) -> Survey:
             "FILES": "\n".join(target.files),
             "HEADER": HEADER,
             "KNOWN": "\n".join(KNOWN),
-            "WATCHING": " ".join((monitoring.NAME, *WATCHING)),
+            "WITHOUT_MODEL": "\n".join(f"{name}\t{' '.join(names)}" for name, names in WITHOUT_MODEL.items()),
             "LOCK_LIST": LOCK_LIST,
         },
     )
@@ -222,7 +226,7 @@ def _look(host: Host, target: Target) -> Survey:
 def planned(found: Survey, target: Target, documents_too: bool, keep_packages: bool) -> Teardown:
     """What is to be done on a host that was found like this."""
     runtime = runtime_packages(target.settings, "")
-    vendors = monitoring.VENDORS if target.settings.monitoring_server else VENDORS
+    vendors = VENDORS if target.settings.serves else monitoring.VENDORS
     return teardown(
         found,
         [*runtime, "containerd.io", "docker-ce-cli", SELINUX_POLICY],

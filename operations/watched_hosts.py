@@ -1,4 +1,4 @@
-"""What of an inventory is watched, and which of its hosts watch: read from its data, no host is asked."""
+"""What of an inventory is watched and balanced, and which of its hosts do that: read from its data, no host is asked."""
 
 from __future__ import annotations
 
@@ -7,22 +7,42 @@ from collections.abc import Iterable
 from pyinfra import host as here
 from pyinfra.api.host import Host
 
+from operations.plan.balancing.members import Serving
 from operations.plan.errors import PlanError
-from operations.plan.inventory.monitoring_server_settings import KEY
+from operations.plan.inventory import load_balancer_settings, monitoring_server_settings
 from operations.plan.inventory.settings import from_host_data
+from operations.plan.inventory.without_model import kind_of
 from operations.plan.monitoring.watched import Watched, watched
 from operations.plan.profile.profiles import load_profile
 from operations.pyinfra_patches import data_of
 
 
 def serves_models(host: Host) -> bool:
-    """Whether a host is one of those that serve, and not a monitoring server."""
-    return data_of(host).get(KEY) is None
+    """Whether a host is one of those that serve, and not a monitoring server or a load balancer."""
+    return not kind_of(data_of(host))
 
 
 def watches() -> bool:
     """Whether the current host is a monitoring server."""
-    return not serves_models(here)
+    return kind_of(data_of(here)) == monitoring_server_settings.KEY
+
+
+def balances() -> bool:
+    """Whether the current host is a load balancer."""
+    return kind_of(data_of(here)) == load_balancer_settings.KEY
+
+
+def serving_of(inventory: Iterable[Host]) -> list[Serving]:
+    """The entries of an inventory that serve a model, in its order. Raises PlanError."""
+    return [
+        Serving(
+            host.name,
+            from_host_data(data_of(host), host.name),
+            str(data_of(host).get("ssh_hostname", host.name)),
+        )
+        for host in inventory
+        if serves_models(host)
+    ]
 
 
 def entries_of(inventory: Iterable[Host]) -> list[Watched]:

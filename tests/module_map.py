@@ -36,7 +36,7 @@ GROUPS = (
     Group(
         "Host stages",
         0,
-        "storage packages host_record ownership selinux container_runtime network monitoring_server",
+        "storage packages host_record ownership selinux container_runtime network monitoring_server load_balancer",
     ),
     Group(
         "Service stages",
@@ -57,7 +57,7 @@ GROUPS = (
     Group(
         "Tools of the stages",
         0,
-        "golden_answers bench_results whole_file remote remote.detached etc_files remote.host_files remote.monitoring_files systemd_units remote.refusal intake.refusing intake.secrets intake.oci_topic intake.gateway_secrets intake.monitoring_secrets",
+        "golden_answers bench_results whole_file remote remote.detached etc_files remote.host_files remote.monitoring_files systemd_units remote.refusal intake.refusing intake.secrets intake.oci_topic intake.gateway_secrets intake.monitoring_secrets intake.load_balancer_secrets remote.load_balancer_files remote.rendering remote.repository_files",
     ),
     Group("Facts, and the scripts that the host runs", 0, "facts.* scripts"),
     Group("Golden requests", 2, "server.golden server.search server.replay server.bench remote.tunnel"),
@@ -70,6 +70,7 @@ WINGS = {
     "a new profile": "proposal proposal.*",
     "what a run asks": "deployable difference drain explain model_table ownership progress report report_page report_pictures schema status swap teardown",
     "monitoring": "monitoring monitoring.*",
+    "balancing": "balancing balancing.*",
     "preflight": "preflight preflight.*",
     "audit": "audit audit.*",
     "the release": "plan planning release difference_rows",

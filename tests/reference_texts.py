@@ -54,6 +54,7 @@ SETTINGS_GROUPS: dict[str, tuple[str, ...]] = {
         *("backend_commits", "python_index_url"),
     ),
     "Monitoring": ("monitoring", "monitoring_server"),
+    "Load balancer": ("load_balancer",),
     "Waivers": ("preflight_waived", "waivers"),
 }
 
@@ -127,6 +128,21 @@ SETTINGS: dict[str, str] = {
         "The host runs Prometheus, Alertmanager and Grafana for the others, and serves no model. In the host's own entry alone. None: "
         "it serves. See [monitoring](../how-to/monitoring.md#a-monitoring-server)."
     ),
+    "Settings.load_balancer": (
+        "The host takes the clients of the others, and serves no model. In the host's own entry alone. None: it serves. See "
+        "[load balancer](../how-to/load-balancer.md)."
+    ),
+    "LoadBalancer.certificate": "File of the machine that deploys, PEM: the certificate that clients are shown, then its chain.",
+    "LoadBalancer.private_key": "File of the machine that deploys, mode 0600: its key, PEM without a passphrase.",
+    "LoadBalancer.gateway_ca": "File of the machine that deploys: the root certificate of the hosts' gateways.",
+    "LoadBalancer.gateway_name": "DNS name that the gateways' certificates must have. None: any that the root has signed.",
+    "LoadBalancer.bind": "The host's own address, where clients connect.",
+    "LoadBalancer.port": "Port for clients: HTTP, gRPC and the OpenAI API alike.",
+    "LoadBalancer.sources": "The networks that may connect.",
+    "LoadBalancer.model": "Of several models of the inventory, the one whose hosts it is for.",
+    "LoadBalancer.metrics_port": "Port of haproxy's metrics for Prometheus. 0: none.",
+    "LoadBalancer.metrics_sources": "The networks that may read them, on `bind`. None: the host's own loopback alone.",
+    "LoadBalancer.max_connections": "Connections of all clients together.",
     "MonitoringServer.data_root": "Directory on the host of what the three programs keep.",
     "MonitoringServer.admin_password": (
         "File of the machine that deploys, mode 0600: the password of Grafana's user `admin`, 12 characters or more."

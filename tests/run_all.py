@@ -129,6 +129,7 @@ APART = (
     "test_canary_token",
     "test_door",
     "test_hardened_host",
+    "test_load_balancer",
     "test_monitoring_server",
     "test_oracle_linux_8",
     "test_services",
@@ -150,6 +151,7 @@ LONG |= {
     "test_services": 460,
     "test_door": 600,
     "test_monitoring_server": 420,
+    "test_load_balancer": 300,
     "test_teardown": 200,
 }
 MUTATIONS = "test_mutations"

@@ -2,7 +2,7 @@
 #
 # Input: RECORD (the host's record), PLACES (lines of service, tab, data root: the inventory's), FILES (paths
 # of files that this tool may have written outside its data root), HEADER (the first words of those that say so themselves),
-# KNOWN (names that it makes in a data root), WATCHING (those of a monitoring server's, and its service's name in front), LOCK_LIST.
+# KNOWN (names that it makes in a data root), WITHOUT_MODEL (lines of a service, tab, the names of such a host), LOCK_LIST.
 # Output: sections, as probe.sh has them; operations/plan/teardown.py reads them.
 
 LC_ALL=C
@@ -52,8 +52,9 @@ printf '%s\n' "$all" | cut -s -f 2 | sort -u | while read -r root; do
         mountpoint -q "$root" || mount="absent:$unit"
     fi
     known=$KNOWN
-    service=${WATCHING%% *}
-    if printf '%s\n' "$all" | grep -q -x -F -e "$service	$root"; then known=$(printf '%s' "${WATCHING#* }" | tr ' ' '\n'); fi
+    for line in $WITHOUT_MODEL; do
+        if printf '%s\n' "$all" | grep -q -x -F -e "${line%%	*}	$root"; then known=$(printf '%s' "${line#*	}" | tr ' ' '\n'); fi
+    done
     # what was there before the first deploy is somebody else's, whatever it is called
     others=$(find "$root/" -mindepth 1 -maxdepth 1 -printf '%f\n' 2>/dev/null | while read -r name; do
         if ! printf '%s\n' "$known" | grep -q -x -F -e "$name" || grep -q -s -x -F -e "$root/$name" "$RECORD/there"; then

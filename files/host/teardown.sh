@@ -3,7 +3,7 @@
 #
 # Input, one word per line where a list: RECORD; DIRECTORY (of this work's files); UNITS in the order of their stop, FILES, TABLES (of nftables), MARKS
 # (of firewalld's rules), ROOTS (lines of a data root, tab, the unit of its mount or nothing, tab, `stays` if the directory was there
-# before, tab, `watching` of a monitoring server), KNOWN and WATCHING (what is ours in a data root), THERE (paths that were there before), FORGET
+# before, tab, what is ours there, where that is not KNOWN), KNOWN (what is ours in a data root), THERE (paths that were there before), FORGET
 # (empty: the record stays, because docker does), PATTERNS and BOOLEANS (of SELinux), DOCKER (goes or stays), DAEMON (docker's settings, where
 # there were none before), PACKAGES (to remove),
 # BACK (full names of those to install again), OPTIONS (of dnf), COPIES (files to put back), STATE (what docker leaves behind), EMPTIED (what goes once it is empty), GROUP,
@@ -91,7 +91,7 @@ for line in $ROOTS; do
     line=${line#*	}
     before=${line%%	*}
     names=$KNOWN
-    [ "${line#*	}" != watching ] || names=$WATCHING
+    [ -z "${line#*	}" ] || names=$(printf '%s' "${line#*	}" | tr ' ' '\n')
     case $root in /*/*) ;; *) refuse "data root $root: expected a directory below another" ;; esac
     for name in $names; do
         if among "$root/$name" "$THERE"; then continue; fi

@@ -15,6 +15,7 @@ from operations.bundle.fetch import BundleError, download
 from operations.plan.artifacts.artifact import published
 from operations.plan.artifacts.images import registry_of
 from operations.plan.audit import bulletins
+from operations.plan.balancing import load_balancer
 from operations.plan.capacity.gpu import Gpu
 from operations.plan.catalog.shapes import SHAPES
 from operations.plan.errors import PlanError, one_line
@@ -113,10 +114,14 @@ def releases_of(inventory: Path, os_majors: Sequence[str]) -> list[Release]:
 
     Raises PlanError as a deploy would, and if two hosts fetch from different sources.
     """
-    settings = {name: one for name, one in settings_in(inventory).items() if one.monitoring_server is None}
+    settings = {name: one for name, one in settings_in(inventory).items() if one.serves}
     if not settings:
         raise PlanError(
-            "", "monitoring servers alone", "a host that serves", where=str(inventory), reference="no-hosts"
+            "",
+            "hosts without a model alone",
+            "a host that serves",
+            where=str(inventory),
+            reference="no-hosts",
         )
     first_name, first = next(iter(settings.items()))
     releases: dict[str, Release] = {}
@@ -141,8 +146,8 @@ def releases_of(inventory: Path, os_majors: Sequence[str]) -> list[Release]:
 
 
 def servers_of(inventory: Path) -> list[Settings]:
-    """The settings of an inventory's monitoring servers. Raises PlanError."""
-    return [one for one in settings_in(inventory).values() if one.monitoring_server]
+    """The settings of an inventory's monitoring servers and load balancers. Raises PlanError."""
+    return [one for one in settings_in(inventory).values() if not one.serves]
 
 
 def make(
@@ -160,7 +165,7 @@ def make(
     + group: the inventory's own group, for which the group data is written
     + url: where hosts will reach the bundle's server
     + system: name -> address of the distribution's repositories; None: the inventory's, or Oracle's
-    + servers: monitoring servers
+    + servers: monitoring servers and load balancers
     + python: the version that wheels are for; None: the images' version, from the support matrix
 
     Continues what an interrupted run left. Raises BundleError or PlanError with one line.
@@ -286,14 +291,19 @@ def needed_packages(
     in the bundle either: after a change of such a setting, make the bundle again.
     """
     wanted = {pin for release in releases for pin in wanted_packages(release.settings, major).items()}
-    wanted |= {pin for one in servers for pin in server.packages(one, major).items()}
+    for one in servers:
+        kind = server if one.monitoring_server else load_balancer
+        wanted |= set(kind.packages(one, major).items())
     return rpms.closure(there, sorted(wanted, key=str), BY_HAND)
 
 
 def _images(bundle: Path, releases: Sequence[Release], servers: Sequence[Settings]) -> list[Entry]:
     wanted: dict[str, tuple[str, str]] = {}  # name:tag -> digest, registry
     of_hosts = [(release.settings, release.images) for release in releases]
-    for settings, made in [*of_hosts, *((one, server.images(one)) for one in servers)]:
+    for settings, made in [
+        *of_hosts,
+        *((one, server.images(one)) for one in servers if one.monitoring_server),
+    ]:
         for image in made:
             registry = registry_of(settings, image)
             wanted |= {name: (digest, registry) for name, digest in published(image.inputs).items()}

@@ -55,7 +55,11 @@ def key_rows(paths: Sequence[str], observed: Observed) -> Rows:
 
 
 def package_rows(
-    wanted: Mapping[str, str | None], locks: Mapping[str, str], locked: bool, observed: Observed
+    wanted: Mapping[str, str | None],
+    locks: Mapping[str, str],
+    locked: bool,
+    observed: Observed,
+    conflicting: Sequence[str] = CONFLICTING_PACKAGES,
 ) -> Rows:
     """
     Packages, and dnf's locks of them.
@@ -63,8 +67,9 @@ def package_rows(
     + wanted: name -> [epoch:]version-release; None: any version
     + locks: name -> its line
     + locked: whether the inventory wants locks
+    + conflicting: those that docker does without
     """
-    for name in CONFLICTING_PACKAGES:
+    for name in conflicting:
         if found := observed.packages.get(name):
             yield Difference("packages", name, found[0], "absent: it conflicts with containerd.io")
     for name, version in wanted.items():

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from operations.plan.artifacts import sharing
 from operations.plan.artifacts.artifact import DIRECTORIES
+from operations.plan.balancing import load_balancer
 from operations.plan.errors import PlanError
 from operations.plan.exposure import firewall, network
 from operations.plan.machine import daemon_json
@@ -36,8 +37,11 @@ KNOWN = (
     ),
     *("current", "previous", "dcgm-counters.csv", SENTINEL),
 )
-# The same of a monitoring server.
-WATCHING = ("images", "config", "prometheus", "alertmanager", "grafana", "administered")
+# The same of hosts that serve no model, by the name of what they run.
+WITHOUT_MODEL = {
+    "monitoring": ("images", "config", "prometheus", "alertmanager", "grafana", "administered"),
+    load_balancer.NAME: (*load_balancer.FILES, load_balancer.FRESH, ".before"),
+}
 ABSENT = "absent:"
 UNIT_TITLE = "teardown"
 HOLDER = "a teardown of this host"  # what teardown.sh says of itself in the lock
@@ -249,7 +253,6 @@ def teardown(
         "MARKS": "\n".join(sorted({firewall.mark(service) for service, _ in found.places})),
         "ROOTS": "\n".join(_root_line(root, found) for root in found.roots),
         "KNOWN": "\n".join(KNOWN),
-        "WATCHING": "\n".join(WATCHING),
         "THERE": "\n".join(sorted(found.there)),
         # docker that stays although this tool brought it may go later
         "FORGET": "" if docker == "kept" and "docker-ce" in found.came else "yes",
@@ -314,8 +317,8 @@ def _units(found: Survey) -> Iterator[str]:
 
 def _root_line(root: DataRoot, found: Survey) -> str:
     stays = "stays" if root.path in found.there or root.others else ""
-    watching = ("monitoring", root.path) in found.places
-    return f"{root.path}\t{root.unit}\t{stays}\t{'watching' if watching else ''}"
+    named = (" ".join(names) for name, names in WITHOUT_MODEL.items() if (name, root.path) in found.places)
+    return f"{root.path}\t{root.unit}\t{stays}\t{next(named, '')}"
 
 
 def _patterns(found: Survey) -> list[str]:

@@ -5,67 +5,25 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from operations.plan.artifacts import commands
-from operations.plan.difference_rows import ExpectedFile, FileStage
+from operations.plan.difference_rows import ExpectedFile
 from operations.plan.exposure import door, exporters, gateway, host_program, network
 from operations.plan.exposure.host_program import HostProgram
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine import daemon_json
 from operations.plan.machine.local_disks import SENTINEL
-from operations.plan.machine.packages import (
-    DOCKER_ID,
-    DOCKER_KEY,
-    PACKAGE_KEYS,
-    TOOLKIT_ID,
-    TOOLKIT_KEY,
-    for_os,
-    system_repository_id,
-    toolkit_url,
-)
+from operations.plan.machine.packages import PACKAGE_KEYS
 from operations.plan.monitoring import textfile
 from operations.plan.observed.observed import LoadedGateway
-from operations.plan.paths import TREE
 from operations.plan.release import Release
 from operations.plan.serving import serve
 from operations.plan.serving.servers import Server
+from operations.remote.rendering import HostFile, rendered_text, unit_text
+from operations.remote.repository_files import PATHS as REPOSITORIES
+from operations.remote.repository_files import release_repositories
 from operations.scripts import host_script
-
-TEMPLATES = TREE / "templates"
-
-DOCKER_REPOSITORY = "/etc/yum.repos.d/docker-ce.repo"
-TOOLKIT_REPOSITORY = "/etc/yum.repos.d/nvidia-container-toolkit.repo"
-SYSTEM_REPOSITORIES = "/etc/yum.repos.d/tritonhost.repo"
-
-
-@dataclass(frozen=True)
-class HostFile:
-    """
-    One file as it should be; everybody may read it.
-
-    + stage: whose rows of the table of differences it is among
-    """
-
-    stage: FileStage
-    path: str
-    text: str
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # no HTML here
-    )
 
 
 class Paths(NamedTuple):
@@ -151,9 +109,7 @@ def watched(settings: Settings) -> list[str]:
     Those of the host's other services outside the data root are among them: one of the services repairs them for all.
     """
     return [
-        DOCKER_REPOSITORY,
-        TOOLKIT_REPOSITORY,
-        SYSTEM_REPOSITORIES,
+        *REPOSITORIES,
         *(path for name in (settings.service_name, *settings.beside) for path in paths_of(name)),
         *textfile.own_paths(settings),
         exporters.counters_path(settings.state_root),
@@ -169,7 +125,7 @@ def gateway_paths(settings: Settings) -> list[str]:
 
 def mount_unit_text(settings: Settings) -> str:
     """The unit that mounts the local disks; `@UUID@` stands for that of the file system, which the host knows."""
-    return _environment().get_template("data.mount.j2").render(data_root=settings.data_root)
+    return rendered_text("data.mount.j2", data_root=settings.data_root)
 
 
 def _mount_guard(settings: Settings) -> str:
@@ -220,53 +176,14 @@ def _metrics(release: Release, others: Iterable[HostFile]) -> Iterator[HostFile]
         "every_s": textfile.EVERY_S,
     }
     yield HostFile("monitoring", place.metrics_unit, unit_text("metrics", **values))
-    timer = _environment().get_template("metrics.timer.j2").render(**values)
+    timer = rendered_text("metrics.timer.j2", **values)
     yield HostFile("monitoring", place.metrics_timer, timer)
-
-
-def _repositories(release: Release) -> Iterator[HostFile]:
-    """dnf's repositories: docker's, NVIDIA's, and those of the site."""
-    settings, os_major = release.settings, release.os_major
-    yield from docker_repositories(settings, os_major)
-    template = _environment().get_template("dnf.repo.j2")
-    toolkit = template.render(
-        id=TOOLKIT_ID,
-        title="NVIDIA Container Toolkit",
-        url=toolkit_url(settings, os_major),
-        key=f"file://{TOOLKIT_KEY}",
-        signed_packages=settings.nvidia_container_toolkit_gpgcheck,
-        signed_metadata=True,
-        beside_modules=False,
-    )
-    yield HostFile("packages", TOOLKIT_REPOSITORY, toolkit)
-
-
-def docker_repositories(settings: Settings, os_major: str) -> Iterator[HostFile]:
-    """Docker's, and those of the site."""
-    repository = _environment().get_template("dnf.repo.j2")
-    docker = repository.render(
-        id=DOCKER_ID,
-        title="Docker CE Stable",
-        url=for_os(settings.docker_repository_url, os_major),
-        key=f"file://{DOCKER_KEY}",
-        signed_packages=True,
-        signed_metadata=False,
-        beside_modules=True,
-    )
-    yield HostFile("packages", DOCKER_REPOSITORY, docker)
-    if settings.system_repositories:
-        repositories = {
-            system_repository_id(name): for_os(url, os_major)
-            for name, url in sorted(settings.system_repositories.items())
-        }
-        text = _environment().get_template("system.repo.j2").render(repositories=repositories)
-        yield HostFile("packages", SYSTEM_REPOSITORIES, text)
 
 
 def _rendered(release: Release) -> Iterator[HostFile]:
     settings, database = release.settings, release.database
     place = paths(settings)
-    yield from _repositories(release)
+    yield from release_repositories(settings, release.os_major)
     if database:
         unit = unit_text(
             "database",
@@ -352,11 +269,6 @@ def program_files(program: HostProgram, guard_unit: str, guard: str = "") -> Ite
     yield HostFile("monitoring", script, host_script("exporter.sh", variables, run))
 
 
-def unit_text(template: str, **values: object) -> str:
-    """A unit of templates/, rendered."""
-    return _environment().get_template(f"{template}.service.j2").render(**values)
-
-
 def expected(release: Release) -> list[ExpectedFile]:
     """The same files, by their digests."""
     return [ExpectedFile(file.stage, file.path, digest(file.text)) for file in rendered(release).values()]
@@ -364,14 +276,14 @@ def expected(release: Release) -> list[ExpectedFile]:
 
 def guard_rules(guard: network.Guard) -> str:
     """Who may reach the server and whom it may reach, in nft's words."""
-    return _environment().get_template("guard.nft.j2").render(guard=guard, led=network.LED)
+    return rendered_text("guard.nft.j2", guard=guard, led=network.LED)
 
 
 def gateway_files(wanted: gateway.Gateway, secrets: gateway.Secrets) -> dict[str, str]:
     """The gateway's own files: name -> text. Two of them hold secrets: never printed, and never in `rendered`."""
-    configuration = _environment().get_template("gateway.conf.j2")
     files = {
-        gateway.CONFIGURATION: configuration.render(
+        gateway.CONFIGURATION: rendered_text(
+            "gateway.conf.j2",
             gateway=wanted,
             mount=gateway.MOUNT,
             tls=gateway.TLS,
@@ -384,7 +296,7 @@ def gateway_files(wanted: gateway.Gateway, secrets: gateway.Secrets) -> dict[str
         ),
         gateway.TLS: secrets.tls,
         gateway.KEYS: secrets.map,
-        gateway.LIMITS: _environment().get_template("limits.conf.j2").render(limited=secrets.limited),
+        gateway.LIMITS: rendered_text("limits.conf.j2", limited=secrets.limited),
     }
     variables = {
         "NAME": wanted.service,
@@ -442,16 +354,13 @@ def front_config(release: Release, first: Server) -> str:
             zip(("http", "grpc", "metrics"), release.ports, ("http", "tcp", "http"), strict=True)
         )
     ]
-    return (
-        _environment()
-        .get_template("front.cfg.j2")
-        .render(
-            settings=release.settings,
-            os_major=release.os_major,
-            listeners=listeners,
-            servers=[first, *others],
-            socket=f"/run/{release.settings.service_name}-front.sock",
-        )
+    return rendered_text(
+        "front.cfg.j2",
+        settings=release.settings,
+        os_major=release.os_major,
+        listeners=listeners,
+        servers=[first, *others],
+        socket=f"/run/{release.settings.service_name}-front.sock",
     )
 
 

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from operations.plan.difference_rows import ExpectedFile
 from operations.plan.monitoring.server import MonitoringPlan
-from operations.remote.host_files import (
-    HostFile,
-    digest,
-    docker_repositories,
-    guard_rules,
-    program_files,
-    remembered,
-    unit_text,
-)
+from operations.remote.host_files import digest, guard_rules, program_files, remembered
+from operations.remote.rendering import HostFile, unit_text
+from operations.remote.repository_files import docker_repositories
 
 
 def files(server: MonitoringPlan) -> dict[str, HostFile]:

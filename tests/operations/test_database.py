@@ -14,7 +14,7 @@ from operations.plan.artifacts import commands
 from operations.plan.difference import difference
 from operations.plan.observed.observed import DatabaseContents
 from operations.plan.planning import plan_release
-from operations.remote import host_files
+from operations.remote import host_files, rendering
 from tests.operations.harness import Host, commands_of, refusal_of, text_of
 from tests.unit.builders import DIGEST, converged, gpu, settings
 
@@ -86,7 +86,7 @@ def test_database_runs_with_minimal_rights() -> None:
     options = " ".join(commands.DATABASE_OPTIONS)
     for word in ("--cap-drop ALL", "no-new-privileges", "--pids-limit 512", "core=0"):
         assert word in options
-    template = (host_files.TEMPLATES / "database.service.j2").read_text("utf-8")
+    template = (rendering.TEMPLATES / "database.service.j2").read_text("utf-8")
     assert "{{ hardening }}" in template
 
 

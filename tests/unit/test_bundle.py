@@ -42,7 +42,7 @@ from operations.plan.machine.packages import (
 )
 from operations.plan.monitoring import server
 from operations.plan.profile.profiles import load_profile
-from operations.remote import host_files
+from operations.remote import host_files, repository_files
 from tests.unit.builders import DATA, DIGEST, release, settings
 
 REVISION = "c" * 40  # of the builders' profile
@@ -731,7 +731,7 @@ def test_bundle_of_a_gated_model_needs_no_token() -> None:
 
 def test_dnf_uses_only_the_inventory_s_repositories() -> None:
     assert only_repositories(settings()) == ()
-    assert host_files.SYSTEM_REPOSITORIES not in host_files.rendered(release())
+    assert repository_files.SYSTEM_REPOSITORIES not in host_files.rendered(release())
     [command] = install({"git": None}, ["git"], options=("--disablerepo=*",)).commands
     assert command[-2:] == ("--disablerepo=*", "git")
     named = {"system_repositories": {"baseos": f"{URL}/rpm/el{{os_major}}/baseos/"}}
@@ -741,7 +741,7 @@ def test_dnf_uses_only_the_inventory_s_repositories() -> None:
         "--enablerepo=nvidia-container-toolkit",
         "--enablerepo=tritonhost-baseos",
     )
-    text = host_files.rendered(release(named))[host_files.SYSTEM_REPOSITORIES].text
+    text = host_files.rendered(release(named))[repository_files.SYSTEM_REPOSITORIES].text
     assert (
         f"[tritonhost-baseos]\nname=Oracle Linux packages of this site: tritonhost-baseos\nbaseurl={URL}/rpm/el9/"
         in text

@@ -23,10 +23,10 @@ from operations.plan.inventory.hosts import settings_of, with_services
 from operations.plan.inventory.monitoring_server_settings import (
     ALERTMANAGER_IMAGE,
     GRAFANA_IMAGE,
-    KEPT,
     PROMETHEUS_IMAGE,
 )
 from operations.plan.inventory.settings import Settings, from_host_data
+from operations.plan.inventory.without_model import KEPT
 from operations.plan.monitoring import server as plan
 from operations.plan.monitoring.server import MonitoringPlan, Secrets
 from operations.plan.monitoring.server_difference import difference

@@ -29,6 +29,7 @@ TOPIC = "ocid1.onstopic.oc1.iad.aaaatopic"
 STATUSES: dict[str, HostState] = {
     "failed: not in service again: ": "failed",
     "converged: serves since ": "failed",
+    "converged: load balancer of ": "failed",
     "converged: Prometheus, Alertmanager and Grafana run": "failed",
     "refused: ": "refused",
     "refused: --serial or --no-wait": "refused",

@@ -20,7 +20,7 @@ from operations.plan.machine.packages import (
     trust,
     wanted_packages,
 )
-from operations.remote import host_files
+from operations.remote import host_files, repository_files
 from tests.unit.builders import release, settings
 from tests.unit.stubs import Stubs
 
@@ -167,7 +167,7 @@ def test_toolkit_channel_is_part_of_the_url() -> None:
     data = {"nvidia_container_toolkit_repository_url": url}
     for channel in ("stable", "experimental"):
         files = host_files.rendered(release({**data, "nvidia_container_toolkit_channel": channel}))
-        text = files[host_files.TOOLKIT_REPOSITORY].text
+        text = files[repository_files.TOOLKIT_REPOSITORY].text
         assert f"baseurl=https://mirror.invalid/{channel}/rpm/$basearch\n" in text
 
 
@@ -180,15 +180,15 @@ def test_a_channel_without_a_place_in_the_url_is_refused() -> None:
 
 def test_every_repository_checks_signatures() -> None:
     files = host_files.rendered(release())
-    docker = files[host_files.DOCKER_REPOSITORY].text
-    toolkit = files[host_files.TOOLKIT_REPOSITORY].text
+    docker = files[repository_files.DOCKER_REPOSITORY].text
+    toolkit = files[repository_files.TOOLKIT_REPOSITORY].text
     assert "\ngpgcheck=1\nrepo_gpgcheck=0\n" in docker
     assert docker.endswith("sslverify=1\nmodule_hotfixes=1\n")
     assert "\ngpgcheck=0\nrepo_gpgcheck=1\n" in toolkit
     assert toolkit.endswith("sslverify=1\n")
     assert "$releasever" not in docker + toolkit
     signed = host_files.rendered(release({"nvidia_container_toolkit_gpgcheck": True}))
-    assert "\ngpgcheck=1\nrepo_gpgcheck=1\n" in signed[host_files.TOOLKIT_REPOSITORY].text
+    assert "\ngpgcheck=1\nrepo_gpgcheck=1\n" in signed[repository_files.TOOLKIT_REPOSITORY].text
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,9 @@ def test_disks_that_are_not_mounted_are_not_emptied_unseen(going: list[str]) -> 
 def test_monitoring_server_has_names_of_its_own() -> None:
     place = ("monitoring", "/watch")
     host = survey({**SECTIONS, "places": [], "roots": ["/watch\t4096\t\t\t"]}, [place])
-    assert words(planned(host), "ROOTS") == ["/watch\t\t\twatching"]
+    assert words(planned(host), "ROOTS") == [
+        "/watch\t\t\timages config prometheus alertmanager grafana administered"
+    ]
 
 
 def test_teardown_that_goes_on_is_followed() -> None:

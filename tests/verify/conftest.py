@@ -15,18 +15,20 @@ import pytest
 import testinfra
 
 from operations.plan import Release, Settings, plan_release
+from operations.plan.balancing.members import Serving
 from operations.plan.capacity.gpu import QUERY, parse_query
-from operations.plan.inventory.monitoring_server_settings import KEY
 from operations.plan.inventory.settings import from_host_data
+from operations.plan.inventory.without_model import kind_of
 from operations.plan.machine.packages import check_os
 from operations.plan.monitoring.watched import Watched, watched
 from operations.plan.profile.profiles import load_profile
 from operations.remote import host_files
-from operations.remote.host_files import HostFile
+from operations.remote.rendering import HostFile
 from tests.verify.connection import Connection, InventoryError, Target, Unreachable, connected, targets
 
 JOURNAL_LINES = 40
-MONITORING_SERVERS = "test_monitoring_server.py"
+# files of tests for hosts that serve no model -> the key that makes a host one of them
+OF_A_KIND = {"test_monitoring_server.py": "monitoring_server", "test_load_balancer.py": "load_balancer"}
 _targets = pytest.StashKey[list[Target]]()
 _unreachable = pytest.StashKey[dict[str, str]]()
 
@@ -49,9 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _of(path: Path, hosts: list[Target]) -> list[Target]:
-    """The hosts that a file's tests are for: monitoring servers have one of their own."""
-    watches = path.name == MONITORING_SERVERS
-    return [host for host in hosts if (host.data.get(KEY) is not None) == watches]
+    """The hosts that a file's tests are for: those without a model have files of their own."""
+    return [host for host in hosts if kind_of(host.data) == OF_A_KIND.get(path.name, "")]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -100,6 +101,16 @@ def watched_entries(pytestconfig: pytest.Config) -> list[Watched]:
             profile = load_profile(settings.model, settings.profile_overrides)
             found.append(watched(each.name, settings, profile, each.address))
     return found
+
+
+@pytest.fixture(scope="session")
+def serving(pytestconfig: pytest.Config) -> list[Serving]:
+    """What of the inventory serves a model."""
+    return [
+        Serving(each.name, from_host_data(each.data, each.name), each.address)
+        for each in pytestconfig.stash[_targets]
+        if not kind_of(each.data)
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from operations.plan.exposure.gateway import Gateway
 from operations.plan.profile.tables import Golden
 from operations.plan.serving.servers import LOOPBACK
 from operations.remote import host_files
-from operations.remote.host_files import HostFile
+from operations.remote.rendering import HostFile
 from operations.server.golden import verdict
 from tests.verify.connection import Connection
 

@@ -11,7 +11,7 @@ from operations.plan import Release, Settings
 from operations.plan.exposure import exporters as plan
 from operations.plan.exposure.exporters import Exporter
 from operations.remote import host_files
-from operations.remote.host_files import HostFile
+from operations.remote.rendering import HostFile
 
 
 @pytest.fixture(scope="module")

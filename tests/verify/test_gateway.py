@@ -17,7 +17,7 @@ from operations.plan import Release, Settings
 from operations.plan.exposure import gateway as plan
 from operations.plan.exposure.gateway import Gateway, Secrets
 from operations.remote import host_files
-from operations.remote.host_files import HostFile
+from operations.remote.rendering import HostFile
 from tests.verify.connection import Connection, Target
 
 WRONG_KEY = "tritonhost-verify-of-no-key-0123456789"

@@ -21,7 +21,7 @@ from operations.plan.machine.local_disks import (
 from operations.plan.machine.openpgp import fingerprints
 from operations.plan.machine.packages import DOCKER_KEY, TOOLKIT_KEY, same_version, wanted_packages
 from operations.plan.machine.version_locks import all_locks, is_of
-from operations.remote.host_files import HostFile
+from operations.remote.rendering import HostFile
 from operations.scripts import host_functions
 
 

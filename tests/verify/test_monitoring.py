@@ -11,7 +11,7 @@ import pytest
 from operations.plan import Release
 from operations.plan.monitoring import textfile
 from operations.remote import host_files
-from operations.remote.host_files import HostFile
+from operations.remote.rendering import HostFile
 
 
 @pytest.fixture(scope="module")

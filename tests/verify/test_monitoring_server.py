@@ -18,7 +18,7 @@ from operations.plan.monitoring.rules import rules
 from operations.plan.monitoring.server import MonitoringPlan, Secrets
 from operations.plan.monitoring.watched import Watched
 from operations.remote import host_files, monitoring_files
-from operations.remote.host_files import HostFile
+from operations.remote.rendering import HostFile
 
 SCRAPED_SECONDS = 60  # two intervals, and a start
 

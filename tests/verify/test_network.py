@@ -10,7 +10,7 @@ import pytest
 from operations.plan import Release
 from operations.plan.exposure import firewall, network
 from operations.remote import host_files
-from operations.remote.host_files import HostFile
+from operations.remote.rendering import HostFile
 
 
 def test_guard_is_as_rendered_and_active(host: Any, release: Release, etc_files: dict[str, HostFile]) -> None:

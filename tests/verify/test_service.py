@@ -17,7 +17,7 @@ from operations.plan.profile.tables import Golden
 from operations.plan.serving.recorded import Answer, answer_to
 from operations.plan.serving.serve import IMAGE
 from operations.remote import host_files
-from operations.remote.host_files import HostFile
+from operations.remote.rendering import HostFile
 from operations.server.golden import proven
 from tests.verify.connection import Connection, Target
 

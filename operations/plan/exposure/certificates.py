@@ -66,6 +66,18 @@ def tls(
     return text.decode(), own.public_bytes(serialization.Encoding.DER), ends, tuple(warnings)
 
 
+def roots(content: bytes, where: str) -> str:
+    """
+    The certificates of a file, PEM alone.
+
+    + where: host, key and file, for the error
+
+    Raises PlanError for a file without one, or with a private key.
+    """
+    found = _certificates(content, where)
+    return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in found).decode()
+
+
 def _certificates(content: bytes, where: str) -> list[x509.Certificate]:
     if b"PRIVATE KEY-----" in content:
         raise PlanError(

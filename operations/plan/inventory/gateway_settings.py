@@ -41,7 +41,9 @@ def _stable(value: object) -> object:
 def _few(value: IPv4Network) -> IPv4Network:
     # everybody in it may say that a request is somebody else's
     if value.prefixlen < SHORTEST_PREFIX:
-        raise ValueError(f"the address of a load balancer, or a network of at most /{SHORTEST_PREFIX}, such as 10.0.1.5/32")
+        raise ValueError(
+            f"the address of a load balancer, or a network of at most /{SHORTEST_PREFIX}, such as 10.0.1.5/32"
+        )
     return value
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from operations.plan.errors import NOWHERE, Origin, PlanError, nearest, suggestion, typed
 from operations.plan.inventory import services
-from operations.plan.inventory.monitoring_server_settings import GROUP, KEY
 from operations.plan.inventory.oci import identifier, refuse_secrets
 from operations.plan.inventory.services import HostEntry, machine_of
 from operations.plan.inventory.settings import Settings, from_host_data
+from operations.plan.inventory.without_model import GROUPS, kind_of
 from operations.plan.toml_file import read_toml
 
 LARGEST_SOURCE = 10**6  # bytes: thousands of hosts
@@ -238,13 +238,13 @@ def with_services(
     """
     made: list[HostEntry] = []
     several: dict[str, list[str]] = {}
-    watching: list[str] = []
+    of_their_own: dict[str, list[str]] = {}
     for (name, data), (_, merged, written) in zip(
         hosts, _merged(hosts, group, directory, groups or {}, origins or {}), strict=True
     ):
-        if KEY in merged:
-            watching.append(name)
-        if "services" not in merged or KEY in merged:
+        if kind := kind_of(merged):
+            of_their_own.setdefault(GROUPS[kind], []).append(name)
+        if "services" not in merged or kind:
             made.append((name, data))
             continue
         own = {key: value for key, value in data.items() if key not in ("services", "ssh_hostname")}
@@ -266,7 +266,6 @@ def with_services(
             if name not in members.setdefault(model_group, []):
                 members[model_group].append(name)
     # hosts without a model are a group too, with data of its own
-    of_their_own = {GROUP: watching} if watching else {}
     return made, {**members, **several, **of_their_own}
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
 from ipaddress import IPv4Address
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -21,23 +20,6 @@ SECRET_FILES = ("admin_password", "certificate", "private_key", "receivers", "ga
 PROMETHEUS_IMAGE = "prom/prometheus:v3.13.3"
 ALERTMANAGER_IMAGE = "prom/alertmanager:v0.34.1"
 GRAFANA_IMAGE = "grafana/grafana:13.2.3"
-# keys of the inventory that mean something to such a host; what all.py says of models and servers is not for it
-KEPT = frozenset(
-    (
-        *(
-            "model",
-            "docker_repository_url",
-            "docker_gpg_key_url",
-            "docker_gpg_fingerprint",
-            "docker_packages",
-        ),
-        *("nvidia_container_toolkit_repository_url", "nvidia_container_toolkit_gpg_key_url"),
-        *("nvidia_container_toolkit_gpg_fingerprint", "nvidia_container_toolkit_packages"),
-        *("system_repositories", "extra_packages", "version_lock", "package_lock_wait_s"),
-        *("docker_daemon_settings", "docker_hub_registry", "image_digests", "waivers", "expose", "selinux"),
-        *("start_timeout_s", KEY),
-    )
-)
 
 _File = Annotated[str, Field(min_length=1, max_length=4096)]
 
@@ -157,14 +139,3 @@ class MonitoringServer(BaseModel):
                 then=f"refusing {EVERYBODY}, everybody, without expose=True",
                 reference="public-sources",
             )
-
-
-def kept(data: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
-    """
-    A host's own keys; of a monitoring server those that mean something to it, since all.py has what the others need as well.
-
-    + known: all keys of an inventory: a misspelt one stays, and is refused
-    """
-    if data.get(KEY) is None:
-        return dict(data)
-    return {key: value for key, value in data.items() if key in KEPT or key not in known}

@@ -30,7 +30,7 @@ from operations.plan.catalog.unit_names import OTHERS_UNITS
 from operations.plan.catalog.values import Port, Switch
 from operations.plan.catalog.version_floors import Waiver
 from operations.plan.errors import NOWHERE, TOKEN, Origin, PlanError, suggestion, text_of, typed
-from operations.plan.inventory import docker_settings, monitoring_server_settings
+from operations.plan.inventory import docker_settings, load_balancer_settings, without_model
 from operations.plan.inventory.door_settings import DoorSettings
 from operations.plan.inventory.field_types import (
     CONNECTOR_KEYS,
@@ -50,10 +50,12 @@ from operations.plan.inventory.field_types import (
     without_registry,
 )
 from operations.plan.inventory.gateway_settings import GatewaySettings, check_paths
+from operations.plan.inventory.load_balancer_settings import LoadBalancer
 from operations.plan.inventory.lock_file import with_locked_digests
 from operations.plan.inventory.monitoring_server_settings import SECRET_FILES, MonitoringServer
 from operations.plan.inventory.monitoring_settings import MonitoringSettings
 from operations.plan.inventory.notification_settings import NotificationSettings, check_webhooks
+from operations.plan.inventory.reach import check_reach
 from operations.plan.inventory.services import units_of
 from operations.plan.inventory.share_settings import ShareSettings
 from operations.plan.profile.tables import different_ports
@@ -62,7 +64,6 @@ from operations.plan.wording import Form, complaint, from_validation
 
 # the cloud's metadata service (169.254.169.254) and the boot volume's storage (169.254.0.2) on OCI
 LINK_LOCAL = IPv4Network("169.254.0.0/16")
-EVERYBODY = IPv4Network("0.0.0.0/0")
 
 
 class Settings(BaseModel):
@@ -159,6 +160,8 @@ class Settings(BaseModel):
     monitoring: MonitoringSettings | None = None
     # The host runs Prometheus, Alertmanager and Grafana for the others, and serves no model. None: it serves.
     monitoring_server: MonitoringServer | None = None
+    # The host takes the clients of the others, and serves no model. None: it serves.
+    load_balancer: LoadBalancer | None = None
     # what the server may connect to by itself; nothing, and never the cloud's metadata
     egress: list[Network] = []
     # auto: docker confines containers where the host has SELinux, and what they mount is labelled for it
@@ -277,19 +280,6 @@ class Settings(BaseModel):
             )
         return f"/{'/'.join(levels)}"
 
-    @model_validator(mode="after")
-    def _not_public_by_accident(self) -> Settings:
-        address = ipaddress.IPv4Address(self.bind_address)
-        if (address.is_unspecified or address.is_global) and not self.expose:
-            raise complaint(
-                "bind_address",
-                self.bind_address,
-                "127.0.0.1 or a private address",
-                then=f"refusing the public bind {self.bind_address} without expose=True",
-                reference="public-bind",
-            )
-        return self
-
     @field_validator("egress")
     @classmethod
     def _no_metadata(cls, value: list[IPv4Network]) -> list[IPv4Network]:
@@ -301,21 +291,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _reached_by_somebody_declared(self) -> Settings:
-        if not ipaddress.IPv4Address(self.bind_address).is_loopback and not self.allowed_sources:
-            raise complaint(
-                "allowed_sources",
-                [],
-                f'networks such as ["10.0.0.0/16"], who may reach bind_address {self.bind_address}',
-                reference="no-allowed-sources",
-            )
-        if EVERYBODY in self.allowed_sources and not self.expose:
-            raise complaint(
-                "allowed_sources",
-                [str(network) for network in self.allowed_sources],
-                "known networks",
-                then=f"refusing {EVERYBODY}, everybody, without expose=True",
-                reference="public-sources",
-            )
+        check_reach(self.bind_address, self.allowed_sources, self.expose)
         return self
 
     @model_validator(mode="after")
@@ -324,6 +300,8 @@ class Settings(BaseModel):
             self.monitoring.check_reach(self.bind_address, self.expose)
         if self.monitoring_server:
             self.monitoring_server.check(self.expose)
+        if self.load_balancer:
+            self.load_balancer.check(self.expose)
         return self
 
     @model_validator(mode="after")
@@ -368,6 +346,11 @@ class Settings(BaseModel):
                 reference="services-in-one-entry",
             )
         return self
+
+    @property
+    def serves(self) -> bool:
+        """Whether the host serves a model."""
+        return self.monitoring_server is None and self.load_balancer is None
 
     @property
     def state_root(self) -> str:
@@ -437,6 +420,7 @@ def from_host_data(
         ("docker_daemon_settings", lambda value: docker_settings.check(value, "docker_daemon_settings")),
         ("gateway", lambda value: check_paths(value, "gateway")),
         ("monitoring_server", lambda value: check_paths(value, "monitoring_server", SECRET_FILES)),
+        ("load_balancer", lambda value: check_paths(value, "load_balancer", load_balancer_settings.FILES)),
         ("notifications", lambda value: check_webhooks(value, "notifications")),
     )
     for key, check in checks:
@@ -450,7 +434,7 @@ def from_host_data(
     except PlanError as error:
         raise error.placed(host=host) from None
     own = {k: v for k, v in data.items() if not k.startswith("_") and k not in CONNECTOR_KEYS}
-    own = monitoring_server_settings.kept(own, Settings.model_fields)
+    own = without_model.kept(own, Settings.model_fields)
     try:
         return Settings.model_validate(own)
     except ValidationError as error:

@@ -17,7 +17,7 @@ _END = "# tritonhost: end"
 
 def tool_locks(settings: Settings, os_major: str) -> dict[str, str]:
     """Package name -> its lock, for the tools that are pinned."""
-    return _locks(tool_packages(settings, os_major)) if settings.version_lock else {}
+    return locks_of(tool_packages(settings, os_major)) if settings.version_lock else {}
 
 
 def all_locks(settings: Settings, os_major: str) -> dict[str, str]:
@@ -31,12 +31,13 @@ def all_locks(settings: Settings, os_major: str) -> dict[str, str]:
     away = {name: f"!{name}" for name in CONFLICTING_PACKAGES}
     return {
         **away,
-        **_locks(runtime_packages(settings, os_major)),
+        **locks_of(runtime_packages(settings, os_major)),
         **tool_locks(settings, os_major),
     }
 
 
-def _locks(versions: Mapping[str, str | None]) -> dict[str, str]:
+def locks_of(versions: Mapping[str, str | None]) -> dict[str, str]:
+    """Package name -> its lock, of those that are pinned."""
     return {name: f"{name}-{version}.*" for name, version in versions.items() if version}
 
 

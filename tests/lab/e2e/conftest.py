@@ -45,6 +45,7 @@ ORDER = (
     "test_services",
     "test_door",
     "test_monitoring_server",
+    "test_load_balancer",
     "test_teardown",
 )
 HERE = Path(__file__).parent
