@@ -16,6 +16,7 @@ wanted = convergence.look()
 if wanted:
     # here, so that a run which changes nothing does not wait for them
     from operations import (
+        canary,
         container_runtime,
         database,
         door,
@@ -87,7 +88,9 @@ if wanted:
             door.lead,
             gateway.lead,
             network.close,
+            canary.begin,
             drain.end,
+            canary.decide,
             exporters.lead,
             monitoring.install,
         ],

@@ -17,7 +17,8 @@ from operations.plan import swap
 from operations.plan.drain import NOTICED_SECONDS, interrupts
 from operations.plan.exposure import gateway
 from operations.plan.release import Release
-from operations.remote.detached import LOST, printed, said, shell
+from operations.remote.detached import LOST, done, printed
+from operations.remote.refusal import Failed
 from operations.scripts import host_script
 
 
@@ -49,7 +50,10 @@ def left(release: Release) -> Generator[FunctionCommand, None, None]:
         host.noop("nobody is interrupted")
         return
     observed = convergence.observe(release.settings, release.profile)
-    if not observed.serving or not interrupts(rows, swap.swap(release, observed).way == "side by side"):
+    # a canary's share is told to load balancers before they use it
+    first = release.settings.rollout is not None and rollout.is_first(host.name, release)
+    beside = not first and swap.swap(release, observed).way == "side by side"
+    if not observed.serving or not interrupts(rows, beside):
         host.noop("nobody is interrupted")
         return
     yield FunctionCommand(_leave, (release,), {})
@@ -66,27 +70,34 @@ def back(release: Release) -> Generator[FunctionCommand, None, None]:
 
 
 def _leave(state: State, host: Host, release: Release) -> bool:
-    ok, output = shell(host, _script(release, leave=True))
-    if not ok:
-        logger.error(f"{host.print_prefix}load balancers: {said(output)}")
+    try:
+        leave(host, release)
+    except Failed as problem:
+        logger.error(f"{host.print_prefix}load balancers: {problem}")
         return False
+    return True
+
+
+def leave(host: Host, release: Release) -> None:
+    """No load balancer sends a new request, and those that the host has are answered. Raises Failed."""
+    output = done(host, _script(host, release, leave=True))
     assert release.gateway
     if not release.gateway.proxies or printed(output, "left") != "yes":
-        return True
+        return
     gevent.sleep(NOTICED_SECONDS)
     if still := front.drained(host, release, release.servers[0]):
         logger.info(
             f"{host.print_prefix}{still} connections are still open {release.settings.drain_s} s after the host has left its "
             "load balancers; they are ended"
         )
-    return True
 
 
 def _come_back(state: State, host: Host, release: Release) -> bool:
-    ok, output = shell(host, _script(release))
-    if not ok:
-        logger.error(f"{host.print_prefix}load balancers: {said(output)}")
-        rollout.failed(host, f"failed: not in service again: {said(output)}")
+    try:
+        released(host, release)
+    except Failed as problem:
+        logger.error(f"{host.print_prefix}load balancers: {problem}")
+        rollout.failed(host, f"failed: not in service again: {problem}")
         return False
     assert release.gateway
     if release.gateway.proxies:
@@ -100,18 +111,24 @@ def after_failure(host: Host, release: Release) -> None:
     if not release.gateway:
         return
     try:
-        ok, output = shell(host, _script(release))
+        released(host, release)
     except LOST:
         return  # reported by what has failed before
-    if not ok:
-        logger.error(f"{host.print_prefix}load balancers: {said(output)}")
+    except Failed as problem:
+        logger.error(f"{host.print_prefix}load balancers: {problem}")
 
 
-def _script(release: Release, leave: bool = False) -> str:
+def released(host: Host, release: Release) -> None:
+    """The gateway names the release that runs, if it is proven; otherwise none. Raises Failed."""
+    done(host, _script(host, release))
+
+
+def _script(host: Host, release: Release, leave: bool = False) -> str:
     settings = release.settings
     assert release.gateway
     variables = {
         "LEAVE": "yes" if leave else "",
+        "CANARY": "" if rollout.canary_since(host.name) is None else " canary",
         "FILE": gateway.released(settings.state_root),
         "STATE_ROOT": settings.state_root,
         "DATA_ROOT": settings.data_root,

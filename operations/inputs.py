@@ -43,7 +43,7 @@ from operations.plan.inventory.hosts import (
 from operations.plan.inventory.services import machine_of
 from operations.plan.inventory.settings import Settings, from_host_data
 from operations.plan.profile.profiles import load_profile
-from operations.watched_hosts import serving_of
+from operations.watched_hosts import load_balancers_of, serves_models, serving_of
 
 PREFLIGHT = "operations.preflight"  # by pyinfra, and as a program of its own
 INTERRUPTED = 130  # what a shell says of a command that Ctrl-C ended
@@ -157,13 +157,33 @@ def check(inventory: Inventory, given: Mapping[str, Any]) -> list[Host]:
             if is_encrypted(path, f"ssh_key {key}", host.name):
                 agent = keys_of_agent() if agent is None else agent
                 use_agent(host, path, agent)
-    if _deploys(given, ".py"):
-        shorter_output.begin(len(selected), int(given.get("verbosity") or 0))
-    if _deploys(given, ".py", PREFLIGHT):
-        _check_services(hosts, {machine_of(host.name) for host in selected})
+    _check_together(hosts, selected, given)
     if Path(where).is_file():
         _say_unread(inventory, Path(where))
     return selected
+
+
+def _check_together(hosts: Sequence[Host], selected: Sequence[Host], given: Mapping[str, Any]) -> None:
+    """What hosts share: the length of the output, load balancers, the services of one machine. Raises PlanError."""
+    if _deploys(given, ".py"):
+        shorter_output.begin(len(selected), int(given.get("verbosity") or 0))
+        _check_canary(selected)
+    if _deploys(given, ".py", PREFLIGHT):
+        _check_services(hosts, {machine_of(host.name) for host in selected})
+
+
+def _check_canary(selected: Sequence[Host]) -> None:
+    """Where requests decide about a release, the run reaches the load balancers that send them. Raises PlanError."""
+    names = {host.name for host in selected}
+    for host in selected:
+        if pyinfra_patches.data_of(host).get("rollout") is None or not serves_models(host):
+            continue
+        fronts = [front.name for front in load_balancers_of(host)]
+        if not fronts or not names.issuperset(fronts):
+            expected = "all load balancers of it: they send a share of the requests, and say how those went"
+            then = "take them into --limit" if fronts else "write one into the inventory, or take rollout out"
+            raise PlanError("rollout", "some left out" if fronts else "none", expected, then, host=host.name)
+        return  # the others are alike, and a thousand of them take their time
 
 
 def _check_services(hosts: Sequence[Host], machines: set[str]) -> None:

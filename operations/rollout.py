@@ -53,6 +53,8 @@ class _Run:
         self.differences: dict[str, Sequence[Difference]] = {}
         self.since = datetime.now(UTC)
         self.containers: dict[str, str] = {}
+        self.before: dict[str, str] = {}  # the releases that served when the run began
+        self.canaries: dict[str, dict[str, str]] = {}  # host -> load balancer -> since when
         self.leaders: dict[str, str] = {}  # by machine: the entry that does what all its services share
         self.beside: dict[str, tuple[str, ...]] = {}  # units of other services that ran
         self.shared: set[str] = set()  # machines on which what the services share is done
@@ -80,7 +82,7 @@ def expect(release: Release, observed: Observed) -> None:
     # what restarts docker interrupts the host's other services as well
     _run.places[host.name] = Place(host.name, bool(observed.serving or running))
     _run.leaders.setdefault(machine_of(host.name), host.name)
-    _run.releases[host.name] = observed.serving
+    _run.releases[host.name] = _run.before[host.name] = observed.serving
     _run.wanted[host.name] = release.id
     _run.containers[host.name] = observed.container.id if observed.container else ""
     _run.statuses[host.name] = UNCHANGED
@@ -118,6 +120,32 @@ def failed(host: Host, status: str, release: str = "") -> None:
     """What a failure led to on a host; nothing said later about its steps replaces it."""
     note(host, status, release)
     _run.failed.add(host.name)
+
+
+def is_first(name: str, release: Release) -> bool:
+    """Whether a host is the first that this run has brought to a release, which no host serves already."""
+    before = _run.before.get(name, "")
+    first = next((place.name for place in _run.places.values() if place.serves), "")
+    known = any(
+        _run.releases.get(other) == release.id and went_well(status) and other != name
+        for other, status in _run.statuses.items()
+    )
+    return name == first and before not in ("", release.id) and not known
+
+
+def begin_canary(name: str, since: dict[str, str]) -> None:
+    """A host serves a share of the requests. `since`: load balancer -> its own time."""
+    _run.canaries[name] = since
+
+
+def canary_since(name: str) -> dict[str, str] | None:
+    """See begin_canary; None of a host that is no canary."""
+    return _run.canaries.get(name)
+
+
+def end_canary(name: str) -> None:
+    """It was decided about."""
+    _run.canaries.pop(name, None)
 
 
 def leave_out(message: str) -> None:

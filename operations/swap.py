@@ -281,6 +281,12 @@ def _leave_beside(host: Host, swap: _Swap, reason: str) -> None:
     rollout.failed(host, f"serves from the second server, not started at boot: {reason}", release.id)
 
 
+def take_back(host: Host, release: Release, reason: str) -> None:
+    """A release that was proven, and that clients have found wrong, is withdrawn: the one before serves. Raises Failed."""
+    _put_previous_back(host, _Swap(release, None, (), False, release.id, False, False), reason)
+    judged(host, release.settings, release.id, "withdrawn", reason)
+
+
 def _put_previous_back(host: Host, swap: _Swap, reason: str) -> None:
     """Run the previous release again on the main server. Raises Failed after the host's status says so."""
     release = swap.release

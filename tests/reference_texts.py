@@ -54,7 +54,7 @@ SETTINGS_GROUPS: dict[str, tuple[str, ...]] = {
         *("backend_commits", "python_index_url"),
     ),
     "Monitoring": ("monitoring", "monitoring_server"),
-    "Load balancer": ("load_balancer",),
+    "Load balancer": ("load_balancer", "rollout"),
     "Waivers": ("preflight_waived", "waivers"),
 }
 
@@ -132,6 +132,14 @@ SETTINGS: dict[str, str] = {
         "The host takes the clients of the others, and serves no model. In the host's own entry alone. None: it serves. See "
         "[load balancer](../how-to/load-balancer.md)."
     ),
+    "Settings.rollout": (
+        "The first host of an upgrade serves a share of the requests, which decide about the release. A table. None: its gates alone decide. "
+        "See [canary](../how-to/load-balancer.md#let-requests-decide)."
+    ),
+    "RolloutSettings.canary": 'The share, from `"0.01 %"` to `"50 %"`.',
+    "RolloutSettings.minutes": "How long.",
+    "RolloutSettings.least_requests": "With fewer requests in that time the canary is held, and the run ends.",
+    "RolloutSettings.slower": "How many times the other hosts' median time to the first byte the canary's may be.",
     "LoadBalancer.certificate": "File of the machine that deploys, PEM: the certificate that clients are shown, then its chain.",
     "LoadBalancer.private_key": "File of the machine that deploys, mode 0600: its key, PEM without a passphrase.",
     "LoadBalancer.gateway_ca": "File of the machine that deploys: the root certificate of the hosts' gateways.",

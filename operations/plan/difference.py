@@ -234,9 +234,11 @@ def _gateway(
             yield Difference("gateway", path, f"mode:user:group {found_mode}", str(mode))
     yield from unit_rows("gateway", unit, observed)
     released = observed.file_digests.get(gateway.released(release.settings.state_root))
-    if observed.current == release.id and released != digest(f"{release.id}\n"):
-        # a run that ended while it had the host out of the load balancers
+    if observed.current == release.id and released != digest(gateway.released_text(release.id)):
+        # a run that ended while it had the host out of the load balancers, or before it had decided
         found_text = "another release" if released else "none: load balancers send nothing here"
+        if released == digest(gateway.released_text(release.id, canary=True)):
+            found_text = gateway.CANARY
         yield Difference("gateway", "release for load balancers", found_text, release.id)
     if observed.units.get(unit, {}).get("ActiveState") == "active" and observed.gateway != loaded:
         found_text = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operations.plan.balancing.load_balancer import (
+    CANARY_MAP,
     CONFIGURATION,
     DIRECTORY,
     FILES,
@@ -57,9 +58,15 @@ def read(wanted: LoadBalancerPlan) -> dict[str, str]:
         members=wanted.members,
         directory=DIRECTORY,
         tls=TLS,
+        canary_map=CANARY_MAP,
         gateway_ca=GATEWAY_CA,
         socket=SOCKET,
         weight=WEIGHT,
         drain_s=wanted.settings.drain_s,
     )
-    return {CONFIGURATION: configuration, TLS: wanted.secrets.tls, GATEWAY_CA: wanted.secrets.gateway_ca}
+    return {
+        CONFIGURATION: configuration,
+        TLS: wanted.secrets.tls,
+        GATEWAY_CA: wanted.secrets.gateway_ca,
+        CANARY_MAP: "".join(f"{member.name} 0\n" for member in wanted.members),
+    }

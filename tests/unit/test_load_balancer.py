@@ -10,6 +10,7 @@ import pytest
 from operations.intake import load_balancer_secrets
 from operations.plan.artifacts.keys import digest
 from operations.plan.balancing import load_balancer as plan
+from operations.plan.balancing.canary import Figures, decide, figures
 from operations.plan.balancing.load_balancer import LoadBalancerPlan, Secrets
 from operations.plan.balancing.load_balancer_difference import difference, record_of
 from operations.plan.balancing.members import Member, Serving, members
@@ -17,6 +18,7 @@ from operations.plan.difference_rows import Difference
 from operations.plan.drain import interrupts
 from operations.plan.errors import PlanError
 from operations.plan.inventory.hosts import with_services
+from operations.plan.inventory.rollout_settings import RolloutSettings
 from operations.plan.inventory.settings import Settings, from_host_data
 from operations.plan.observed.observed import GuardRules, Observed, SELinux
 from operations.remote import load_balancer_files
@@ -242,6 +244,7 @@ def host_with_a_release(tmp_path: Path, stubs: Stubs) -> dict[str, str]:
     stubs.add("curl", "printf 200")
     return {
         "LEAVE": "",
+        "CANARY": "",
         "FILE": str(tmp_path / "gateway" / "released"),
         "STATE_ROOT": str(tmp_path),
         "DATA_ROOT": str(tmp_path),
@@ -269,3 +272,68 @@ def test_host_says_whether_it_has_left(host_with_a_release: dict[str, str], stub
     Path(host_with_a_release["FILE"]).write_text("abc\n")
     assert stubs.run(leave).stdout == "left: yes\n"
     assert not Path(host_with_a_release["FILE"]).exists()
+
+
+# A canary
+
+
+RULES = RolloutSettings.model_validate({"canary": "5 %", "minutes": 10})
+
+
+@pytest.mark.parametrize(("text", "share"), [("5 %", 500), ("0.01%", 1), ("50 %", 5000)])
+def test_share_is_read_in_per_cent(text: str, share: int) -> None:
+    assert RolloutSettings.model_validate({"canary": text}).canary == share
+
+
+@pytest.mark.parametrize("text", ["5", 5, "0 %", "51 %", "5.123 %", "-1 %"])
+def test_share_that_cannot_be_meant_is_refused(text: object) -> None:
+    with pytest.raises(PlanError, match="a share of all requests"):
+        from_host_data({**DATA, "rollout": {"canary": text}}, "gpu-1")
+
+
+def test_figures_leave_out_what_clients_have_ended() -> None:
+    lines = [
+        "h1 200 100 --",
+        "h1 500 90 --",
+        "h1 200 300 CD",
+        "h1 200 120 SD",
+        "h2 200 50 --",
+        "<NOSRV> 503 -1 SC",
+    ]
+    own, others = figures(lines, "h1")
+    assert (own.requests, own.errors, own.first_ms) == (3, 2, 100)
+    assert (others.requests, others.errors, others.first_ms) == (1, 0, 50)
+    with pytest.raises(PlanError, match="how a request ended"):
+        figures(["h1 200"], "h1")
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "over", "wrong", "expected"),
+    [
+        (Figures(100, 0, 200), Figures(1900, 0, 200), False, "", "wait"),
+        (Figures(100, 0, 200), Figures(1900, 0, 200), True, "", "go on"),
+        (Figures(100, 0, 200), Figures(1900, 0, 200), False, "wrong", "put back"),
+        # one failure in a hundred may be chance, six in six hundred are not
+        (Figures(100, 1, 200), Figures(1900, 0, 200), True, "", "go on"),
+        (Figures(600, 6, 200), Figures(11400, 0, 200), False, "", "put back"),
+        # the others fail as often
+        (Figures(600, 6, 200), Figures(11400, 114, 200), True, "", "go on"),
+        (Figures(49, 0, 200), Figures(1900, 0, 200), True, "", "hold"),
+        (Figures(100, 0, 301), Figures(1900, 0, 200), True, "", "put back"),
+        (Figures(100, 0, 301), Figures(1900, 0, 200), False, "", "wait"),
+        # 40 ms are nothing
+        (Figures(100, 0, 50), Figures(1900, 0, 10), True, "", "go on"),
+        (Figures(100, 100, 0), Figures(1900, 0, 200), False, "", "put back"),
+        # every host fails
+        (Figures(100, 100, 0), Figures(1900, 1900, 0), True, "", "go on"),
+    ],
+)
+def test_requests_decide(own: Figures, others: Figures, over: bool, wrong: str, expected: str) -> None:
+    assert decide(own, others, RULES, over, wrong).what == expected
+
+
+def test_lines_of_haproxy_are_read_from_its_journal(stubs: Stubs) -> None:
+    line = "request client=10.0.0.7 host=gpu-1:llama status=200 first_ms=212 whole_ms=900 bytes=1200 end=--"
+    stubs.add("journalctl", f"echo '{line}'; echo '[NOTICE] (12) : New worker (14) forked'")
+    done = stubs.run(host_script("canary_seen.sh", {"UNIT": "load-balancer.service", "SINCE": "1"}))
+    assert done.stdout == "gpu-1:llama 200 212 --\n"

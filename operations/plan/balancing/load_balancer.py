@@ -17,11 +17,14 @@ from operations.plan.machine.version_locks import locks_of
 NAME = "load-balancer"
 DIRECTORY = f"/etc/{NAME}"
 CONFIGURATION, TLS, GATEWAY_CA = "haproxy.cfg", "clients.pem", "gateways.pem"
-FILES = (CONFIGURATION, TLS, GATEWAY_CA)
+CANARY_MAP = "canary.map"  # which host gets which share, in ten-thousandths; haproxy is told while it runs
+FILES = (CONFIGURATION, TLS, GATEWAY_CA, CANARY_MAP)
 FRESH = ".new"  # where files are put before they are in place
 SOCKET = f"/run/{NAME}.sock"
 # says which files haproxy has read
 RECORD = f"/run/{NAME}.read"
+# says which host is a canary
+CANARY_RECORD = f"/run/{NAME}.canary"
 # of 256, so that a share of a per cent can be said
 WEIGHT = 200
 OLDEST = "9"  # Oracle Linux 8 has haproxy 1.8, which does not speak HTTP/2 to servers

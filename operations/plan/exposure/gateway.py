@@ -33,6 +33,8 @@ MOUNT = "/etc/tritonhost"
 CONFIGURATION, TLS, KEYS, LIMITS = "nginx.conf", "tls.pem", "keys.map", "limits.conf"
 FILES = (CONFIGURATION, TLS, KEYS, LIMITS)
 SCRIPT = "gateway.sh"  # what its unit runs
+# of a release that serves a share of the requests, and has not been decided about
+CANARY = "a canary"
 RELEASED = "released"  # names the proven release that serves; absent: no load balancer is to send requests
 FRESH = ".new"  # where files are put before they are in place
 # of find: path, tab, mode:user:group
@@ -164,6 +166,11 @@ def directory(state_root: str) -> str:
 def released(state_root: str) -> str:
     """The file that says which release load balancers may use. It changes without nginx, which reads it at each request."""
     return f"{directory(state_root)}/{RELEASED}"
+
+
+def released_text(release: str, canary: bool = False) -> str:
+    """What is in it."""
+    return f"{release} canary\n" if canary else f"{release}\n"
 
 
 def modes(directory: str) -> dict[str, Permissions]:

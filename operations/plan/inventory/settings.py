@@ -56,6 +56,7 @@ from operations.plan.inventory.monitoring_server_settings import SECRET_FILES, M
 from operations.plan.inventory.monitoring_settings import MonitoringSettings
 from operations.plan.inventory.notification_settings import NotificationSettings, check_webhooks
 from operations.plan.inventory.reach import check_reach
+from operations.plan.inventory.rollout_settings import RolloutSettings
 from operations.plan.inventory.services import units_of
 from operations.plan.inventory.share_settings import ShareSettings
 from operations.plan.profile.tables import different_ports
@@ -96,6 +97,8 @@ class Settings(BaseModel):
 
     # Hosts of one run hand each other what one of them has made or downloaded. None: each makes its own.
     share: ShareSettings | None = None
+    # The first host of an upgrade serves a share of the requests, which decide. None: its gates alone do.
+    rollout: RolloutSettings | None = None
 
     # Checks of operations/plan/catalog/host_checks.py that are warnings here when they fail
     preflight_waived: list[str] = []

@@ -49,6 +49,11 @@ def token_delay() -> float:
     return float(os.environ.get("LAB_TOKEN_SECONDS", "0"))
 
 
+def wrong_every() -> int:
+    """Each how many requests are answered wrongly: LAB_WRONG_EVERY in the server's environment. 0: none is."""
+    return int(os.environ.get("LAB_WRONG_EVERY", "0"))
+
+
 def lab_delay() -> float:
     """Seconds that the lab wants a build to take (build_seconds= beside its GPUs), to interrupt one in the middle."""
     try:

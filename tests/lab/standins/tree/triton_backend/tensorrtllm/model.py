@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tensorrt_llm.engine_file import EngineRefused
-from tensorrt_llm.gpu import Gpu, NoGpu, free_bytes, token_delay, visible_gpus
+from tensorrt_llm.gpu import Gpu, NoGpu, free_bytes, token_delay, visible_gpus, wrong_every
 from tensorrt_llm.releases import release
 from tensorrt_llm.runtime.batch import Batch, Sender, Whole
 from tensorrt_llm.runtime.decoder import Decoder, Sampling
@@ -117,6 +117,7 @@ class TritonPythonModel:
                 f"unexpected error when creating modelInstanceState: [TensorRT-LLM][ERROR] {refused}"
             ) from None
         self.batch = Batch(self.most, token_delay)
+        self.begun = 0
         labels = {"model": args["model_name"], "version": args["model_version"]}
         self.metrics = Metrics(pb_utils, labels, self.batch, self.decoder.max_seq_len)
 
@@ -240,6 +241,9 @@ class TritonPythonModel:
             raise ValueError(f"{ids.shape[0]} prompts in one request: this stand-in takes one")
         prompt = [int(number) for number in ids.reshape(-1)]
         prompt = prompt[: int(value("input_lengths", len(prompt)))]
+        self.begun += 1
+        if (every := wrong_every()) and self.begun % every == 0:
+            prompt.reverse()
         if int(value("beam_width", 1)) > 1:
             raise ValueError("beam_width: this stand-in searches no beams, expected 1")
         streaming = bool(value("streaming", False))
