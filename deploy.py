@@ -39,6 +39,7 @@ if wanted:
         storage,
         swap,
         triton_service,
+        wave,
         weights,
     )
 
@@ -74,6 +75,7 @@ if wanted:
         release=wanted,
         steps=[
             drain.begin,
+            wave.change,
             packages.install_runtime,
             container_runtime.configure,
             network.guard,

@@ -23,7 +23,7 @@ from operations.plan.errors import one_line
 from operations.plan.exposure import firewall, gateway
 from operations.plan.inventory.settings import from_host_data
 from operations.plan.inventory.versions import components
-from operations.plan.machine import docker_host
+from operations.plan.machine import docker_host, wave
 from operations.plan.machine.disks import root_growth
 from operations.plan.machine.local_disks import check_data_root, local_plan
 from operations.plan.machine.packages import check_os, wanted_packages
@@ -78,6 +78,14 @@ def look() -> Release | None:
             "or try it again with --data retry_failed=true; the running release was left as it is"
         )
         return None
+    if release.settings.wave and any(row.stage == wave.STAGE for row in rows):
+        tried = observed.verdicts.get(wave.verdict(release.settings.wave))
+        if tried and tried.rejected and not release.settings.retry_failed:
+            rollout.leave_out(
+                f"wave: found {tried.text}; expected other versions or a fixed cause; change wave in the inventory, or try it again "
+                "with --data retry_failed=true; the host was left as it is"
+            )
+            return None
     if not host_health.fits(release, observed):
         return None
     rollout.expect(release, observed)
@@ -95,7 +103,8 @@ def planned() -> tuple[Release, Observed]:
     observed = observe(settings, profile)
     check_silent(observed)
     release = planned_for(settings, profile, observed)
-    running = components(settings, profile, release.gpus[0].driver)
+    driver = (settings.wave.driver if settings.wave else None) or release.gpus[0].driver
+    running = components(settings, profile, driver)
     floors = check_floors(host.name, running, settings.waivers, datetime.now(UTC).date())
     known = gateway_secrets.load(settings.gateway, host.name).warnings if settings.gateway else ()
     said = tuple(f"GPUs: nvidia-smi also says: {one_line(remark)[:300]}" for remark in observed.gpu_remarks)
@@ -193,7 +202,8 @@ def looked(**question: Any) -> Observed:
 
 def asked(settings: Settings, profile: Profile) -> dict[str, Any]:
     """What the one look asks for: the arguments of HostState."""
-    packages = [*wanted_packages(settings, ""), *CONFLICTING_PACKAGES]
+    waved = settings.wave.packages if settings.wave else ()
+    packages = [*wanted_packages(settings, ""), *CONFLICTING_PACKAGES, *waved]
     database = f"{settings.service_name}-database" if isinstance(profile, PlanProfile) else ""
     unit_files = host_files.unit_files(settings)
     return {

@@ -42,6 +42,7 @@ _guards: dict[str, str] = {}
 _transports: dict[str, list[Any]] = {}
 # detached work that this run would start itself
 _units: dict[str, set[str]] = {}
+_let_go: list[Any] = []  # channels of hosts that reboot: their end is no loss
 _taking: dict[str, BoundedSemaphore] = {}
 
 
@@ -142,6 +143,14 @@ def _guard(host: Host) -> None:
     pyinfra_patches.before_each_command(host, guarded)
 
 
+def let_go(host: Host) -> None:
+    """The host is about to reboot, which frees its lock: its connections end, and that is no loss. `hold` takes the lock again."""
+    machine = machine_of(host.name)
+    _let_go.append(_channels.get(machine))
+    for known in (_channels, _guards, _transports, _lost):
+        known.pop(machine, None)
+
+
 def lost(host: Host) -> str:
     """Why this run does not hold the host's lock any more, or nothing: the host is asked before a service is touched."""
     machine = machine_of(host.name)
@@ -178,6 +187,8 @@ def _beat(host: Host, transport: Any, channel: Any) -> None:
                 found = f"no answer for {now - heard:.0f} s"
     except LOST as error:
         found = str(error) or "the connection closed"
+    if channel in _let_go:
+        return
     if not transport.is_active():
         # closed by pyinfra at the end of the run, or lost: the connection itself reports that to the operation that waits on it
         _lost.setdefault(machine, "connection lost")

@@ -377,6 +377,18 @@ def transport_of(host: Host) -> Any:
     return client.get_transport() if client is not None else None
 
 
+def reconnected(host: Host) -> None:
+    """
+    A host whose connection has ended, as by a reboot, is connected again. Raises ConnectError.
+
+    Not `Host.connect` and `Host.disconnect`, whose callbacks say that a host is unreachable, or that its run has ended. Relies on
+    `connect` and `disconnect` of a host's connector.
+    Upstream: the same, which `server.reboot` does with these callbacks.
+    """
+    host.connector.disconnect()
+    host.connector.connect()
+
+
 def fail_where_a_connection_closes() -> None:
     """
     A command whose connection is closed fails on its host alone, as one of a connection that is lost does.

@@ -36,7 +36,7 @@ GROUPS = (
     Group(
         "Host stages",
         0,
-        "storage packages host_record ownership selinux container_runtime network monitoring_server load_balancer",
+        "storage packages wave host_record ownership selinux container_runtime network monitoring_server load_balancer",
     ),
     Group(
         "Service stages",

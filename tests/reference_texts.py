@@ -47,7 +47,7 @@ SETTINGS_GROUPS: dict[str, tuple[str, ...]] = {
         *("nvidia_container_toolkit_gpg_key_url", "nvidia_container_toolkit_gpg_fingerprint"),
         *("nvidia_container_toolkit_packages", "nvidia_container_toolkit_channel"),
         *("nvidia_container_toolkit_gpgcheck", "git_packages", "extra_packages", "system_repositories"),
-        *("version_lock", "package_lock_wait_s"),
+        *("version_lock", "package_lock_wait_s", "wave"),
     ),
     "Sources and digests": (
         *("image_digests", "image_registry", "docker_hub_registry", "hub_endpoint", "git_mirrors"),
@@ -140,6 +140,14 @@ SETTINGS: dict[str, str] = {
     "RolloutSettings.minutes": "How long.",
     "RolloutSettings.least_requests": "With fewer requests in that time the canary is held, and the run ends.",
     "RolloutSettings.slower": "How many times the other hosts' median time to the first byte the canary's may be.",
+    "Settings.wave": (
+        "Driver and kernel at versions of the site's, host by host and with a reboot. A table. None: neither is touched. "
+        "See [driver](../how-to/driver.md#a-wave)."
+    ),
+    "WaveSettings.packages": "Packages of driver, fabric manager and kernel, each at its version.",
+    "WaveSettings.driver": "The driver afterwards, as nvidia-smi prints it. None: it stays.",
+    "WaveSettings.kernel": "The kernel afterwards, as `uname -r` prints it. None: it stays.",
+    "WaveSettings.reboot_timeout_s": "How long the host may be away.",
     "LoadBalancer.certificate": "File of the machine that deploys, PEM: the certificate that clients are shown, then its chain.",
     "LoadBalancer.private_key": "File of the machine that deploys, mode 0600: its key, PEM without a passphrase.",
     "LoadBalancer.gateway_ca": "File of the machine that deploys: the root certificate of the hosts' gateways.",

@@ -135,6 +135,7 @@ APART = (
     "test_services",
     "test_unreached_hosts",
     "test_teardown",
+    "test_wave",
 )
 # How long they take about, where it is far from the others' time: what is begun last must not take long.
 LONG = {
@@ -153,6 +154,7 @@ LONG |= {
     "test_monitoring_server": 420,
     "test_load_balancer": 300,
     "test_teardown": 200,
+    "test_wave": 150,
 }
 MUTATIONS = "test_mutations"
 # from a bare host to a verified one, and a second run

@@ -74,6 +74,9 @@ of_files() {
     section architecture
     uname -m
 
+    section kernel
+    uname -r
+
     section packages
     has rpm && rpm -q --qf '%{NAME}\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\n' $PACKAGES 2>/dev/null
 

@@ -128,6 +128,7 @@ def observed(output: list[str]) -> Observed:
         noise=" ".join(" ".join(spoken).split()),
         os_release=assignments(part["os-release"]),
         architecture="".join(part["architecture"]).strip(),
+        kernel="".join(part.get("kernel", [])).strip(),
         packages=package_versions(part["packages"]),
         file_digests={path: digest for digest, path in digest_pairs(part["files"])},
         version_locks=list_lines(part["version-locks"]),

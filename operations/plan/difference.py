@@ -23,7 +23,7 @@ from operations.plan.difference_rows import (
     unit_rows,
 )
 from operations.plan.exposure import door, exporters, firewall, gateway, network
-from operations.plan.machine import selinux
+from operations.plan.machine import selinux, wave
 from operations.plan.machine.disks import root_growth
 from operations.plan.machine.local_disks import local_plan
 from operations.plan.machine.packages import PACKAGE_KEYS, wanted_packages
@@ -84,6 +84,17 @@ def _packages(release: Release, observed: Observed, files: Sequence[ExpectedFile
     yield from key_rows(PACKAGE_KEYS, observed)
     locks = all_locks(settings, os_major)
     yield from package_rows(wanted_packages(settings, os_major), locks, settings.version_lock, observed)
+
+
+def _wave(release: Release, observed: Observed, _: Sequence[ExpectedFile]) -> Rows:
+    wanted = release.settings.wave
+    if wanted:
+        drivers = {gpu.driver for gpu in observed.gpus}
+        driver = drivers.pop() if len(drivers) == 1 else ""
+        for what, found, should in wave.rows(
+            wanted, observed.os_major, observed.packages, driver, observed.kernel
+        ):
+            yield Difference(wave.STAGE, what, found, should)
 
 
 def _container_runtime(release: Release, observed: Observed, _: Sequence[ExpectedFile]) -> Rows:
@@ -350,6 +361,7 @@ _STAGES = (
     *(
         _storage,
         _ownership,
+        _wave,
         _packages,
         _selinux,
         _container_runtime,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from operations.plan.difference_rows import Difference
+from operations.plan.machine import wave
 
 # Load balancers ask every 1 to 2 s: templates/load-balancer.cfg.j2
 NOTICED_SECONDS = 4
@@ -23,7 +24,7 @@ def interrupts(rows: Iterable[Difference], beside: bool) -> bool:
     + beside: the new release is started beside the running one
     """
     # an artifact's stage is its kind: making it interrupts nobody
-    interrupting = frozenset({"packages", "container runtime", "gateway", "door", *_BESIDE})
+    interrupting = frozenset({"packages", "container runtime", "gateway", "door", wave.STAGE, *_BESIDE})
     harmless = _UNNOTICED | (_BESIDE if beside else frozenset())
     return any(
         row.stage in interrupting - harmless

@@ -14,6 +14,7 @@ from operations.plan.capacity.fit import deployment
 from operations.plan.capacity.forecast import Forecast, forecast
 from operations.plan.errors import PlanError
 from operations.plan.inventory.services import machine_of
+from operations.plan.machine import wave
 from operations.plan.observed.observed import Measurements, Observed, ReleaseVerdict
 from operations.plan.release import Release
 from operations.plan.status import DifferenceFound, HostStatus, exit_code, plain
@@ -197,8 +198,9 @@ def _releases(status: HostStatus, observed: Observed) -> list[ReleaseKept]:
     )
     named = [release for _, release in places if release]
     stored = {key for kind, key in observed.artifacts if kind == "release"}
+    judged = {name for name in observed.verdicts if not name.startswith(wave.PREFIX)}
     found = []
-    for release in dict.fromkeys([*named, *sorted({*observed.verdicts, *observed.measurements, *stored})]):
+    for release in dict.fromkeys([*named, *sorted({*judged, *observed.measurements, *stored})]):
         manifest = observed.artifacts.get(("release", release))
         measured = observed.measurements.get(release, Measurements())
         outcome, at, why = _verdict(observed.verdicts.get(release))

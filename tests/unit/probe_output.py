@@ -13,6 +13,7 @@ SECTION, PART = "\x1e", "\x1f"
 NAMES = (
     "os-release",
     "architecture",
+    "kernel",
     "packages",
     "files",
     "version-locks",
@@ -68,6 +69,7 @@ def bare() -> list[str]:
         {
             "os-release": OS_RELEASE,
             "architecture": ["x86_64"],
+            "kernel": ["5.15.0-300.el9uek.x86_64"],
             "packages": [
                 "package docker-ce is not installed",
                 "runc\t4:1.2.5-3.el9_6",
@@ -132,6 +134,7 @@ def converged(wanted: Release, host: Observed) -> list[str]:
         {
             "os-release": OS_RELEASE,
             "architecture": ["x86_64"],
+            "kernel": ["5.15.0-300.el9uek.x86_64"],
             "packages": [
                 "package runc is not installed",
                 *[f"{name}\t{version}" for name, versions in host.packages.items() for version in versions],

@@ -523,6 +523,28 @@ def test_before_each_command_sees_operations_and_facts() -> None:
     assert len(sent) == 3
 
 
+def test_reconnected_host_calls_no_callback() -> None:
+    state = state_of("gpu-1")
+    host = first(state)
+    calls: list[str] = []
+
+    class Client:
+        def connect(self, *_: object, **__: object) -> None:
+            calls.append("connect")
+
+    class Watch(BaseStateCallback):
+        @staticmethod
+        def host_disconnect(state: State, host: Host) -> None:
+            calls.append("callback")
+
+    state.add_callback_handler(Watch())  # type: ignore[no-untyped-call]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pyinfra.connectors.ssh.SSHClient", Client)
+        host.connector.connect()
+        pyinfra_patches.reconnected(host)
+    assert calls == ["connect", "connect"]
+
+
 def test_end_connection_tells_waiters_why() -> None:
     ours, theirs = socket.socketpair()
     with closing(ours), closing(theirs):

@@ -14,7 +14,7 @@ from operations.plan.inventory.rollout_settings import RolloutSettings
 USUAL = 0.001
 # how unlikely a number of errors has to be, if the canary were like the others
 UNLIKELY = 0.01
-# a difference below this many milliseconds is nobody's
+# a smaller difference, in milliseconds, no client notices
 NOTICED_MS = 50
 
 

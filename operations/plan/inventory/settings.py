@@ -59,6 +59,7 @@ from operations.plan.inventory.reach import check_reach
 from operations.plan.inventory.rollout_settings import RolloutSettings
 from operations.plan.inventory.services import units_of
 from operations.plan.inventory.share_settings import ShareSettings
+from operations.plan.inventory.wave_settings import WaveSettings
 from operations.plan.profile.tables import different_ports
 from operations.plan.toml_file import check_plain
 from operations.plan.wording import Form, complaint, from_validation
@@ -99,6 +100,8 @@ class Settings(BaseModel):
     share: ShareSettings | None = None
     # The first host of an upgrade serves a share of the requests, which decide. None: its gates alone do.
     rollout: RolloutSettings | None = None
+    # Driver and kernel at versions of the site's, host by host and with a reboot. None: neither is touched.
+    wave: WaveSettings | None = None
 
     # Checks of operations/plan/catalog/host_checks.py that are warnings here when they fail
     preflight_waived: list[str] = []
@@ -305,6 +308,8 @@ class Settings(BaseModel):
             self.monitoring_server.check(self.expose)
         if self.load_balancer:
             self.load_balancer.check(self.expose)
+        if self.wave:
+            self.wave.check()
         return self
 
     @model_validator(mode="after")

@@ -167,6 +167,32 @@ def install(
     return replace(work, commands=((*under, *work.commands[0]),), files=files)
 
 
+def exact(title: str, versions: Mapping[str, str | None], lock_wait_s: int) -> HostCommand:
+    """
+    dnf's installation of packages at these versions, all of them or none, as detached work; a host's record is not told of it.
+
+    + title: of the work
+    + lock_wait_s: seconds to wait for other package managers
+    """
+    specs = _specs(versions)
+    proof = " && ".join(_installed(name, version) for name, version in versions.items())
+    work = HostCommand(
+        title,
+        (),
+        f"{', '.join(specs)} to be installed from the repositories of /etc/yum.repos.d",
+        {"versions": dict(versions)},
+        proof,
+        files={"run_unlocked.sh": "@files/host/run_unlocked.sh"},
+    )
+    # what a deploy otherwise leaves alone, and what a site has locked meanwhile
+    install = (
+        *(word for word in INSTALL if not word.startswith("--exclude=")),
+        "--disableplugin=versionlock",
+    )
+    command = ("sh", _beside(work, "run_unlocked.sh"), str(lock_wait_s), *install, *specs)
+    return replace(work, commands=(command,))
+
+
 def _specs(versions: Mapping[str, str | None]) -> list[str]:
     """Packages with their versions, as dnf's arguments."""
     return [f"{name}-{version}" if version else name for name, version in versions.items()]

@@ -210,6 +210,7 @@ class Observed:
     noise: str = ""  # what the login shell says of itself, before anything it is asked
     os_release: Mapping[str, str] = field(default_factory=dict)
     architecture: str = ""
+    kernel: str = ""  # as uname -r prints it
     packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> epoch:version-release
     file_digests: Mapping[str, str] = field(default_factory=dict)  # path -> sha256
     version_locks: tuple[str, ...] = ()  # the lines of dnf's list

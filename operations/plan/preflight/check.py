@@ -59,6 +59,12 @@ class Subject:
         return SHAPES.get(self.settings.shape or self.health.shape)
 
     @property
+    def driver(self) -> str:
+        """The driver that the release will run on: a wave changes it before."""
+        wave = self.settings.wave
+        return (wave.driver if wave else None) or self.health.driver
+
+    @property
     def gpus(self) -> tuple[GpuHealth, ...]:
         """Those that the host uses."""
         chosen = self.settings.gpu_ids

@@ -68,19 +68,19 @@ def of_driver(subject: Subject) -> Checks:
             name, "not checked", f"{health.driver}; image.release is no release of the support matrix"
         )
         return
-    gpu = Gpu(0, health.gpus[0].name, "", "", 0, 0, health.driver)
+    gpu = Gpu(0, health.gpus[0].name, "", "", 0, 0, subject.driver)
     try:
-        check_driver(health.driver, stack.cuda)
+        check_driver(subject.driver, stack.cuda)
     except PlanError as error:
         try:
             driver_warnings(gpu, stack.cuda)
         except PlanError:
-            yield Check.from_error(name, error, health.driver)
+            yield Check.from_error(name, error, subject.driver)
         else:
             # a GPU of a data centre may do with the image's compatibility libraries
-            yield Check.from_error(name, error, health.driver, "warning")
+            yield Check.from_error(name, error, subject.driver, "warning")
         return
-    yield Check(name, "ok", f"{health.driver}, for CUDA {stack.cuda}")
+    yield Check(name, "ok", f"{subject.driver}, for CUDA {stack.cuda}")
 
 
 def of_gpus(subject: Subject) -> Checks:

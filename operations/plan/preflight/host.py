@@ -79,7 +79,7 @@ def _floors(subject: Subject) -> Check:
         return Check(name, "not checked", "the driver's version was not read")
     problems: list[PlanError] = []
     notes: list[str] = []
-    for component in components(subject.settings, subject.profile, subject.health.driver):
+    for component in components(subject.settings, subject.profile, subject.driver):
         try:
             notes += check_floors("", [component], subject.settings.waivers, today)
         except PlanError as error:

@@ -46,6 +46,7 @@ ORDER = (
     "test_door",
     "test_monitoring_server",
     "test_load_balancer",
+    "test_wave",
     "test_teardown",
 )
 HERE = Path(__file__).parent

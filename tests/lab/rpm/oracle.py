@@ -8,6 +8,9 @@ from tests.lab.settings import OS_RELEASES
 
 FILES = Path(__file__).parent / "files"
 
+# of the driver: what is installed and loaded at the next boot; the last one does not load
+DRIVERS = (("580.159.04", ""), ("580.178.04", ""), ("580.178.05", " broken"))
+
 # What a bare Oracle Linux host already has.
 PREINSTALLED = (
     *("oraclelinux-release", "container-selinux", "dnf-plugins-core", "nftables"),
@@ -77,6 +80,16 @@ def packages(debian: Path, os_major: int) -> list[Package]:
                 "ca-certificates",
                 "util-linux",
             ),
+        ),
+        *(
+            _stand_in(
+                "nvidia-driver",
+                version,
+                os_major,
+                epoch=3,
+                files={"/usr/lib/lab/nvidia-driver": File(f"{version}{word}\n")},
+            )
+            for version, word in DRIVERS
         ),
         _stand_in("container-selinux", "2.232.1", os_major, epoch=2),
         _stand_in("dnf-plugins-core", "4.3.0", os_major),
