@@ -15,11 +15,10 @@ from pyinfra.api.state import State
 from operations import convergence, front, rollout
 from operations.plan import swap
 from operations.plan.drain import NOTICED_SECONDS, interrupts
-from operations.plan.exposure import gateway
 from operations.plan.release import Release
 from operations.remote.detached import LOST, done, printed
+from operations.remote.load_balancers import released_script
 from operations.remote.refusal import Failed
-from operations.scripts import host_script
 
 
 @deploy("Load balancers")
@@ -124,14 +123,7 @@ def released(host: Host, release: Release) -> None:
 
 
 def _script(host: Host, release: Release, leave: bool = False) -> str:
-    settings = release.settings
     assert release.gateway
-    variables = {
-        "LEAVE": "yes" if leave else "",
-        "CANARY": "" if rollout.canary_since(host.name) is None else " canary",
-        "FILE": gateway.released(settings.state_root),
-        "STATE_ROOT": settings.state_root,
-        "DATA_ROOT": settings.data_root,
-        "URL": f"http://127.0.0.1:{release.gateway.behind[0]}/v2/health/ready",
-    }
-    return host_script("released.sh", variables)
+    url = f"http://127.0.0.1:{release.gateway.behind[0]}/v2/health/ready"
+    canary = "" if rollout.canary_since(host.name) is None else " canary"
+    return released_script(release.settings, url, leave, canary)

@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Callable, Generator, Iterator, Sequence
 from ipaddress import IPv4Address
 
+import gevent
 from pyinfra import host, logger
 from pyinfra.api.command import FunctionCommand, StringCommand
 from pyinfra.api.deploy import deploy
@@ -40,6 +41,7 @@ from operations.plan.artifacts.images import (
 )
 from operations.plan.audit import bill_of_materials as plan_bill_of_materials
 from operations.plan.audit.provenance import images, packages
+from operations.plan.drain import NOTICED_SECONDS
 from operations.plan.exposure import exporters
 from operations.plan.exposure.network import LED, guard, unit
 from operations.plan.inventory.settings import Settings, from_host_data
@@ -51,7 +53,8 @@ from operations.plan.serving.garbage import garbage, unread
 from operations.plan.serving.servers import Server
 from operations.pyinfra_patches import data_of
 from operations.remote import host_files
-from operations.remote.detached import LOST, done, log_lost, shell
+from operations.remote.detached import LOST, done, log_lost, printed, shell
+from operations.remote.load_balancers import released_script
 from operations.remote.refusal import Failed, refuse
 from operations.scripts import host_script
 from operations.server.control import answered, judged, start
@@ -250,10 +253,14 @@ def _roll_back(state: State, host: Host, settings: Settings, current: str, previ
         except Failed as problem:
             logger.error(f"{host.print_prefix}rollback: {problem}; nothing was stopped")
             return False
+        if settings.gateway:
+            _left(host, settings)
         put_back(host, settings, previous.id)
         requests = [Golden.model_validate(request) for request in previous.golden]
         server = Server(settings.service_name, "current", previous.address, (0, previous.grpc_port, 0))
         answered(host, server, requests)
+        if settings.gateway:
+            done(host, released_script(settings))
     except LOST as error:
         log_lost(host, f"rollback to {previous.id}", settings.service_name, error)
         return False
@@ -265,6 +272,16 @@ def _roll_back(state: State, host: Host, settings: Settings, current: str, previ
     logger.info(f"{host.print_prefix}release {previous.id} serves again, in the place of {current}")
     judged(host, settings, current, "withdrawn", "rolled back by hand")
     return True
+
+
+def _left(host: Host, settings: Settings) -> None:
+    """No load balancer sends a new request. Raises Failed."""
+    assert settings.gateway
+    if (
+        printed(done(host, released_script(settings, leave=True)), "left") == "yes"
+        and settings.gateway.proxies
+    ):
+        gevent.sleep(NOTICED_SECONDS)
 
 
 def open_past_the_gateway(host: Host, settings: Settings, release_id: str) -> str:

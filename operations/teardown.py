@@ -4,7 +4,7 @@ python -m operations.teardown gpu-1                    # shows what goes and wha
 python -m operations.teardown gpu-1 --plan             # only shows it
 python -m operations.teardown gpu-1 --yes              # does not ask
 
-All services of the host go. What has begun is answered to its end; take the host out of its load balancer first.
+All services of the host go. What has begun is answered to its end. A host behind a gateway leaves its load balancers first.
 Exit codes: 0 nothing of tritonhost is left, 1 something is left or failed, 2 bad input or refused, 5 the host was not reached.
 """
 
@@ -22,6 +22,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import gevent
 from pyinfra.api.exceptions import ConnectError, PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.api.state import State
@@ -32,6 +33,7 @@ from operations.intake import host_key
 from operations.intake.refusing import refusing
 from operations.plan.artifacts.artifact import HostCommand
 from operations.plan.balancing import load_balancer
+from operations.plan.drain import NOTICED_SECONDS
 from operations.plan.errors import PlanError, one_line
 from operations.plan.inventory.services import machine_of
 from operations.plan.inventory.settings import Settings, from_host_data
@@ -61,7 +63,8 @@ from operations.plan.teardown import (
     teardown,
 )
 from operations.remote import host_files, repository_files
-from operations.remote.detached import LOST, run_and_follow, said, shell
+from operations.remote.detached import LOST, printed, run_and_follow, said, shell
+from operations.remote.load_balancers import released_script
 from operations.scripts import host_script
 
 PROGRAM = "python -m operations.teardown"
@@ -134,16 +137,19 @@ class Target:
     What the inventory says of the host.
 
     + files: paths that a deploy of it may have written
+    + behind_gateways: the settings of services that load balancers may know
     """
 
     settings: Settings
     places: tuple[Place, ...]
     files: tuple[str, ...]
+    behind_gateways: tuple[Settings, ...] = ()
 
 
 def _target(services: Sequence[Host]) -> Target:
     places: list[Place] = []
     files: list[str] = []
+    gateways: list[Settings] = []
     for each in services:
         settings = from_host_data(pyinfra_patches.data_of(each), each.name)
         if settings.load_balancer:
@@ -154,8 +160,21 @@ def _target(services: Sequence[Host]) -> Target:
             files += [*monitoring.etc_paths(), *host_files.watched(settings)]
         else:
             places.append((settings.service_name, settings.data_root))
+            gateways += [settings] if settings.gateway else []
             files += [*host_files.watched(settings), *filter(None, [textfile.output(settings)])]
-    return Target(settings, tuple(places), tuple(dict.fromkeys(files)))
+    return Target(settings, tuple(places), tuple(dict.fromkeys(files)), tuple(gateways))
+
+
+def _leave(host: Host, target: Target) -> None:
+    """Load balancers send nothing more to the host; its gateways finish what they have when they are stopped."""
+    wait = False
+    for settings in target.behind_gateways:
+        _, output = shell(host, released_script(settings, leave=True))
+        wait = wait or (
+            printed(output, "left") == "yes" and bool(settings.gateway and settings.gateway.proxies)
+        )
+    if wait:
+        gevent.sleep(NOTICED_SECONDS)
 
 
 def _taken_off(state: State, host: Host, target: Target, given: argparse.Namespace) -> int:
@@ -174,6 +193,7 @@ def _taken_off(state: State, host: Host, target: Target, given: argparse.Namespa
     if not given.yes and not found.at_it and not _agreed(given.host):
         print("tritonhost: nothing was changed", file=sys.stderr)
         return BAD_INPUT
+    _leave(host, target)
     logging.getLogger("pyinfra").setLevel(logging.INFO)
     work = of(wanted, target.settings)
     if not run_and_follow(state, host, work):
@@ -189,7 +209,7 @@ def _taken_off(state: State, host: Host, target: Target, given: argparse.Namespa
         )
         return LEFT
     print(
-        f"{given.host}: {'nothing of tritonhost is left' if wanted.variables['FORGET'] else 'docker stays, and the record of what it came with'}; take the host out of {given.inventory} and your load balancer"
+        f"{given.host}: {'nothing of tritonhost is left' if wanted.variables['FORGET'] else 'docker stays, and the record of what it came with'}; take the host out of {given.inventory}"
     )
     return 0
 
