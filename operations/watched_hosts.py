@@ -12,7 +12,7 @@ from operations.plan.errors import PlanError
 from operations.plan.inventory import load_balancer_settings, monitoring_server_settings
 from operations.plan.inventory.settings import from_host_data
 from operations.plan.inventory.without_model import kind_of
-from operations.plan.monitoring.watched import Watched, watched
+from operations.plan.monitoring.watched import Watched, watched, watched_load_balancer
 from operations.plan.profile.profiles import load_profile
 from operations.pyinfra_patches import data_of
 
@@ -58,11 +58,13 @@ def load_balancers_of(host: Host) -> list[Host]:
 
 
 def entries_of(inventory: Iterable[Host]) -> list[Watched]:
-    """The entries of an inventory that want monitoring, in its order. Raises PlanError."""
-    found = []
+    """The entries of an inventory that want monitoring, in its order, and its load balancers. Raises PlanError."""
+    found, balancers = [], []
     for host in inventory:
         data = data_of(host)
         settings = from_host_data(data, host.name)
+        if settings.load_balancer:
+            balancers.append(watched_load_balancer(host.name, settings.load_balancer))
         if settings.monitoring is None:
             continue
         profile = load_profile(settings.model, settings.profile_overrides)
@@ -75,4 +77,4 @@ def entries_of(inventory: Iterable[Host]) -> list[Watched]:
             "write monitoring = {} into inventories/group_data/all.py, or into a host's own data",
             reference="no-monitoring",
         )
-    return found
+    return [*found, *balancers]

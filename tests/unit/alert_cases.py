@@ -14,6 +14,8 @@ NODE = f'instance="10.0.0.11:9100",job="node",{S}'
 NODE_ALONE = 'instance="10.0.0.11:9100",job="node",host="gpu-1"'
 DCGM = 'instance="10.0.0.11:9400",job="dcgm",host="gpu-1"'
 OF_DCGM = {"instance": "10.0.0.11:9400", "job": "dcgm", "host": "gpu-1"}
+FRONT = 'instance="10.0.1.5:8405",job="load-balancer",host="front-1"'
+OF_FRONT = {"instance": "10.0.1.5:8405", "job": "load-balancer", "host": "front-1"}
 DAY = 86400
 
 
@@ -347,4 +349,33 @@ CASES = (
     Case("TritonhostRunUnfinished", _run(600, "900x2000"), 380),
     Case("TritonhostRunUnfinished", _run(600, ""), 340),
     Case("TritonhostRunUnfinished", _run(600, ""), 1460),
+    Case(
+        "TritonhostLoadBalancerDown",
+        {f"up{{{FRONT}}}": "0x20"},
+        3,
+        OF_FRONT,
+        "front-1: the load balancer does not answer",
+    ),
+    Case("TritonhostLoadBalancerDown", {f"up{{{FRONT}}}": "0x20"}, 1),
+    Case(
+        "TritonhostNoHostServes",
+        {f'haproxy_backend_active_servers{{{FRONT},proxy="http"}}': "0x20"},
+        3,
+        {**OF_FRONT, "proxy": "http"},
+        "front-1: no host takes requests",
+    ),
+    Case("TritonhostNoHostServes", {f'haproxy_backend_active_servers{{{FRONT},proxy="http"}}': "1x20"}, 3),
+    Case(
+        "TritonhostHostLeftOut",
+        {f'haproxy_server_status{{{FRONT},proxy="http",server="gpu-1",state="UP"}}': "0x60"},
+        31,
+        {**OF_FRONT, "proxy": "http", "server": "gpu-1", "state": "UP"},
+        "front-1: gpu-1 gets no requests",
+    ),
+    # an upgrade
+    Case(
+        "TritonhostHostLeftOut",
+        {f'haproxy_server_status{{{FRONT},proxy="http",server="gpu-1",state="UP"}}': "0x20 1x40"},
+        31,
+    ),
 )

@@ -171,7 +171,9 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     root = pair("root", addresses=["127.0.0.1"])
     tls = folder / "served.pem"
     tls.write_bytes(root.pem + root.key_pem())
-    texts = {name: (CAPTURES / f"{name}.prom").read_text() for name in ("triton", "dcgm", "node")}
+    texts = {
+        name: (CAPTURES / f"{name}.prom").read_text() for name in ("triton", "dcgm", "node", "load-balancer")
+    }
     texts["node"] += own_metrics(folder / "root", root)
     with ExitStack() as stack:
         at = {name: stack.enter_context(served(text)) for name, text in texts.items()}
@@ -179,7 +181,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         door = (CAPTURES / "door.prom").read_text()
         at["door"] = stack.enter_context(served(door, tls, JOBS["door"].path))
         behind = (("host", "gpu-2"), *SERVICE[1:])
-        of = {"node": HOST, "dcgm": HOST, "triton-gateway": behind}
+        of = {"node": HOST, "dcgm": HOST, "triton-gateway": behind, "load-balancer": HOST}
         targets = tuple(Target(job, address, of.get(job, SERVICE)) for job, address in at.items())
         written = files([Watched("gpu-1", "triton", targets)], Site())
         written["prometheus.yml"] = written["prometheus.yml"].replace(f'"{prometheus.INTERVAL}"', '"200ms"')
@@ -205,7 +207,7 @@ def wait_for(own: Prometheus, folder: Path) -> None:
                 for record in rules.RECORDS
                 if not 0 < len(own.values(record.expression)) == len(own.values(record.name))
             ]
-            if len(own.values("up == 1")) == 5 and not late:
+            if len(own.values("up == 1")) == 6 and not late:
                 return
             found = f"up: {found}; not yet: {late}"
         except OSError:

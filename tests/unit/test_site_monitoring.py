@@ -185,7 +185,7 @@ def test_command_writes_what_promtool_accepts(tmp_path: Path) -> None:
     done = written(tmp_path, path, "--runbooks", "https://docs.example/how-to/alerts/")
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
-    assert f"{out}: 12 files for 2 hosts" in done.stdout
+    assert f"{out}: 13 files for 2 hosts" in done.stdout
     assert "gpu-1: Triton's metrics are on 127.0.0.1 alone" in done.stderr
     assert json.loads((out / "targets/triton.json").read_text())[0]["targets"] == ["10.0.0.12:8002"]
     assert "https://docs.example/how-to/alerts/#tritonhostdown" in (out / "rules/tritonhost.yml").read_text()

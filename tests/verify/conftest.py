@@ -20,7 +20,7 @@ from operations.plan.capacity.gpu import QUERY, parse_query
 from operations.plan.inventory.settings import from_host_data
 from operations.plan.inventory.without_model import kind_of
 from operations.plan.machine.packages import check_os
-from operations.plan.monitoring.watched import Watched, watched
+from operations.plan.monitoring.watched import Watched, watched, watched_load_balancer
 from operations.plan.profile.profiles import load_profile
 from operations.remote import host_files
 from operations.remote.rendering import HostFile
@@ -97,6 +97,8 @@ def watched_entries(pytestconfig: pytest.Config) -> list[Watched]:
     found = []
     for each in pytestconfig.stash[_targets]:
         settings = from_host_data(each.data, each.name)
+        if settings.load_balancer:
+            found.append(watched_load_balancer(each.name, settings.load_balancer))
         if settings.monitoring:
             profile = load_profile(settings.model, settings.profile_overrides)
             found.append(watched(each.name, settings, profile, each.address))

@@ -5,6 +5,7 @@ Metrics of others, each where its name stands:
 - TensorRT-LLM in Triton: https://github.com/triton-inference-server/tensorrtllm_backend/blob/main/README.md#triton-metrics
 - dcgm-exporter: https://github.com/NVIDIA/dcgm-exporter/blob/main/etc/default-counters.csv; Xid errors have the code as their value,
   and err_code in newer versions
+- haproxy: https://github.com/haproxy/haproxy/blob/master/addons/promex/README
 - node_exporter: https://github.com/prometheus/node_exporter#textfile-collector
 """
 
@@ -302,6 +303,34 @@ HOST_ALERTS = (
     ),
 )
 
+LOAD_BALANCER_ALERTS = (
+    Alert(
+        "TritonhostLoadBalancerDown",
+        "critical",
+        'up{job="load-balancer"} == 0',
+        "2m",
+        f"{_HOST}: the load balancer does not answer",
+        "Prometheus has not reached haproxy for 2 minutes: clients may not reach any host.",
+    ),
+    Alert(
+        "TritonhostNoHostServes",
+        "critical",
+        'haproxy_backend_active_servers{job="load-balancer",proxy="http"} == 0',
+        "1m",
+        f"{_HOST}: no host takes requests",
+        "No host behind the load balancer says that a proven release serves: clients get 503.",
+    ),
+    Alert(
+        "TritonhostHostLeftOut",
+        "warning",
+        'haproxy_server_status{job="load-balancer",proxy="http",state="UP"} == 0',
+        "30m",
+        f"{_HOST}: {{{{ $labels.server }}}} gets no requests",
+        "The load balancer has sent nothing to this host for 30 minutes: it does not answer, or its gateway says that no proven release "
+        "serves there.",
+    ),
+)
+
 RELEASE_ALERTS = (
     Alert(
         "TritonhostRolledBack",
@@ -344,6 +373,7 @@ GROUPS: Mapping[str, tuple[Alert, ...]] = {
     "tritonhost-service": SERVICE_ALERTS,
     "tritonhost-gpu": GPU_ALERTS,
     "tritonhost-host": HOST_ALERTS,
+    "tritonhost-load-balancer": LOAD_BALANCER_ALERTS,
     "tritonhost-release": RELEASE_ALERTS,
 }
 ALERTS = tuple(alert for group in GROUPS.values() for alert in group)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from operations.plan.inventory.load_balancer_settings import LoadBalancer
 from operations.plan.inventory.services import machine_of
 from operations.plan.inventory.settings import Settings
 from operations.plan.profile.profiles import Profile
@@ -33,6 +34,7 @@ JOBS = {
     "door": Job(tls=True, path="/metrics/door"),
     "node": Job(),
     "dcgm": Job(),
+    "load-balancer": Job(),
 }
 
 
@@ -110,6 +112,18 @@ def watched(name: str, settings: Settings, profile: Profile, reached: str) -> Wa
         else:
             targets.append(Target(job, f"{of_exporters}:{one.port}", of_host))
     return Watched(host, service, tuple(targets), tuple(remarks))
+
+
+def watched_load_balancer(name: str, own: LoadBalancer) -> Watched:
+    """
+    The target of a load balancer.
+
+    + name: of the inventory
+    """
+    if not own.metrics_port or not own.metrics_sources:
+        remark = f"{name}: haproxy's metrics are not where Prometheus reaches them; set metrics_sources of load_balancer"
+        return Watched(name, "", (), (remark,))
+    return Watched(name, "", (Target("load-balancer", f"{own.bind}:{own.metrics_port}", (("host", name),)),))
 
 
 def targets_of(entries: Iterable[Watched]) -> dict[str, list[Target]]:
