@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 
 import gevent
 from pyinfra import host, logger
@@ -13,25 +15,29 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
+from pyinfra.facts.files import Sha256File
 
 from operations import drain, rollout, swap
+from operations.load_balancers import connected, members, name_of
+from operations.plan.artifacts.keys import digest
 from operations.plan.balancing import canary as plan
 from operations.plan.balancing import load_balancer
 from operations.plan.balancing.canary import Decision
 from operations.plan.errors import PlanError
+from operations.plan.exposure import gateway
 from operations.plan.exposure.gateway import CANARY
 from operations.plan.inventory.rollout_settings import RolloutSettings
 from operations.plan.release import Release
-from operations.remote.detached import LOST, done, printed
+from operations.remote.detached import LOST, done, printed, shell
 from operations.remote.refusal import Failed
 from operations.remote.tunnel import forwarded
 from operations.scripts import host_script
 from operations.server.golden import proven
 from operations.watched_hosts import load_balancers_of
 
-EVERY_SECONDS = 3
+EVERY_SECONDS = 2
 SAID_SECONDS = 30
-ASKED_AT_ONCE = 5  # golden requests, one after the other
+ASKED_AT_ONCE = 20  # golden requests, one after the other
 
 
 @deploy("Canary")
@@ -55,14 +61,14 @@ def limited(release: Release) -> Generator[FunctionCommand, None, None]:
 
     + release: the proven release, which load balancers do not use yet
     """
-    left = any(row.found == CANARY for row in rollout.rows())
+    # a run may have ended before it was decided
+    found = host.get_fact(Sha256File, path=gateway.undecided(release.settings.state_root))
+    left = found == digest(f"{release.id}\n") or any(row.found == CANARY for row in rollout.rows())
     settings = release.settings.rollout
     if settings and (left or rollout.is_first(host.name, release)):
         yield FunctionCommand(_limit, (release, settings.canary), {})
-    elif left:
-        yield FunctionCommand(_limit, (release, 0), {})
     else:
-        host.noop("no canary")
+        yield FunctionCommand(_limit, (release, 0), {})
 
 
 @operation()
@@ -77,13 +83,36 @@ def decided(release: Release) -> Generator[FunctionCommand, None, None]:
 
 
 def _limit(state: State, host: Host, release: Release, share: int) -> bool:
+    if not share:
+        _unlimited(host)
+        shell(host, f"rm -f {shlex.quote(gateway.undecided(release.settings.state_root))}")
+        return True
     try:
-        since = {front.name: _tell(front, host, share) for front in _fronts(host)}
+        fronts = _fronts(host)
+        _others_serve(host, fronts)
+        since = {front.name: _tell(front, host, share) for front in fronts}
     except (Failed, *LOST) as problem:
+        _unlimited(host)
         return _failed(host, f"canary: {problem}")
-    if share:
-        rollout.begin_canary(host.name, since)
+    rollout.begin_canary(host.name, since)
     return True
+
+
+def _unlimited(host: Host) -> None:
+    """The host has its part of the requests at each load balancer that the run reaches; one that does not know it has told it nothing."""
+    for front in connected(host):
+        with suppress(Failed, *LOST):
+            _tell(front, host, 0)
+
+
+def _others_serve(host: Host, fronts: Iterable[Host]) -> None:
+    """The other requests have somewhere to go. Raises Failed."""
+    for front in fronts:
+        others = [found for name, found in members(front).items() if name != name_of(host)]
+        if not any(up and weight for up, weight in others):
+            raise Failed(
+                f"found that {front.name} uses no other host, expected one that takes the rest of the requests"
+            )
 
 
 def _decide(state: State, host: Host, release: Release) -> bool:
@@ -100,10 +129,11 @@ def _decide(state: State, host: Host, release: Release) -> bool:
         if decision.what == "put back":
             _put_back(host, release, decision.why)
             return False
+        rollout.end_canary(host.name)
+        shell(host, f"rm -f {shlex.quote(gateway.undecided(release.settings.state_root))}")
+        drain.released(host, release)
         for front in _fronts(host):
             _tell(front, host, 0)
-        rollout.end_canary(host.name)
-        drain.released(host, release)
     except (Failed, PlanError, PyinfraError, *LOST) as problem:
         return _failed(host, f"canary: {problem}")
     logger.info(f"{host.print_prefix}canary: the release may have all requests: {decision.why}")
@@ -113,9 +143,10 @@ def _decide(state: State, host: Host, release: Release) -> bool:
 def _watched(host: Host, release: Release, settings: RolloutSettings, since: dict[str, str]) -> Decision:
     """Follows the canary until something is decided. Raises Failed."""
     began = said = time.monotonic()
-    name = host.name.replace("/", ":")
+    name = name_of(host)
     while True:
         wrong = _wrong(host, release)
+        _others_serve(host, _fronts(host))
         lines = [line for front in _fronts(host) for line in _seen(front, since[front.name])]
         own, others = plan.figures(lines, name)
         over = time.monotonic() - began >= settings.minutes * 60
@@ -142,10 +173,9 @@ def _put_back(host: Host, release: Release, why: str) -> None:
     """The release from before serves again, and gets its part of the requests as every host."""
     logger.error(f"{host.print_prefix}canary: {why}")
     drain.leave(host, release)
-    rollout.end_canary(host.name)
     swap.take_back(host, release, f"canary: {why}")
-    for front in _fronts(host):
-        _tell(front, host, 0)
+    rollout.end_canary(host.name)
+    _unlimited(host)
 
 
 def _fronts(host: Host) -> list[Host]:
@@ -167,7 +197,7 @@ def _tell(front: Host, host: Host, share: int) -> str:
     variables = {
         "SOCKET": load_balancer.SOCKET,
         "MAP": f"{load_balancer.DIRECTORY}/{load_balancer.CANARY_MAP}",
-        "HOST": host.name.replace("/", ":"),
+        "HOST": name_of(host),
         "SHARE": str(share),
         "RECORD": load_balancer.CANARY_RECORD,
     }

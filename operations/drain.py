@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Generator
 
 import gevent
@@ -12,13 +13,15 @@ from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
-from operations import convergence, front, rollout
+from operations import convergence, front, load_balancers, rollout
 from operations.plan import swap
 from operations.plan.drain import NOTICED_SECONDS, interrupts
+from operations.plan.exposure import gateway
 from operations.plan.release import Release
-from operations.remote.detached import LOST, done, printed
+from operations.remote.detached import LOST, done, printed, shell
 from operations.remote.load_balancers import released_script
 from operations.remote.refusal import Failed
+from operations.scripts import host_script
 
 
 @deploy("Load balancers")
@@ -52,10 +55,10 @@ def left(release: Release) -> Generator[FunctionCommand, None, None]:
     # a canary's share is told to load balancers before they use it
     first = release.settings.rollout is not None and rollout.is_first(host.name, release)
     beside = not first and swap.swap(release, observed).way == "side by side"
-    if not observed.serving or not interrupts(rows, beside):
+    if not interrupts(rows, beside):
         host.noop("nobody is interrupted")
         return
-    yield FunctionCommand(_leave, (release,), {})
+    yield FunctionCommand(_leave, (release, first), {})
 
 
 @operation()
@@ -68,8 +71,18 @@ def back(release: Release) -> Generator[FunctionCommand, None, None]:
     yield FunctionCommand(_come_back, (release,), {})
 
 
-def _leave(state: State, host: Host, release: Release) -> bool:
+def _leave(state: State, host: Host, release: Release, undecided: bool) -> bool:
+    settings = release.settings
     try:
+        for front in load_balancers.connected(host):
+            if not load_balancers.others_serve(front, host):
+                raise Failed(
+                    f"found that {front.name} uses no other host, expected one that takes the requests; bring another one back "
+                    f"first, as with --limit HOST,{front.name}; the host was left as it is"
+                )
+        if undecided:
+            path = shlex.quote(gateway.undecided(settings.state_root))
+            done(host, f"printf '%s\\n' {release.id} >{path}")
         leave(host, release)
     except Failed as problem:
         logger.error(f"{host.print_prefix}load balancers: {problem}")
@@ -102,6 +115,10 @@ def _come_back(state: State, host: Host, release: Release) -> bool:
     if release.gateway.proxies:
         # the next host must not leave before this one is used
         gevent.sleep(NOTICED_SECONDS)
+        if unused := load_balancers.used_again(host):
+            logger.error(f"{host.print_prefix}load balancers: {unused}")
+            rollout.failed(host, f"failed: not in service again: {unused}")
+            return False
     return True
 
 
@@ -109,7 +126,16 @@ def after_failure(host: Host, release: Release) -> None:
     """Load balancers use the host again, if the release from before was put back; otherwise they do not."""
     if not release.gateway:
         return
+    settings = release.settings
+    unit = f"{settings.service_name}.service"
     try:
+        # it may be starting, as after docker's restart
+        waiting = host_script(
+            "wait_units.sh",
+            {"UNITS": settings.service_name, "SECONDS_AT_MOST": str(settings.start_timeout_s)},
+        )
+        starting = f"systemctl show --property=ActiveState --value {unit} | grep -qx activating || exit 0"
+        shell(host, f"{starting}\n{waiting}", timeout=settings.start_timeout_s + 60)
         released(host, release)
     except LOST:
         return  # reported by what has failed before

@@ -48,7 +48,7 @@ from operations.pyinfra_patches import Unanswered, data_of
 from operations.remote import host_files, load_balancer_files, repository_files
 from operations.remote.detached import LOST
 from operations.remote.tunnel import forwarded
-from operations.scripts import archive, host_script
+from operations.scripts import archive, host_functions, host_script
 from operations.systemd_units import reloaded
 from operations.watched_hosts import serving_of
 
@@ -206,7 +206,9 @@ def read(wanted: LoadBalancerPlan) -> Generator[StringCommand | FunctionCommand,
             "UNIT": unit,
             "PORT": str(wanted.own.port),
             "RECORD": plan.RECORD,
+            "SOCKET": plan.SOCKET,
         },
+        f"members() (\n{host_functions('members.sh')}\n)",
     )
     yield StringCommand(script, _stdin=archive(files), _timeout=READ_SECONDS)
     yield FunctionCommand(_asked, (wanted,), {})

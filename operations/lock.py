@@ -42,6 +42,7 @@ _guards: dict[str, str] = {}
 _transports: dict[str, list[Any]] = {}
 # detached work that this run would start itself
 _units: dict[str, set[str]] = {}
+_rebooting: set[str] = set()  # machines whose lock was let go, and is not held again
 _let_go: list[Any] = []  # channels of hosts that reboot: their end is no loss
 _taking: dict[str, BoundedSemaphore] = {}
 
@@ -81,6 +82,7 @@ def hold(state: State, host: Host, purpose: str, units: Sequence[str] = ()) -> b
             host, transport, purpose, {*units, *_units.get(machine, ())}
         ):
             return False
+    _rebooting.discard(machine)
     _transports.setdefault(machine, []).append(transport)
     _guard(host)
     return True
@@ -147,6 +149,7 @@ def let_go(host: Host) -> None:
     """The host is about to reboot, which frees its lock: its connections end, and that is no loss. `hold` takes the lock again."""
     machine = machine_of(host.name)
     _let_go.append(_channels.get(machine))
+    _rebooting.add(machine)
     for known in (_channels, _guards, _transports, _lost):
         known.pop(machine, None)
 
@@ -154,6 +157,8 @@ def let_go(host: Host) -> None:
 def lost(host: Host) -> str:
     """Why this run does not hold the host's lock any more, or nothing: the host is asked before a service is touched."""
     machine = machine_of(host.name)
+    if machine in _rebooting:
+        return "lock given up for a reboot"
     if machine in _lost or machine not in _channels:
         return _lost.get(machine, "")
     try:

@@ -125,9 +125,17 @@ def failed(host: Host, status: str, release: str = "") -> None:
 def is_first(name: str, release: Release) -> bool:
     """Whether a host is the first that this run has brought to a release, which no host serves already."""
     before = _run.before.get(name, "")
-    first = next((place.name for place in _run.places.values() if place.serves), "")
+    first = next(
+        (
+            place.name
+            for place in _run.places.values()
+            if place.serves and _run.wanted.get(place.name) == release.id != _run.before.get(place.name)
+        ),
+        "",
+    )
+    # a host that served it when the run began, and differs in nothing, was decided about
     known = any(
-        _run.releases.get(other) == release.id and went_well(status) and other != name
+        _run.releases.get(other) == release.id and status.startswith("converged")
         for other, status in _run.statuses.items()
     )
     return name == first and before not in ("", release.id) and not known
@@ -284,7 +292,8 @@ def _take_turn(
             note(host, "repaired: what differed is as it should be")
     except (NestedOperationError, PyinfraError):
         # reported already: by the operation itself, or by its fact, which found no connection
-        after_failure(host, release)
+        if not lock.lost(host):
+            after_failure(host, release)
     finally:
         # in every case: a host that waits for this one must not wait without end
         _set(host, "done" if succeeded else "failed")

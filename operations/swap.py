@@ -283,8 +283,9 @@ def _leave_beside(host: Host, swap: _Swap, reason: str) -> None:
 
 def take_back(host: Host, release: Release, reason: str) -> None:
     """A release that was proven, and that clients have found wrong, is withdrawn: the one before serves. Raises Failed."""
-    _put_previous_back(host, _Swap(release, None, (), False, release.id, False, False), reason)
+    # first: where the one before does not start, no later run is to take this one for proven
     judged(host, release.settings, release.id, "withdrawn", reason)
+    _put_previous_back(host, _Swap(release, None, (), False, release.id, False, False), reason)
 
 
 def _put_previous_back(host: Host, swap: _Swap, reason: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import suppress
 
 import gevent
 from pyinfra import host, logger
@@ -28,7 +30,9 @@ from operations.scripts import host_script
 from operations.server.control import judged
 
 POLL_SECONDS = 2
-GONE_SECONDS = 120  # for the shutdown, in which services end what they have
+GONE_SECONDS = 300  # for the shutdown, in which services end what they have
+SETTLED_SECONDS = 120  # for modules and the fabric manager
+_LOST = (ConnectError, *LOST)
 
 
 @deploy("Driver and kernel")
@@ -54,116 +58,171 @@ def changed(release: Release) -> Generator[FunctionCommand, None, None]:
     yield FunctionCommand(_change, (release,), {})
 
 
+class _Gone(Failed):
+    """The host does not answer any more, or is another run's: nothing can be taken back."""
+
+
 def _change(state: State, host: Host, release: Release) -> bool:
     settings = release.settings.wave
     assert settings
     try:
-        before = _machine(host, settings)
+        now = _machine(host, settings)
+        if plan.is_there(settings, release.os_major, now):
+            # another service of the host has done it for all
+            _proven(host, release, settings)
+            return True
+        before = _recorded(host, now)
         why = _forward(state, host, release, settings, before)
         if not why:
+            _proven(host, release, settings)
             logger.info(f"{host.print_prefix}driver and kernel: {_shown(_machine(host, settings))}")
             return True
         logger.error(f"{host.print_prefix}driver and kernel: {why}")
         _backward(state, host, release, settings, before, why)
-    except (Failed, ValueError, *LOST) as problem:
-        said = f"driver and kernel: {one_line(str(problem))}"
+    except (Failed, ValueError, *_LOST) as problem:
+        said = f"driver and kernel: {one_line(str(problem)) or type(problem).__name__}"
         logger.error(f"{host.print_prefix}{said}")
-        rollout.failed(host, f"failed: {said}")
+        rollout.failed(host, f"{'DOWN' if isinstance(problem, _Gone) else 'failed'}: {said}")
     return False
 
 
 def _forward(state: State, host: Host, release: Release, settings: WaveSettings, before: Machine) -> str:
-    """Why the host is not what the wave is for; empty: it is. Raises Failed where nothing was changed."""
+    """Why the host is not what the wave is for; empty: it is. Raises Failed where nothing was changed, and _Gone."""
     wait = release.settings.package_lock_wait_s
     if not run_and_follow(state, host, plan.forward(settings, release.os_major, wait)):
         why = "found that the packages were not installed, expected dnf to install all of them"
         if _machine(host, settings).packages == before.packages:
+            shell(host, f"rm -f {plan.RECORD}")
             raise Failed(f"{why}; nothing was changed")
         return why
-    if settings.kernel and settings.kernel != before.kernel:
-        # the default stays the one that is known to boot
-        done(host, host_script("next_kernel.sh", {"ONCE": "", "DEFAULT": before.default}))
-        done(host, host_script("next_kernel.sh", {"ONCE": settings.kernel, "DEFAULT": ""}))
-    after = _rebooted(state, host, settings, before)
-    if why := plan.problem(settings, before, after):
-        return why
+    try:
+        # the default is the one that is known to boot
+        _next_kernel(host, default=before.kernel)
+        if settings.kernel and settings.kernel != before.kernel:
+            _next_kernel(host, once=settings.kernel)
+        # a host that does not come back is not rebooted by each run
+        judged(host, release.settings, plan.verdict(settings), "failed", "rebooted, and not proven since")
+        after = _rebooted(state, host, settings, before, lambda found: plan.problem(settings, before, found))
+    except _Gone:
+        raise
+    except (Failed, ValueError, *_LOST) as problem:
+        return one_line(str(problem)) or type(problem).__name__
+    return plan.problem(settings, before, after)
+
+
+def _proven(host: Host, release: Release, settings: WaveSettings) -> None:
+    """The new kernel is the default, and nothing is kept of the way there. Raises Failed."""
     if settings.kernel:
-        done(host, host_script("next_kernel.sh", {"ONCE": "", "DEFAULT": f"/boot/vmlinuz-{settings.kernel}"}))
-    return ""
+        _next_kernel(host, default=settings.kernel)
+    data_root = release.settings.data_root
+    shell(host, f"rm -f {plan.RECORD} {shlex.quote(f'{data_root}/verdicts/{plan.verdict(settings)}')}")
 
 
 def _backward(
     state: State, host: Host, release: Release, settings: WaveSettings, before: Machine, why: str
 ) -> None:
     """What was there before is there again. Raises Failed."""
+    judged(host, release.settings, plan.verdict(settings), "failed", why)
     now = _machine(host, settings)
     if before.packages and now.packages != before.packages:
         wait = release.settings.package_lock_wait_s
         if not run_and_follow(state, host, plan.backward(before, wait)):
             raise Failed(f"{why}; the packages from before could not be installed; see the lines above")
-    if before.default:
-        done(host, host_script("next_kernel.sh", {"ONCE": "", "DEFAULT": before.default}))
+    _next_kernel(host, default=before.kernel)
     after = now
     if plan.as_before(before, now) or now.boot != before.boot:
-        after = _rebooted(state, host, settings, now)
+        after = _rebooted(state, host, settings, now, lambda found: plan.as_before(before, found))
     if wrong := plan.as_before(before, after):
         raise Failed(f"{why}; and after going back: {wrong}; see docs/how-to/driver.md")
+    shell(host, f"rm -f {plan.RECORD}")
     logger.error(f"{host.print_prefix}driver and kernel: {_shown(after)} again, as before")
-    judged(host, release.settings, plan.verdict(settings), "failed", why)
+    # load balancers use the host again only when its release answers
+    own = release.settings
+    units = {"UNITS": own.service_name, "SECONDS_AT_MOST": str(own.start_timeout_s)}
+    shell(host, host_script("wait_units.sh", units), timeout=own.start_timeout_s + 60)
     rollout.failed(host, f"put back {_shown(after)}: {why}")
+
+
+def _recorded(host: Host, now: Machine) -> Machine:
+    """What the host was before the wave: kept on it, since a run may end at any point, and the next one goes back to the same."""
+    _, kept = shell(host, f"cat {plan.RECORD} 2>/dev/null || :")
+    if kept:
+        return plan.machine(kept)
+    done(host, f"umask 077; cat >{plan.RECORD}", stdin="".join(f"{line}\n" for line in now.lines()))
+    return now
 
 
 def _machine(host: Host, settings: WaveSettings) -> Machine:
     return plan.machine(done(host, host_script("machine.sh", {"PACKAGES": "\n".join(settings.packages)})))
 
 
-def _rebooted(state: State, host: Host, settings: WaveSettings, before: Machine) -> Machine:
-    """Reboots the host and connects again. Raises Failed where it does not come back in time."""
+def _next_kernel(host: Host, once: str = "", default: str = "") -> None:
+    """Which kernel boots next, where there is a choice. Raises Failed."""
+    path = f"/boot/vmlinuz-{default}" if default else ""
+    done(host, host_script("next_kernel.sh", {"ONCE": once, "DEFAULT": path}))
+
+
+def _rebooted(
+    state: State, host: Host, settings: WaveSettings, before: Machine, problem: Callable[[Machine], str]
+) -> Machine:
+    """
+    Reboots the host and connects again.
+
+    + before: of the boot that ends
+    + problem: why the host is not what it should be; asked again for a while, since drivers and the fabric manager come late
+
+    Raises Failed where the host was not rebooted, and _Gone where it does not come back in time.
+    """
     logger.info(
         f"{host.print_prefix}driver and kernel: reboot; it may be away for {settings.reboot_timeout_s} s"
     )
+    # by a timer, so that the connection ends before the host does
+    done(host, "systemd-run --quiet --on-active=1 --timer-property=AccuracySec=100ms systemctl reboot")
     lock.let_go(host)
     began = time.monotonic()
-    # detached, so that the connection ends before the host does
-    shell(host, "systemd-run --quiet --on-active=1 systemctl reboot")
     while time.monotonic() - began < settings.reboot_timeout_s:
         gevent.sleep(POLL_SECONDS)
         try:
             reconnected(host)
             found = _machine(host, settings)
-        except (Failed, ValueError, ConnectError, *LOST):
+        except (Failed, ValueError, *_LOST):
             continue
         if found.boot != before.boot:
             logger.info(f"{host.print_prefix}driver and kernel: back after {time.monotonic() - began:.0f} s")
             _held_again(state, host)
-            return _settled(host, settings, before, found)
+            return _settled(host, settings, found, problem)
         if time.monotonic() - began > GONE_SECONDS:
+            _held_again(state, host)
             raise Failed(
                 f"found the host in the same boot {GONE_SECONDS} s after it was told to reboot, expected it to end"
             )
-    raise Failed(
-        f"DOWN: found no answer {settings.reboot_timeout_s} s after the reboot, expected the host; see its console"
+    raise _Gone(
+        f"found no answer {settings.reboot_timeout_s} s after the reboot, expected the host; see its console"
     )
 
 
 def _held_again(state: State, host: Host) -> None:
-    """This run holds the lock as before, for all services of the host. Raises Failed."""
+    """This run holds the lock as before, for all services of the host. Raises _Gone."""
     for each in host.inventory:
         if machine_of(each.name) == machine_of(host.name) and each.connected:
-            if each.name != host.name:
-                reconnected(each)
+            try:
+                if each.name != host.name:
+                    reconnected(each)
+            except _LOST as problem:
+                raise _Gone(f"found no connection for {each.name} after the reboot: {problem}") from None
             if not lock.hold(state, each, "driver and kernel"):
-                raise Failed("found the lock held by another run after the reboot, expected it free")
+                raise _Gone("found the lock held by another run after the reboot, expected it free")
 
 
-def _settled(host: Host, settings: WaveSettings, before: Machine, found: Machine) -> Machine:
-    """The host once its driver answers: modules and the fabric manager take a while after a boot."""
-    end = time.monotonic() + 120
-    while plan.problem(settings, before, found) and time.monotonic() < end:
-        if len(found.drivers) == len(before.drivers) and found.fabric in ("", "active"):
-            break
+def _settled(
+    host: Host, settings: WaveSettings, found: Machine, problem: Callable[[Machine], str]
+) -> Machine:
+    """The host once it is what it should be, or after a while."""
+    end = time.monotonic() + SETTLED_SECONDS
+    while problem(found) and time.monotonic() < end:
         gevent.sleep(POLL_SECONDS)
-        found = _machine(host, settings)
+        with suppress(Failed, ValueError, *_LOST):
+            found = _machine(host, settings)
     return found
 
 

@@ -41,7 +41,7 @@ GROUPS = (
     Group(
         "Service stages",
         0,
-        "model_repository release triton_service database documents gateway door front drain canary swap monitoring exporters server server.control server.door server.speed bench",
+        "model_repository release triton_service database documents gateway door front load_balancers drain canary swap monitoring exporters server server.control server.door server.speed bench",
     ),
     Group(
         "The run",

@@ -1,5 +1,5 @@
 # Installs what haproxy reads, once haproxy itself has checked it, and lets it read that. Input: DIRECTORY, FRESH (a name in it), CONFIGURATION (a
-# name), UNIT, PORT (one that it listens on), RECORD; on standard input a base64 tar archive with all files, for root alone.
+# name), UNIT, PORT (one that it listens on), RECORD; the function `members` (members.sh); on standard input a base64 tar archive with all files, for root alone.
 #
 # A reload costs no connection. What was there before comes back if haproxy does not take the new files.
 
@@ -29,12 +29,23 @@ for file in "$fresh"/*; do
 done
 rmdir "$fresh"
 began=$(date +%s)
+up() { printf '%s\n' "$(members)" | grep -c ' UP '; }
+were_up=$(up)
 last_word() { journalctl --quiet --no-pager --output=cat --unit="$UNIT" --since="@$began" | grep -m 1 -F '[ALERT]'; }
 put_back() {
     for file in "$before"/*; do
         [ ! -e "$file" ] || mv -T "$file" "$DIRECTORY/${file##*/}"
     done
     rmdir "$before"
+}
+# where clients were served before, somebody serves them afterwards
+uses_a_host() {
+    [ "$were_up" -gt 0 ] || return 0
+    sleep 5
+    [ "$(up)" -gt 0 ] && return 0
+    attempt=100
+    lost="no host is up with them, and $were_up were before"
+    return 1
 }
 # taken by the one that runs, or by none
 read_it() {
@@ -56,7 +67,7 @@ read_it() {
         for process in $old; do
             case $listening in *"pid=$process,"*) still=$process ;; esac
         done
-        [ -n "$listening" ] && [ -z "$still" ] && return 0
+        [ -n "$listening" ] && [ -z "$still" ] && uses_a_host && return 0
     done
     return 1
 }
@@ -64,7 +75,7 @@ if read_it; then
     rm -rf "$before"
     exit 0
 fi
-why=$(last_word)
+why=${lost:-$(last_word)}
 put_back
 if systemctl is-active --quiet "$UNIT"; then
     systemctl reload "$UNIT"

@@ -4,7 +4,7 @@ PATH=$PATH:/usr/sbin:/sbin
 echo "boot: $(cat /proc/sys/kernel/random/boot_id)"
 echo "kernel: $(uname -r)"
 echo "default: $(grubby --default-kernel 2>/dev/null)"
-nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | grep -E '^[0-9.]+$' | sed 's/^/driver: /'
+timeout -k 5 30 nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | grep -E '^[0-9.]+$' | sed 's/^/driver: /'
 if systemctl cat nvidia-fabricmanager.service >/dev/null 2>&1; then
     echo "fabric: $(systemctl is-active nvidia-fabricmanager.service)"
 fi

@@ -19,6 +19,7 @@ def released_script(settings: Settings, url: str = "", leave: bool = False, cana
         "LEAVE": "yes" if leave else "",
         "CANARY": canary,
         "FILE": gateway.released(settings.state_root),
+        "UNDECIDED": gateway.undecided(settings.state_root),
         "STATE_ROOT": settings.state_root,
         "DATA_ROOT": settings.data_root,
         "URL": url,

@@ -246,6 +246,7 @@ def host_with_a_release(tmp_path: Path, stubs: Stubs) -> dict[str, str]:
         "LEAVE": "",
         "CANARY": "",
         "FILE": str(tmp_path / "gateway" / "released"),
+        "UNDECIDED": str(tmp_path / "gateway" / "undecided"),
         "STATE_ROOT": str(tmp_path),
         "DATA_ROOT": str(tmp_path),
         "URL": "http://127.0.0.1:8000/v2/health/ready",
@@ -316,6 +317,8 @@ def test_figures_leave_out_what_clients_have_ended() -> None:
         # one failure in a hundred may be chance, six in six hundred are not
         (Figures(100, 1, 200), Figures(1900, 0, 200), True, "", "go on"),
         (Figures(600, 6, 200), Figures(11400, 0, 200), False, "", "put back"),
+        # two of two are too few to say
+        (Figures(2, 2, 200), Figures(1900, 0, 200), False, "", "wait"),
         # the others fail as often
         (Figures(600, 6, 200), Figures(11400, 114, 200), True, "", "go on"),
         (Figures(49, 0, 200), Figures(1900, 0, 200), True, "", "hold"),

@@ -71,11 +71,28 @@ def test_rows_are_packages_and_what_runs(
         ({"drivers": ()}, "found 0 GPUs, expected 1"),
         ({"drivers": ("580.159.04",)}, "found driver 580.159.04, expected 580.178.04"),
         ({"fabric": "failed"}, "the fabric manager failed"),
+        ({"fabric": ""}, "the fabric manager absent"),
     ],
 )
 def test_host_proves_what_the_wave_was_for(changed: dict[str, Any], found: str) -> None:
     assert found in wave.problem(SETTINGS, BEFORE, replace(AFTER, **changed))
     assert bool(wave.problem(SETTINGS, BEFORE, replace(AFTER, **changed))) is bool(found)
+
+
+def test_fabric_manager_that_did_not_run_before_is_not_missed() -> None:
+    before = replace(BEFORE, fabric="failed")
+    assert wave.problem(SETTINGS, before, replace(AFTER, fabric="failed")) == ""
+    assert wave.as_before(before, replace(before, boot="c")) == ""
+
+
+def test_second_service_of_a_host_does_not_reboot_it_again() -> None:
+    assert wave.is_there(SETTINGS, "9", AFTER)
+    assert not wave.is_there(SETTINGS, "9", BEFORE)
+    assert not wave.is_there(SETTINGS, "9", replace(AFTER, drivers=()))
+
+
+def test_machine_is_kept_as_it_was_read() -> None:
+    assert wave.machine(BEFORE.lines()) == BEFORE
 
 
 def test_kernel_is_compared_too() -> None:

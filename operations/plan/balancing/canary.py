@@ -14,6 +14,10 @@ from operations.plan.inventory.rollout_settings import RolloutSettings
 USUAL = 0.001
 # how unlikely a number of errors has to be, if the canary were like the others
 UNLIKELY = 0.01
+# fewer errors are chance
+LEAST_ERRORS = 3
+# what a gateway answers by itself, whatever the server would
+NOT_SERVED = frozenset({401, 403, 404, 413, 429})
 # a smaller difference, in milliseconds, no client notices
 NOTICED_MS = 50
 
@@ -55,7 +59,7 @@ def figures(lines: Iterable[str], canary: str) -> tuple[Figures, Figures]:
         if len(words) != 4 or not words[1].lstrip("-").isdecimal() or not words[2].lstrip("-").isdecimal():
             raise PlanError("canary", line[:80], "host, status, milliseconds and how a request ended")
         host, status, first, ended = words[0], int(words[1]), int(words[2]), words[3]
-        if ended[0] in "Cc" or host.startswith("<"):
+        if ended[0] in "Cc" or host.startswith("<") or status in NOT_SERVED:
             continue
         # S: the server, P: the proxy itself, which found no answer it could pass on
         found[host == canary].append((status >= 500 or status < 0 or ended[0] in "SsP", first))
@@ -78,7 +82,7 @@ def decide(canary: Figures, others: Figures, settings: RolloutSettings, over: bo
     if wrong:
         return Decision("put back", wrong)
     usual = max(others.errors / others.requests if others.requests else 0.0, USUAL)
-    if canary.errors and _tail(canary.errors, canary.requests, usual) < UNLIKELY:
+    if canary.errors >= LEAST_ERRORS and _tail(canary.errors, canary.requests, usual) < UNLIKELY:
         return Decision(
             "put back",
             f"found {canary.errors} of {canary.requests} requests failed, expected about {usual:.1%} as of the other hosts",

@@ -168,6 +168,11 @@ def released(state_root: str) -> str:
     return f"{directory(state_root)}/{RELEASED}"
 
 
+def undecided(state_root: str) -> str:
+    """The file that names a release which requests have to decide about: load balancers use it as a canary alone."""
+    return f"{directory(state_root)}/undecided"
+
+
 def released_text(release: str, canary: bool = False) -> str:
     """What is in it."""
     return f"{release} canary\n" if canary else f"{release}\n"

@@ -11,6 +11,8 @@ from operations.plan.inventory.wave_settings import WaveSettings
 from operations.plan.machine.packages import exact, for_os, same_version
 
 STAGE = "driver and kernel"
+# what the host was, while a wave is under way
+RECORD = "/var/lib/tritonhost-wave"
 PREFIX = "wave-"  # of its verdict, beside those of releases
 
 
@@ -33,6 +35,18 @@ class Machine:
     drivers: tuple[str, ...]
     fabric: str
     packages: Mapping[str, str]
+
+    def lines(self) -> list[str]:
+        """As files/host/machine.sh prints it."""
+        return [
+            f"boot: {self.boot}",
+            f"kernel: {self.kernel}",
+            f"default: {self.default}",
+            *(f"driver: {driver}" for driver in self.drivers),
+            *([f"fabric: {self.fabric}"] if self.fabric else []),
+            *(f"package: {name} {version}" for name, version in self.packages.items()),
+            "end: yes",
+        ]
 
 
 def verdict(settings: WaveSettings) -> str:
@@ -70,6 +84,15 @@ def rows(
             yield what, found_version, f"{wanted}, after a reboot"
 
 
+def is_there(settings: WaveSettings, os_major: str, found: Machine) -> bool:
+    """Whether the host is what the wave is for."""
+    installed = {name: (version,) for name, version in found.packages.items()}
+    drivers = {*found.drivers}
+    driver = drivers.pop() if len(drivers) == 1 else ""
+    known = bool(driver) or settings.driver is None
+    return known and not any(rows(settings, os_major, installed, driver, found.kernel))
+
+
 def problem(settings: WaveSettings, before: Machine, after: Machine) -> str:
     """Why a host that came back is not what the wave was for; empty: it is."""
     if after.boot == before.boot:
@@ -81,9 +104,7 @@ def problem(settings: WaveSettings, before: Machine, after: Machine) -> str:
     wrong = sorted({driver for driver in after.drivers if settings.driver and driver != settings.driver})
     if wrong:
         return f"found driver {', '.join(wrong)}, expected {settings.driver}"
-    if before.fabric and after.fabric != "active":
-        return f"found the fabric manager {after.fabric or 'absent'}, expected it active"
-    return ""
+    return _fabric(before, after)
 
 
 def as_before(before: Machine, after: Machine) -> str:
@@ -92,6 +113,13 @@ def as_before(before: Machine, after: Machine) -> str:
         return f"found kernel {after.kernel}, expected {before.kernel}"
     if after.drivers != before.drivers:
         return f"found drivers {', '.join(after.drivers) or 'none'}, expected {', '.join(before.drivers)}"
+    return _fabric(before, after)
+
+
+def _fabric(before: Machine, after: Machine) -> str:
+    # of a host without NVSwitch it is inactive, or has failed, and that is right
+    if before.fabric == "active" and after.fabric != "active":
+        return f"found the fabric manager {after.fabric or 'absent'}, expected it active"
     return ""
 
 
