@@ -82,9 +82,10 @@ def _leave(state: State, host: Host, release: Release, undecided: bool) -> bool:
                 )
         if undecided:
             path = shlex.quote(gateway.undecided(settings.state_root))
-            done(host, f"printf '%s\\n' {release.id} >{path}")
+            # without a gateway so far, no load balancer knows the host
+            done(host, f"! test -d $(dirname {path}) || printf '%s\\n' {release.id} >{path}")
         leave(host, release)
-    except Failed as problem:
+    except (Failed, *LOST) as problem:
         logger.error(f"{host.print_prefix}load balancers: {problem}")
         return False
     return True

@@ -267,6 +267,20 @@ def test_only_a_proven_release_is_released(
     assert done.returncode == 1 and not file.exists()
 
 
+def test_undecided_release_is_a_canary_or_nothing(
+    host_with_a_release: dict[str, str], stubs: Stubs, tmp_path: Path
+) -> None:
+    (tmp_path / "verdicts" / "abc").write_text("proven 2026-12-01T00:00:00Z\n")
+    Path(host_with_a_release["UNDECIDED"]).write_text("abc\n")
+    done = stubs.run(host_script("released.sh", host_with_a_release))
+    assert done.returncode == 1 and "release abc undecided" in done.stderr
+    done = stubs.run(host_script("released.sh", {**host_with_a_release, "CANARY": " canary"}))
+    assert (done.returncode, Path(host_with_a_release["FILE"]).read_text()) == (0, "abc canary\n")
+    # of another release: the one from before was put back
+    Path(host_with_a_release["UNDECIDED"]).write_text("def\n")
+    assert stubs.run(host_script("released.sh", host_with_a_release)).returncode == 0
+
+
 def test_host_says_whether_it_has_left(host_with_a_release: dict[str, str], stubs: Stubs) -> None:
     leave = host_script("released.sh", {**host_with_a_release, "LEAVE": "yes"})
     assert stubs.run(leave).stdout == ""
