@@ -18,11 +18,12 @@ from pyinfra.api.state import State
 from pyinfra.facts.files import Sha256File
 
 from operations import drain, rollout, swap
-from operations.load_balancers import connected, members, name_of
+from operations.load_balancers import connected, members, takes_requests
 from operations.plan.artifacts.keys import digest
 from operations.plan.balancing import canary as plan
 from operations.plan.balancing import load_balancer
 from operations.plan.balancing.canary import Decision
+from operations.plan.balancing.members import member_name
 from operations.plan.errors import PlanError
 from operations.plan.exposure import gateway
 from operations.plan.exposure.gateway import CANARY
@@ -108,8 +109,9 @@ def _unlimited(host: Host) -> None:
 def _others_serve(host: Host, fronts: Iterable[Host]) -> None:
     """The other requests have somewhere to go. Raises Failed."""
     for front in fronts:
-        others = [found for name, found in members(front).items() if name != name_of(host)]
-        if not any(up and weight for up, weight in others):
+        found = members(front)
+        found.pop(member_name(host.name), None)
+        if not takes_requests(found.values()):
             raise Failed(
                 f"found that {front.name} uses no other host, expected one that takes the rest of the requests"
             )
@@ -143,18 +145,17 @@ def _decide(state: State, host: Host, release: Release) -> bool:
 def _watched(host: Host, release: Release, settings: RolloutSettings, since: dict[str, str]) -> Decision:
     """Follows the canary until something is decided. Raises Failed."""
     began = said = time.monotonic()
-    name = name_of(host)
+    name, fronts = member_name(host.name), _fronts(host)
     while True:
         wrong = _wrong(host, release)
-        _others_serve(host, _fronts(host))
-        lines = [line for front in _fronts(host) for line in _seen(front, since[front.name])]
+        _others_serve(host, fronts)
+        lines = [line for front in fronts for line in _seen(front, since[front.name])]
         own, others = plan.figures(lines, name)
         over = time.monotonic() - began >= settings.minutes * 60
         decision = plan.decide(own, others, settings, over, wrong)
         if decision.what != "wait" or time.monotonic() - said >= SAID_SECONDS:
             said = time.monotonic()
-            shown = ", ".join(f"{what} {text}" for what, text in plan.shown(own, others).items())
-            logger.info(f"{host.print_prefix}canary: {said - began:.0f} s: {shown}")
+            logger.info(f"{host.print_prefix}canary: {said - began:.0f} s: {plan.shown(own, others)}")
         if decision.what != "wait":
             return decision
         gevent.sleep(EVERY_SECONDS)
@@ -197,9 +198,8 @@ def _tell(front: Host, host: Host, share: int) -> str:
     variables = {
         "SOCKET": load_balancer.SOCKET,
         "MAP": f"{load_balancer.DIRECTORY}/{load_balancer.CANARY_MAP}",
-        "HOST": name_of(host),
+        "HOST": member_name(host.name),
         "SHARE": str(share),
-        "RECORD": load_balancer.CANARY_RECORD,
     }
     return printed(done(front, host_script("canary.sh", variables)), "since")
 

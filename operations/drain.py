@@ -18,10 +18,10 @@ from operations.plan import swap
 from operations.plan.drain import NOTICED_SECONDS, interrupts
 from operations.plan.exposure import gateway
 from operations.plan.release import Release
-from operations.remote.detached import LOST, done, printed, shell
+from operations.remote.detached import LOST, done, printed
 from operations.remote.load_balancers import released_script
 from operations.remote.refusal import Failed
-from operations.scripts import host_script
+from operations.remote.units import until_active
 
 
 @deploy("Load balancers")
@@ -51,10 +51,12 @@ def left(release: Release) -> Generator[FunctionCommand, None, None]:
     if not interrupts(rows, beside=False):
         host.noop("nobody is interrupted")
         return
-    observed = convergence.observe(release.settings, release.profile)
     # a canary's share is told to load balancers before they use it
     first = release.settings.rollout is not None and rollout.is_first(host.name, release)
-    beside = not first and swap.swap(release, observed).way == "side by side"
+    beside = False
+    if release.fronted and not first:
+        observed = convergence.observe(release.settings, release.profile)
+        beside = swap.swap(release, observed).way == "side by side"
     if not interrupts(rows, beside):
         host.noop("nobody is interrupted")
         return
@@ -131,12 +133,8 @@ def after_failure(host: Host, release: Release) -> None:
     unit = f"{settings.service_name}.service"
     try:
         # it may be starting, as after docker's restart
-        waiting = host_script(
-            "wait_units.sh",
-            {"UNITS": settings.service_name, "SECONDS_AT_MOST": str(settings.start_timeout_s)},
-        )
-        starting = f"systemctl show --property=ActiveState --value {unit} | grep -qx activating || exit 0"
-        shell(host, f"{starting}\n{waiting}", timeout=settings.start_timeout_s + 60)
+        starting = f"systemctl show --property=ActiveState --value {unit} | grep -qx activating || exit 0\n"
+        until_active(host, [settings.service_name], settings.start_timeout_s, starting)
         released(host, release)
     except LOST:
         return  # reported by what has failed before

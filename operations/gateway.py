@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import shlex
-import socket
-import ssl
 from collections.abc import Generator
 
 from pyinfra import host, logger
@@ -25,11 +22,11 @@ from operations.plan.exposure.gateway import Gateway, Secrets
 from operations.plan.release import Release
 from operations.remote import host_files
 from operations.remote.detached import LOST, shell
+from operations.remote.tls_request import OTHER_CERTIFICATE, status_of
 from operations.remote.tunnel import forwarded
 from operations.scripts import archive, host_script
 from operations.systemd_units import keep, reloaded, restart_kept
 
-ASKED_SECONDS = 10
 START_SECONDS = 150  # the unit's start timeout, and its stop timeout without the drain
 
 
@@ -214,22 +211,12 @@ def asked(endpoint: str, secrets: Secrets) -> str:
 
     It does not test the server behind the gateway: the swap has done that.
     """
-    # the certificate is compared with the inventory's; who signed it does not matter
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    name, _, port = endpoint.rpartition(":")
     statuses = []
     for header in ({}, {"Authorization": f"Bearer {secrets.keys[0][1]}"}):
-        with (
-            socket.create_connection((name, int(port)), timeout=ASKED_SECONDS) as plain,
-            context.wrap_socket(plain, server_hostname="gateway") as encrypted,
-        ):
-            if encrypted.getpeercert(binary_form=True) != secrets.certificate:
-                return "found another certificate, expected the inventory's"
-            connection = http.client.HTTPConnection(name, int(port))
-            connection.sock = encrypted
-            connection.request("GET", "/", headers=header)
-            statuses.append(connection.getresponse().status)
+        status = status_of(endpoint, secrets.certificate, "/", header)
+        if not status:
+            return OTHER_CERTIFICATE
+        statuses.append(status)
     if statuses != [401, 404]:
         return f"found HTTP {statuses[0]} without a key and {statuses[1]} with one, expected 401 and 404"
     return ""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
-import ssl
 from collections.abc import Generator
 from functools import partial
 
@@ -47,12 +44,12 @@ from operations.plan.observed.observed import Observed
 from operations.pyinfra_patches import Unanswered, data_of
 from operations.remote import host_files, load_balancer_files, repository_files
 from operations.remote.detached import LOST
+from operations.remote.tls_request import OTHER_CERTIFICATE, status_of
 from operations.remote.tunnel import forwarded
-from operations.scripts import archive, host_functions, host_script
+from operations.scripts import archive, host_script
 from operations.systemd_units import reloaded
 from operations.watched_hosts import serving_of
 
-ASKED_SECONDS = 10
 READ_SECONDS = 120  # a start, or a reload and the one back
 
 
@@ -174,7 +171,7 @@ def run(wanted: LoadBalancerPlan) -> None:
     etc_files.written(name="Install haproxy's unit", path=path, text=files[path].text)
     reloaded(name="Let systemd read haproxy's unit", unit=f"{plan.NAME}.service")
     read(name="Check the configuration, and let haproxy read it", wanted=wanted)
-    noted(name="Note what became of the host", wanted=wanted)
+    rollout.repaired(name="Note what became of the host")
 
 
 @operation()
@@ -208,25 +205,9 @@ def read(wanted: LoadBalancerPlan) -> Generator[StringCommand | FunctionCommand,
             "RECORD": plan.RECORD,
             "SOCKET": plan.SOCKET,
         },
-        f"members() (\n{host_functions('members.sh')}\n)",
     )
     yield StringCommand(script, _stdin=archive(files), _timeout=READ_SECONDS)
     yield FunctionCommand(_asked, (wanted,), {})
-
-
-@operation()
-def noted(wanted: LoadBalancerPlan) -> Generator[FunctionCommand, None, None]:
-    """
-    The run's last table says that what differed is as it should be.
-
-    + wanted: what it is
-    """
-    yield FunctionCommand(_note, (), {})
-
-
-def _note(state: State, host: Host) -> bool:
-    rollout.note(host, "repaired: what differed is as it should be")
-    return True
 
 
 def _asked(state: State, host: Host, wanted: LoadBalancerPlan) -> bool:
@@ -246,19 +227,8 @@ def _asked(state: State, host: Host, wanted: LoadBalancerPlan) -> bool:
 
 def asked(endpoint: str, certificate: bytes) -> str:
     """Ask the load balancer at host:port as a client would. Returns the problem, or an empty string."""
-    context = ssl.create_default_context()
-    # compared with the inventory's; who signed it does not matter
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    name, _, port = endpoint.rpartition(":")
-    with (
-        socket.create_connection((name, int(port)), timeout=ASKED_SECONDS) as plain,
-        context.wrap_socket(plain, server_hostname="load-balancer") as encrypted,
-    ):
-        if encrypted.getpeercert(binary_form=True) != certificate:
-            return "found another certificate, expected the inventory's"
-        connection = http.client.HTTPConnection(name, int(port))
-        connection.sock = encrypted
-        connection.request("GET", "/v2/health/live")
-        status = connection.getresponse().status
+    status = status_of(endpoint, certificate, "/v2/health/live")
+    if not status:
+        return OTHER_CERTIFICATE
     # no host may be ready yet: then haproxy itself answers
     return "" if status in (200, 503) else f"found HTTP {status} of /v2/health/live, expected 200 or 503"

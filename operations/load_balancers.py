@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import gevent
 from pyinfra.api.host import Host
 
 from operations.plan.balancing import load_balancer
+from operations.plan.balancing.members import member_name
 from operations.remote.detached import LOST, done
 from operations.remote.refusal import Failed
 from operations.scripts import host_script
 from operations.watched_hosts import load_balancers_of
 
 USED_SECONDS = 20  # two checks, and a start of haproxy
-
-
-def name_of(host: Host) -> str:
-    """The host at its load balancers."""
-    return host.name.replace("/", ":")
 
 
 def connected(host: Host) -> list[Host]:
@@ -33,11 +30,16 @@ def members(front: Host) -> dict[str, tuple[bool, int]]:
     return {name: (status == "UP", int(weight)) for name, status, weight in (w for w in words if len(w) == 3)}
 
 
+def takes_requests(found: Iterable[tuple[bool, int]]) -> bool:
+    """Whether one of these hosts does."""
+    return any(up and weight for up, weight in found)
+
+
 def others_serve(front: Host, host: Host) -> bool:
     """Whether another host takes requests, or there is no other, or this one takes none. Raises Failed."""
     found = members(front)
-    up, _ = found.pop(name_of(host), (False, 0))
-    return not up or not found or any(other and weight for other, weight in found.values())
+    up, _ = found.pop(member_name(host.name), (False, 0))
+    return not up or not found or takes_requests(found.values())
 
 
 def used_again(host: Host) -> str:
@@ -47,7 +49,9 @@ def used_again(host: Host) -> str:
     while waiting:
         try:
             # one that does not know the host yet is changed at the end of the run
-            waiting = [front for front in waiting if not members(front).get(name_of(host), (True, 1))[0]]
+            waiting = [
+                front for front in waiting if not members(front).get(member_name(host.name), (True, 1))[0]
+            ]
         except (Failed, *LOST) as problem:
             return f"found {problem} of a load balancer, expected which hosts it uses"
         if waiting and time.monotonic() > end:

@@ -8,12 +8,10 @@ from datetime import UTC, datetime
 from functools import partial
 
 from pyinfra import host
-from pyinfra.api.command import FunctionCommand, QuoteString, StringCommand
+from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.deploy import deploy
 from pyinfra.api.exceptions import PyinfraError
-from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
-from pyinfra.api.state import State
 from pyinfra.facts.files import Link, Sha256File
 from pyinfra.operations import systemd
 
@@ -220,7 +218,7 @@ def run(server: MonitoringPlan) -> None:
         reloaded(name=f"Let systemd read the unit of {program.title}", unit=f"{program.service}.service")
         exporters.running(name=f"Run {program.title}", program=program)
     administered(name="Let Grafana know its administrator's password", server=server)
-    noted(name="Note what became of the host")
+    rollout.repaired(name="Note what became of the host")
 
 
 @operation()
@@ -299,14 +297,3 @@ def administered(server: MonitoringPlan) -> Generator[StringCommand, None, None]
         },
     )
     yield StringCommand(script, _timeout=120)
-
-
-@operation()
-def noted() -> Generator[FunctionCommand, None, None]:
-    """The run's last table says that what differed is as it should be."""
-    yield FunctionCommand(_note, (), {})
-
-
-def _note(state: State, host: Host) -> bool:
-    rollout.note(host, "repaired: what differed is as it should be")
-    return True

@@ -29,8 +29,7 @@ from operations.plan.release import Release
 from operations.plan.serving.notification import HostNotified, HostState, state_of
 from operations.plan.serving.rollout import LEFT_OUT, Place, held_by, may_begin, report, went_well
 from operations.pyinfra_patches import operation_of_operations
-from operations.remote.detached import said, shell
-from operations.scripts import host_script
+from operations.remote.units import until_active
 from operations.watched_hosts import serves_models
 
 TURN = "Serve the release, one host after another"
@@ -114,6 +113,17 @@ def note(host: Host, status: str, release: str = "") -> None:
     _run.statuses[host.name] = status
     if release:
         _run.releases[host.name] = release
+
+
+@operation()
+def repaired() -> Generator[FunctionCommand, None, None]:
+    """The run's last table says of a host without a model that what differed is as it should be."""
+    yield FunctionCommand(_repaired, (), {})
+
+
+def _repaired(state: State, host: Host) -> bool:
+    note(host, "repaired: what differed is as it should be")
+    return True
 
 
 def failed(host: Host, status: str, release: str = "") -> None:
@@ -307,9 +317,8 @@ def _beside_problem(host: Host, release: Release) -> str:
     own = release.settings.start_timeout_s
     others = (int(table.get("start_timeout_s", own)) for table in release.settings.services.values())
     seconds = max([own, *others])
-    script = host_script("wait_units.sh", {"UNITS": "\n".join(units), "SECONDS_AT_MOST": str(seconds)})
-    ok, output = shell(host, script, timeout=seconds + 60)
-    return "" if ok else f"services beside it: {said(output)}"
+    problem = until_active(host, units, seconds)
+    return f"services beside it: {problem}" if problem else ""
 
 
 def _set(host: Host, stage: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pyinfra import host as here
 from pyinfra.api.host import Host
 
-from operations.plan.balancing.members import Serving, members
+from operations.plan.balancing.members import Serving, member_name, members
 from operations.plan.errors import PlanError
 from operations.plan.inventory import load_balancer_settings, monitoring_server_settings
 from operations.plan.inventory.settings import from_host_data
@@ -47,7 +47,7 @@ def serving_of(inventory: Iterable[Host]) -> list[Serving]:
 
 def load_balancers_of(host: Host) -> list[Host]:
     """The load balancers of the inventory that send requests to a host. Raises PlanError."""
-    found, name = [], host.name.replace("/", ":")
+    found, name = [], member_name(host.name)
     serving = serving_of(host.inventory)
     for each in host.inventory:
         if kind_of(data_of(each)) == load_balancer_settings.KEY:

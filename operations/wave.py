@@ -26,6 +26,7 @@ from operations.plan.release import Release
 from operations.pyinfra_patches import reconnected
 from operations.remote.detached import LOST, done, run_and_follow, shell
 from operations.remote.refusal import Failed
+from operations.remote.units import until_active
 from operations.scripts import host_script
 from operations.server.control import judged
 
@@ -138,8 +139,7 @@ def _backward(
     logger.error(f"{host.print_prefix}driver and kernel: {_shown(after)} again, as before")
     # load balancers use the host again only when its release answers
     own = release.settings
-    units = {"UNITS": own.service_name, "SECONDS_AT_MOST": str(own.start_timeout_s)}
-    shell(host, host_script("wait_units.sh", units), timeout=own.start_timeout_s + 60)
+    until_active(host, [own.service_name], own.start_timeout_s)
     rollout.failed(host, f"put back {_shown(after)}: {why}")
 
 

@@ -1,8 +1,9 @@
 # Installs what haproxy reads, once haproxy itself has checked it, and lets it read that. Input: DIRECTORY, FRESH (a name in it), CONFIGURATION (a
-# name), UNIT, PORT (one that it listens on), RECORD; the function `members` (members.sh); on standard input a base64 tar archive with all files, for root alone.
+# name), UNIT, PORT (one that it listens on), RECORD, SOCKET; on standard input a base64 tar archive with all files, for root alone.
 #
 # A reload costs no connection. What was there before comes back if haproxy does not take the new files.
 
+. ./haproxy.sh
 set -u
 PATH=$PATH:/usr/sbin:/sbin
 umask 077

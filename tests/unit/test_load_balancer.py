@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -354,3 +356,36 @@ def test_lines_of_haproxy_are_read_from_its_journal(stubs: Stubs) -> None:
     stubs.add("journalctl", f"echo '{line}'; echo '[NOTICE] (12) : New worker (14) forked'")
     done = stubs.run(host_script("canary_seen.sh", {"UNIT": "load-balancer.service", "SINCE": "1"}))
     assert done.stdout == "gpu-1:llama 200 212 --\n"
+
+
+def test_script_reads_the_members_of_haproxy_s_table(tmp_path: Path, stubs: Stubs) -> None:
+    table = (
+        "# pxname,svname,qcur,status,weight,last_chk,\n"
+        "clients,FRONTEND,,OPEN,,,\n"
+        'http,gpu-1:llama,0,UP 1/2,200,"Layer7, check",\n'
+        "http,gpu-2,0,DOWN,0,,\n"
+        "http,BACKEND,0,UP,200,,\n"
+        "grpc,gpu-1:llama,0,UP,200,,\n\n"
+    )
+    path = tmp_path / "haproxy.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def answers() -> None:
+            accepted, _ = listening.accept()
+            with accepted:
+                asked.append(accepted.recv(100))
+                accepted.sendall(table.encode())
+
+        asked: list[bytes] = []
+        thread = threading.Thread(target=answers)
+        thread.start()
+        done = stubs.run(host_script("members.sh", {"SOCKET": str(path)}))
+        thread.join()
+    assert asked == [b"show stat\n"]
+    assert (done.returncode, done.stdout) == (0, "gpu-1:llama UP 200\ngpu-2 DOWN 0\n")
+    absent = stubs.run(host_script("members.sh", {"SOCKET": str(tmp_path / "none")}))
+    assert (absent.returncode, absent.stdout) == (0, "")
+    # nobody listens any more
+    assert stubs.run(host_script("members.sh", {"SOCKET": str(path)})).returncode == 1

@@ -141,11 +141,16 @@ def host(connection: Connection) -> Any:
 
 
 @pytest.fixture(scope="session")
-def release(settings: Settings, host: Any) -> Release:
-    """What the host should be: the plan of the inventory's data and the GPUs the host reports."""
+def os_major(host: Any) -> str:
+    """The host's Oracle Linux major version."""
     lines = (line for line in host.file("/etc/os-release").content_string.splitlines() if "=" in line)
     os_release = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in lines)}
-    os_major = check_os(os_release, host.check_output("uname -m"))
+    return check_os(os_release, host.check_output("uname -m"))
+
+
+@pytest.fixture(scope="session")
+def release(settings: Settings, host: Any, os_major: str) -> Release:
+    """What the host should be: the plan of the inventory's data and the GPUs the host reports."""
     selinux = host.file("/sys/fs/selinux/enforce").exists
     return plan_release(settings, parse_query(host.check_output(QUERY)), os_major, selinux=selinux)
 

@@ -17,7 +17,6 @@ from operations.plan.balancing import load_balancer as plan
 from operations.plan.balancing.load_balancer import LoadBalancerPlan
 from operations.plan.balancing.members import Serving, members
 from operations.plan.exposure.host_program import unit_path
-from operations.plan.machine.packages import check_os
 from operations.remote import host_files, load_balancer_files
 from operations.remote.rendering import HostFile
 from tests.verify.connection import Connection
@@ -26,11 +25,8 @@ UP_SECONDS = 20  # a start, and some checks
 
 
 @pytest.fixture(scope="module")
-def wanted(settings: Any, host: Any, serving: list[Serving]) -> LoadBalancerPlan:
+def wanted(settings: Any, host: Any, os_major: str, serving: list[Serving]) -> LoadBalancerPlan:
     """What the host should be: the plan of the inventory's data."""
-    lines = (line for line in host.file("/etc/os-release").content_string.splitlines() if "=" in line)
-    os_release = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in lines)}
-    os_major = check_os(os_release, host.check_output("uname -m"))
     confined = settings.selinux == "auto" and host.file("/sys/fs/selinux/enforce").exists
     own = settings.load_balancer
     secrets = load_balancer_secrets.load(own, "this host")

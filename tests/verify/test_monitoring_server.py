@@ -12,7 +12,6 @@ import pytest
 
 from operations.intake import monitoring_secrets
 from operations.plan.exposure.host_program import script_path, unit_path
-from operations.plan.machine.packages import check_os
 from operations.plan.monitoring import board, server
 from operations.plan.monitoring.rules import rules
 from operations.plan.monitoring.server import MonitoringPlan, Secrets
@@ -29,11 +28,8 @@ def secrets(wanted: MonitoringPlan) -> Secrets:
 
 
 @pytest.fixture(scope="module")
-def wanted(settings: Any, host: Any, watched_entries: list[Watched]) -> MonitoringPlan:
+def wanted(settings: Any, host: Any, os_major: str, watched_entries: list[Watched]) -> MonitoringPlan:
     """What the host should be: the plan of the inventory's data."""
-    lines = (line for line in host.file("/etc/os-release").content_string.splitlines() if "=" in line)
-    os_release = {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in lines)}
-    os_major = check_os(os_release, host.check_output("uname -m"))
     confined = settings.selinux == "auto" and host.file("/sys/fs/selinux/enforce").exists
     given = monitoring_secrets.load(settings.monitoring_server, "this host")
     return server.planned(settings, os_major, confined, watched_entries, given)

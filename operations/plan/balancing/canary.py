@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -121,10 +121,9 @@ def _tail(errors: int, requests: int, usual: float) -> float:
     return max(0.0, 1.0 - below)
 
 
-def shown(canary: Figures, others: Figures) -> Mapping[str, str]:
-    """The figures as a line's words."""
-    return {
-        "requests": str(canary.requests),
-        "failed": f"{canary.errors} (others {others.errors} of {others.requests})",
-        "first byte": f"{canary.first_ms:.0f} ms (others {others.first_ms:.0f})",
-    }
+def shown(canary: Figures, others: Figures) -> str:
+    """The figures in a line's words."""
+    return (
+        f"requests {canary.requests}, failed {canary.errors} (others {others.errors} of {others.requests}), "
+        f"first byte {canary.first_ms:.0f} ms (others {others.first_ms:.0f})"
+    )

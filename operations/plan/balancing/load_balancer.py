@@ -23,8 +23,6 @@ FRESH = ".new"  # where files are put before they are in place
 SOCKET = f"/run/{NAME}.sock"
 # says which files haproxy has read
 RECORD = f"/run/{NAME}.read"
-# says which host is a canary
-CANARY_RECORD = f"/run/{NAME}.canary"
 # of 256, so that a share of a per cent can be said
 WEIGHT = 200
 OLDEST = "9"  # Oracle Linux 8 has haproxy 1.8, which does not speak HTTP/2 to servers

@@ -25,6 +25,11 @@ class Member:
     port: int
 
 
+def member_name(entry: str) -> str:
+    """An entry of the inventory as haproxy has it, whose names hold no slash."""
+    return entry.replace("/", ":")
+
+
 @dataclass(frozen=True)
 class Serving:
     """What the inventory says of a host that serves. `reached`: where a deploy reaches it."""
@@ -77,7 +82,7 @@ def _member(own: LoadBalancer, host: Serving) -> Member:
                 "add it",
             )
     return Member(
-        name=host.name.replace("/", ":"),
+        name=member_name(host.name),
         address=host.reached if bound.is_unspecified else settings.bind_address,
         port=gateway.port,
     )

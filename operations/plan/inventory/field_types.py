@@ -118,6 +118,10 @@ def _network(value: object) -> IPv4Network:
 Network = Annotated[IPv4Network, BeforeValidator(_network), Form("an IPv4 network such as 10.0.0.0/16")]
 
 
+# of the machine that deploys
+FileName = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
 def without_registry(name: str) -> str:
     first, slash, _ = name.partition("/")
     if "://" in name or "@" in name or (slash and (":" in first or "." in first)):

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from operations.plan.catalog.known_values import Whole
 from operations.plan.errors import PlanError
-from operations.plan.inventory.field_types import Network
+from operations.plan.inventory.field_types import FileName, Network
 
 IMAGE = "library/nginx:1.30.7"
 SHORTEST_KEY, LONGEST_KEY, LEAST_CHARACTERS = 32, 256, 10
@@ -61,9 +61,9 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    certificate: Annotated[str, Field(min_length=1, max_length=4096)]
-    private_key: Annotated[str, Field(min_length=1, max_length=4096)]
-    api_keys: Annotated[str, Field(min_length=1, max_length=4096)]
+    certificate: FileName
+    private_key: FileName
+    api_keys: FileName
     port: Annotated[int, BeforeValidator(_port)] = 8443
     image: Annotated[str, BeforeValidator(_stable)] = IMAGE
     proxies: tuple[Annotated[Network, AfterValidator(_few)], ...] = ()

@@ -8,23 +8,19 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from operations.plan.catalog.known_values import Whole
-from operations.plan.inventory.field_types import Network, whole
-from operations.plan.inventory.monitoring_settings import EVERYBODY, host_address, unprivileged_port
+from operations.plan.inventory.field_types import FileName, Network, whole
+from operations.plan.inventory.monitoring_settings import (
+    any_port,
+    host_address,
+    not_everybody,
+    unprivileged_port,
+)
 from operations.plan.wording import complaint
 
 KEY = "load_balancer"
 GROUP = "front"
 # keys that name a file of the machine that deploys
 FILES = ("certificate", "private_key", "gateway_ca")
-
-_File = Annotated[str, Field(min_length=1, max_length=4096)]
-
-
-def _port(value: object) -> object:
-    if expected := Whole(1, 65535).complaint(value):
-        raise ValueError(expected)
-    return value
 
 
 def _name(value: str) -> str:
@@ -50,12 +46,12 @@ class LoadBalancer(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    certificate: _File
-    private_key: _File
-    gateway_ca: _File
+    certificate: FileName
+    private_key: FileName
+    gateway_ca: FileName
     gateway_name: Annotated[str, AfterValidator(_name)] | None = None
     bind: Annotated[str, BeforeValidator(host_address)]
-    port: Annotated[int, BeforeValidator(_port)] = 443
+    port: Annotated[int, BeforeValidator(any_port)] = 443
     sources: list[Network]
     model: Annotated[str, Field(min_length=1)] | None = None
     metrics_port: Annotated[
@@ -90,12 +86,5 @@ class LoadBalancer(BaseModel):
             raise complaint(
                 "sources", [], f'networks such as ["10.0.0.0/16"], who may reach {self.bind}', within=(KEY,)
             )
-        if EVERYBODY in (*self.sources, *self.metrics_sources) and not expose:
-            raise complaint(
-                "sources",
-                [str(network) for network in self.sources],
-                "known networks",
-                within=(KEY,),
-                then=f"refusing {EVERYBODY}, everybody, without expose=True",
-                reference="public-sources",
-            )
+        for key in ("sources", "metrics_sources"):
+            not_everybody(key, getattr(self, key), expose, within=(KEY,))

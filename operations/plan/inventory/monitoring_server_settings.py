@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from operations.plan.inventory.field_types import AbsolutePath, Network, Url, whole
-from operations.plan.inventory.monitoring_settings import EVERYBODY, host_address, unprivileged_port
+from operations.plan.inventory.field_types import AbsolutePath, FileName, Network, Url, whole
+from operations.plan.inventory.monitoring_settings import host_address, not_everybody, unprivileged_port
 from operations.plan.wording import Form, complaint
 
 KEY = "monitoring_server"
@@ -20,8 +20,6 @@ SECRET_FILES = ("admin_password", "certificate", "private_key", "receivers", "ga
 PROMETHEUS_IMAGE = "prom/prometheus:v3.13.3"
 ALERTMANAGER_IMAGE = "prom/alertmanager:v0.34.1"
 GRAFANA_IMAGE = "grafana/grafana:13.2.3"
-
-_File = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 def _image(program: str, example: str) -> BeforeValidator:
@@ -69,15 +67,15 @@ class MonitoringServer(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data_root: Annotated[AbsolutePath, AfterValidator(_of_its_own)] = "/var/lib/tritonhost-monitoring"
-    admin_password: _File
+    admin_password: FileName
     bind: Annotated[str, BeforeValidator(host_address)] = "127.0.0.1"
     port: Annotated[int, BeforeValidator(unprivileged_port)] = 3000
     sources: list[Network] = []
-    certificate: _File | None = None
-    private_key: _File | None = None
-    receivers: _File | None = None
-    gateway_key: _File | None = None
-    gateway_ca: _File | None = None
+    certificate: FileName | None = None
+    private_key: FileName | None = None
+    receivers: FileName | None = None
+    gateway_key: FileName | None = None
+    gateway_ca: FileName | None = None
     remote_write: Url | None = None
     runbooks: (
         Annotated[
@@ -130,12 +128,4 @@ class MonitoringServer(BaseModel):
                 within=(KEY,),
                 reference="no-monitoring-sources",
             )
-        if EVERYBODY in self.sources and not expose:
-            raise complaint(
-                "sources",
-                [str(network) for network in self.sources],
-                "known networks",
-                within=(KEY,),
-                then=f"refusing {EVERYBODY}, everybody, without expose=True",
-                reference="public-sources",
-            )
+        not_everybody("sources", self.sources, expose, within=(KEY,))

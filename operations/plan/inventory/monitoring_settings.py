@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated
 
@@ -18,7 +19,8 @@ TEXTFILES = "/var/lib/node_exporter/textfile_collector"
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
-def _port(value: object) -> object:
+def any_port(value: object) -> object:
+    """A port, those of root among them. Raises ValueError."""
     if expected := Whole(1, 65535).complaint(value):
         raise ValueError(expected)
     return value
@@ -58,6 +60,27 @@ def unprivileged_port(value: object) -> object:
     return value
 
 
+def not_everybody(
+    key: str, networks: Sequence[IPv4Network], expose: bool, within: tuple[str, ...] = ()
+) -> None:
+    """
+    Everybody is admitted only on purpose.
+
+    + key, within: which networks these are, and the tables around them
+
+    Raises a ValidationError.
+    """
+    if EVERYBODY in networks and not expose:
+        raise complaint(
+            key,
+            [str(network) for network in networks],
+            "known networks",
+            within=within,
+            then=f"refusing {EVERYBODY}, everybody, without expose=True",
+            reference="public-sources",
+        )
+
+
 def _node_exporter(value: object) -> object:
     if not isinstance(value, str) or not re.fullmatch(
         r"([a-z0-9._-]+/)*node[-_]exporter:v?1\.[0-9]+\.[0-9]+[A-Za-z0-9._-]*", value
@@ -89,7 +112,7 @@ def host_address(value: object) -> object:
         raise ValueError("an IPv4 address of the host, such as 127.0.0.1") from None
 
 
-Exporter = Annotated[int, BeforeValidator(_port)]
+Exporter = Annotated[int, BeforeValidator(any_port)]
 
 
 class NodeExporter(BaseModel):
@@ -176,12 +199,4 @@ class MonitoringSettings(BaseModel):
                 then='or bind = "127.0.0.1" in monitoring',
                 reference="no-monitoring-sources",
             )
-        if EVERYBODY in self.sources and not expose:
-            raise complaint(
-                "sources",
-                [str(network) for network in self.sources],
-                "known networks",
-                within=("monitoring",),
-                then=f"refusing {EVERYBODY}, everybody, without expose=True",
-                reference="public-sources",
-            )
+        not_everybody("sources", self.sources, expose, within=("monitoring",))

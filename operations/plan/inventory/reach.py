@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from ipaddress import IPv4Network
 
-from operations.plan.inventory.monitoring_settings import EVERYBODY
+from operations.plan.inventory.monitoring_settings import not_everybody
 from operations.plan.wording import complaint
 
 
@@ -28,11 +28,4 @@ def check_reach(bind_address: str, allowed_sources: Sequence[IPv4Network], expos
             f'networks such as ["10.0.0.0/16"], who may reach bind_address {bind_address}',
             reference="no-allowed-sources",
         )
-    if EVERYBODY in allowed_sources and not expose:
-        raise complaint(
-            "allowed_sources",
-            [str(network) for network in allowed_sources],
-            "known networks",
-            then=f"refusing {EVERYBODY}, everybody, without expose=True",
-            reference="public-sources",
-        )
+    not_everybody("allowed_sources", allowed_sources, expose)
