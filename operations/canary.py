@@ -167,7 +167,10 @@ def _wrong(host: Host, release: Release) -> str:
     requests = [*release.profile.golden_requests] * ASKED_AT_ONCE
     seed = release.database.seed if release.database else ""
     with forwarded(host, server.address, server.ports[1]) as endpoint:
-        return next((problem for _, _, problem, _ in proven(endpoint, requests, seed) if problem), "")
+        return next(
+            (problem for _, _, problem, _ in proven(endpoint, requests, seed, likelihood=False) if problem),
+            "",
+        )
 
 
 def _put_back(host: Host, release: Release, why: str) -> None:

@@ -156,11 +156,14 @@ def verdict(golden: Golden, answer: str) -> str:
     return "" if good else f"golden request to {golden.model}: found {answer[:80]!r}, expected {wanted}"
 
 
-def proven(address: str, requests: Sequence[Golden | SearchGolden], seed: str = "") -> Iterator[Given]:
+def proven(
+    address: str, requests: Sequence[Golden | SearchGolden], seed: str = "", likelihood: bool = True
+) -> Iterator[Given]:
     """
     For each golden request: the model, its answer as text, and the problem (empty: none).
 
     + seed: the profile's documents as JSON lines; a search request takes its picture from them
+    + likelihood: ask for the log-probability of each answer too, by further requests
 
     Requests to language models run in one process, which ends at the first one without an answer.
     """
@@ -168,7 +171,11 @@ def proven(address: str, requests: Sequence[Golden | SearchGolden], seed: str = 
     if texts:
         lines = "\n".join(golden.model_dump_json() for golden in texts)
         answers, problem = in_a_process(
-            "golden", address, lines, timeout_s=150 * len(texts), arguments=("--log-probabilities",)
+            "golden",
+            address,
+            lines,
+            timeout_s=150 * len(texts),
+            arguments=("--log-probabilities",) if likelihood else (),
         )
         for golden, found in zip(texts, answers, strict=False):
             answer = str(found["answer"])
