@@ -126,6 +126,8 @@ def _go_back(host: Host, swap: _Swap, reason: str) -> None:
     elif swap.switched or not swap.way:
         with suppress(Failed):  # which it has reported
             _put_previous_back(host, swap, reason)
+            # only if another release serves now: without one, the same command is the repair
+            judged(host, swap.release.settings, swap.release.id, "failed", reason)
     else:
         rollout.failed(host, f"left as it was: {reason}")
 
@@ -249,6 +251,7 @@ def _leave(host: Host, swap: _Swap, reason: str) -> None:
     if links.get("current") == release.id:
         try:
             _put_previous_back(host, swap, reason)
+            judged(host, release.settings, release.id, "failed", reason)
         except Failed as problem:
             _leave_beside(host, swap, f"{reason}; {problem}")
             return
@@ -315,5 +318,3 @@ def _put_previous_back(host: Host, swap: _Swap, reason: str) -> None:
         raise Failed(f"{previous} could not be put back") from failure
     logger.error(f"{host.print_prefix}previous release {previous} was put back and serves")
     rollout.failed(host, f"put back {previous}: {reason}", previous)
-    # only if another release serves now: without one, the same command is the repair
-    judged(host, release.settings, release.id, "failed", reason)

@@ -50,9 +50,9 @@ GROUPS = (
     ),
     Group("Artifact stages", 1, "serving_image weights engine artifacts intake.one_run"),
     Group(
-        "Bundle, currency, lock, new profiles",
+        "Commands without hosts",
         3,
-        "bundle.* currency hub_repository lock_inventory new_profile",
+        "bundle.* currency hub_repository lock_inventory new_profile provision",
     ),
     Group(
         "Tools of the stages",
@@ -61,14 +61,14 @@ GROUPS = (
     ),
     Group("Facts, and the scripts that the host runs", 0, "facts.* scripts"),
     Group("Golden requests", 2, "server.golden server.search server.replay server.bench remote.tunnel"),
-    Group("Hosts from OCI", 1, "intake.oci_instances intake.oci_session"),
+    Group("Hosts from OCI", 1, "intake.oci_instances intake.oci_launch intake.oci_session intake.known_hosts"),
     Group("pyinfra's internals", 2, "pyinfra_patches"),
     Group("The plan: no pyinfra, no host; each wing imports only those below it", 0, "plan.*"),
 )
 # The wings of plan/, the highest first: name -> patterns of module names without `plan.`. Each imports only those below it.
 WINGS = {
     "a new profile": "proposal proposal.*",
-    "what a run asks": "deployable difference drain explain model_table ownership progress report report_page report_pictures schema status swap teardown",
+    "what a run asks": "deployable difference drain explain model_table ownership progress provisioning report report_page report_pictures schema status swap teardown",
     "monitoring": "monitoring monitoring.*",
     "balancing": "balancing balancing.*",
     "preflight": "preflight preflight.*",

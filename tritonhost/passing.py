@@ -218,6 +218,19 @@ def _of_hosts(name: str, text: str, module: str) -> Passing:
     return of_argparse(name, text, options, program)
 
 
+def _provision_parser() -> argparse.ArgumentParser:
+    from operations.provision import parser
+
+    return parser("tritonhost provision")
+
+
+def provision(words: list[str]) -> int:
+    begin(words)
+    from operations.provision import main
+
+    return main(words, prog="tritonhost provision")
+
+
 COMMANDS = (
     of_argparse("plan", "Show what a profile would do, without a host.", _plan_parser, plan),
     _of_plan("new"),
@@ -232,6 +245,7 @@ COMMANDS = (
     _of_hosts("must-gather", "Gather what a report of a fault needs of one host, without secrets.", "operations.must_gather"),
     _of_hosts("exposure", "Show which hosts have versions with known vulnerabilities.", "operations.exposure"),
     _of_hosts("monitoring", "Write what Prometheus, Alertmanager and Grafana read.", "operations.site_monitoring"),
+    of_argparse("provision", "Make the OCI instances that the inventory names, end those that it no longer names.", _provision_parser, provision),
     of_argparse("golden", "Show recorded golden answers, or accept other ones.", _golden_parser, golden),
     of_argparse("lock", "Pin the images, models and packages that an inventory needs.", _lock_parser, lock),
     of_argparse("bundle", "Make, verify or serve the files of a site without a network.", _bundle_parser, bundle),

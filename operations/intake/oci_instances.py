@@ -54,14 +54,14 @@ def found_by(wanted: OciInventory, where: str, ssh_config_file: Path, base: str)
     Raises PlanError.
     """
     session = open_session(wanted, f"{where} [oci]")
-    compartments = _compartments(session, wanted)
-    instances, attachments = _instances(session, compartments)
+    compartments = compartments_of(session, wanted)
+    instances, attachments = instances_of(session, compartments)
     selection = select(instances, wanted, where)
     if aside := [i for reason, i in selection.left_out if reason.startswith("lifecycle_state")]:
         names = ", ".join(f"{one_line(instance.name)} ({instance.state})" for instance in aside[:5])
         more = f" and {len(aside) - 5} more" if len(aside) > 5 else ""
         print(f"tritonhost: {where}: left out, not {wanted.lifecycle_state}: {names}{more}", file=sys.stderr)
-    found = _with_addresses(session, selection.chosen, attachments, where)
+    found = with_addresses(session, selection.chosen, attachments, where)
     hosts = hosts_of(found, wanted, where)
     if wanted.bastion is not None:
         addresses = [data["ssh_hostname"] for _, data in hosts]
@@ -81,7 +81,7 @@ def _parallel() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _compartments(session: Session, wanted: OciInventory) -> list[str]:
+def compartments_of(session: Session, wanted: OciInventory) -> list[str]:
     """The compartments to search, each once."""
     if not wanted.include_subtree:
         return list(dict.fromkeys(wanted.compartments))
@@ -109,7 +109,9 @@ def _compartments(session: Session, wanted: OciInventory) -> list[str]:
     return list(known)
 
 
-def _instances(session: Session, compartments: Sequence[str]) -> tuple[list[Instance], dict[str, list[str]]]:
+def instances_of(
+    session: Session, compartments: Sequence[str]
+) -> tuple[list[Instance], dict[str, list[str]]]:
     """Every instance of the compartments, and the VNICs attached to each: two lists per compartment, in parallel."""
     import oci
 
@@ -146,7 +148,7 @@ def _instances(session: Session, compartments: Sequence[str]) -> tuple[list[Inst
     ], vnics
 
 
-def _with_addresses(
+def with_addresses(
     session: Session, instances: Sequence[Instance], attachments: dict[str, list[str]], where: str
 ) -> list[tuple[Instance, Addresses]]:
     """The addresses of each instance's primary VNIC: one request per VNIC, several instances in parallel."""

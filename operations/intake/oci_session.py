@@ -9,7 +9,7 @@ import configparser
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from operations.plan.errors import PlanError, suggestion
+from operations.plan.errors import PlanError, Said, suggestion
 from operations.plan.inventory.oci import OciAccess
 
 CONNECT_TIMEOUT_S = 10
@@ -48,12 +48,13 @@ class Session:
         """How often a request is made, in words."""
         return "one attempt" if self.attempts == 1 else f"{self.attempts} attempts"
 
-    def client(self, kind: Any, service: str) -> Any:
+    def client(self, kind: Any, service: str, gives_up: Callable[[Any], bool] | None = None) -> Any:
         """
         A client of one service, with bounded time and retries.
 
         + kind: the SDK's class
         + service: its name in a URL: iaas, identity, secrets.vaults
+        + gives_up: whether an error stays the same within seconds, so that the request is not sent again
         """
         import oci
 
@@ -62,7 +63,7 @@ class Session:
             self.config,
             signer=self.signer,
             timeout=(CONNECT_TIMEOUT_S, self.access.timeout_s),
-            retry_strategy=retries(self.attempts),
+            retry_strategy=retries(self.attempts, gives_up),
             # it would fail later requests with its own message
             circuit_breaker_strategy=oci.circuit_breaker.NoCircuitBreakerStrategy(),
             **({"service_endpoint": endpoint} if endpoint else {}),
@@ -123,14 +124,20 @@ def open_session(access: OciAccess, where: str) -> Session:
     return Session(access, where, region, config, signer)
 
 
-def retries(attempts: int | None = None) -> Any:
-    """The SDK's strategy for 429, 5xx and lost connections, with our bounds."""
+def retries(attempts: int | None = None, gives_up: Callable[[Any], bool] | None = None) -> Any:
+    """
+    The SDK's strategy for 429, 5xx and lost connections, with our bounds.
+
+    + gives_up: errors that are not retried although the SDK would
+    """
     import oci
 
     class Passing(oci.retry.retry_checkers.BaseRetryChecker):  # type: ignore[misc]
         """Does not retry an untrusted certificate, which the SDK treats as a lost connection."""
 
         def should_retry(self, exception: Any = None, response: Any = None, **_: Any) -> bool:
+            if gives_up and exception is not None and gives_up(exception):
+                return False
             return "CERTIFICATE_VERIFY_FAILED" not in str(exception)
 
     strategy = oci.retry.RetryStrategyBuilder(
@@ -160,12 +167,20 @@ def all_pages(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> lis
 
 
 @contextmanager
-def answered(session: Session, what: str, policy: str) -> Iterator[None]:
+def answered(
+    session: Session,
+    what: str,
+    policy: str,
+    telling: bool = False,
+    kinds: Iterable[tuple[Callable[[Any], bool], type[PlanError]]] = (),
+) -> Iterator[None]:
     """
     Turn each failure of a request into one line: the request, what was found, what was expected, what to do next.
 
     + what: such as `list instances of ocid1…`
     + policy: the IAM statements that allow it
+    + telling: the line has the service's own message, of a request without secrets
+    + kinds: a test of the SDK's error, and the class that is raised for it in place of PlanError
 
     Raises PlanError.
     """
@@ -175,7 +190,11 @@ def answered(session: Session, what: str, policy: str) -> Iterator[None]:
     try:
         yield
     except oci.exceptions.ServiceError as error:
-        raise _of_service(error, key, session, policy) from None
+        made = _of_service(error, key, session, policy, telling)
+        for test, kind in kinds:
+            if test(error):
+                made = kind(made.key, made.found, made.expected, made.then)
+        raise made from None
     except (oci.exceptions.RequestException, oci.exceptions.ConnectTimeout) as error:
         raise _of_connection(error, key, session) from None
     except EndlessPages:
@@ -193,10 +212,12 @@ def answered(session: Session, what: str, policy: str) -> Iterator[None]:
         ) from None
 
 
-def _of_service(error: Any, key: str, session: Session, policy: str) -> PlanError:
-    # The service's message may quote the request. Its status and code say as much, and the request id more.
+def _of_service(error: Any, key: str, session: Session, policy: str, telling: bool) -> PlanError:
+    # The service's message may quote the request. Its status and code mostly say as much, and the request id more.
     request = f"opc-request-id {error.request_id}" if error.request_id else "no opc-request-id"
     found = f"HTTP {error.status} {error.code or ''}".strip()
+    if telling and error.message:
+        found = Said(f"{found}: {error.message}")
     if error.status == 401:
         then = _clock(error.headers) or _whose(session)
         return PlanError(key, found, "a signature that OCI accepts", f"{then} ({request})")

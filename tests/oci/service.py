@@ -29,6 +29,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from tests.oci.machines import Machines
+
 TENANCY = "ocid1.tenancy.oc1..aaaatenancy"
 USER = "ocid1.user.oc1..aaaauser"
 COMPARTMENT = "ocid1.compartment.oc1..aaaagpus"
@@ -53,6 +55,8 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     seconds: float = 0
+    method: str = ""  # empty: all
+    done: bool = False  # the request has its effect, and only its answer is this
 
 
 @dataclass
@@ -79,6 +83,7 @@ class Tenancy:
     # the instance whose metadata service this is as well
     leaf: rsa.RSAPrivateKey = field(default_factory=lambda: key_named("leaf"))
     tokens_issued: int = 0
+    machines: Machines = field(default_factory=Machines)
 
     def add(self, name: str, shape: str = "BM.GPU4.8", **more: Any) -> str:
         """An instance with one VNIC; returns its OCID."""
@@ -239,6 +244,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(b"")
 
+    def do_DELETE(self) -> None:
+        self._answer(b"")
+
     def do_POST(self) -> None:
         self._answer(self.rfile.read(int(self.headers.get("content-length", 0))))
 
@@ -253,8 +261,10 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(self.tenancy.slow)
         self.tenancy.at_once -= 1
         for fault in self.tenancy.faults:
-            if url.path.startswith(fault.path) and fault.times > 0:
+            if url.path.startswith(fault.path) and fault.times > 0 and fault.method in ("", self.command):
                 fault.times -= 1
+                if fault.done:
+                    self._of_machines(url.path, {}, body)
                 self._fail(fault)
                 return
         if url.path.startswith("/opc/v2/"):
@@ -278,10 +288,21 @@ class Handler(BaseHTTPRequestHandler):
             key = serialization.load_der_public_key(data)
             assert isinstance(key, rsa.RSAPublicKey)
             self._send(200, {"token": tenancy.token(key)})
+        elif (answer := self._of_machines(path, query, body)) is not None:
+            status, data = answer
+            if status == 204:
+                self._raw(status, b"", {})
+            elif isinstance(data, bytes):
+                self._raw(status, data, {"content-type": "application/octet-stream"})
+            else:
+                self._send(status, data, {"opc-work-request-id": "ocid1.workrequest"})
         elif compartment and compartment not in known:
             self._missing()
         elif path == "/20160918/instances":
-            self._list([i for i in tenancy.instances if i["compartmentId"] == compartment], query)
+            if "page" not in query:
+                tenancy.machines.look(tenancy.instances)
+            listed = [i for i in tenancy.instances if i["id"] not in tenancy.machines.forgotten]
+            self._list([i for i in listed if i["compartmentId"] == compartment], query)
         elif path == "/20160918/vnicAttachments":
             self._list([a for a in tenancy.attachments if a["compartmentId"] == compartment], query)
         elif path.startswith("/20160918/vnics/") and (vnic := path.rpartition("/")[2]) in tenancy.vnics:
@@ -307,6 +328,10 @@ class Handler(BaseHTTPRequestHandler):
             self._send(202, {"messageId": f"message-{len(tenancy.topics[ocid])}"})
         else:
             self._missing()
+
+    def _of_machines(self, path: str, query: dict[str, str], body: bytes) -> tuple[int, Any] | None:
+        token = self.headers.get("opc-retry-token", "")
+        return self.tenancy.machines.route(self.tenancy, self.command, path, query, body, token)
 
     def _list(self, items: list[dict[str, Any]], query: dict[str, str]) -> None:
         start = int(query.get("page", "0"))

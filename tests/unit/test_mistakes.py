@@ -372,7 +372,7 @@ FILES: list[tuple[str, str]] = [
     ("", ": found no hosts, expected at least one host; name a host in the inventory"),
     (
         "[host.gpu-1]\n",
-        ": host: found unknown key host, expected the table hosts or oci; did you mean hosts?",
+        ": host: found unknown key host, expected one of the tables hosts, oci, provision; did you mean hosts?",
     ),
     ('hosts = ["gpu-1"]\n', ': hosts: found ["gpu-1"], expected a table [hosts.NAME] for each host'),
     (

@@ -20,6 +20,7 @@ from operations.plan.toml_file import read_toml
 
 LARGEST_SOURCE = 10**6  # bytes: thousands of hosts
 VARIABLE = "OCI_HOSTS"
+TABLES = ("hosts", "oci", "provision")
 
 # A DNS name or an IPv4 address: what may follow on an ssh command line without being taken for an option.
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9][A-Za-z0-9-]*(\.[A-Za-z0-9][A-Za-z0-9-]*)*\Z")
@@ -35,19 +36,19 @@ def hosts_from_text(text: str) -> list[HostEntry]:
 
 
 def tables_from_toml(path: Path) -> dict[str, Any]:
-    """The tables of an inventory's TOML file: `hosts`, and `oci` for operations/plan/inventory/oci.py."""
+    """The tables of an inventory's TOML file: `hosts`; `oci` and `provision` for modules of those names in this folder."""
     where = f"{path.parent.name}/{path.name}"
     if not path.exists():
         then = "write it, or set OCI_HOSTS=name=address,…"
         raise PlanError("", "no such file", "one with hosts", then, where=where, reference="no-inventory")
     data = read_toml(path, where, "an inventory")
     for key in data:
-        if key not in ("hosts", "oci"):
-            then = suggestion(key, ["hosts", "oci"])
+        if key not in TABLES:
+            then = suggestion(key, TABLES)
             raise PlanError(
                 key,
                 f"unknown key {key}",
-                "the table hosts or oci",
+                f"one of the tables {', '.join(TABLES)}",
                 then,
                 where=where,
                 reference="unknown-key",

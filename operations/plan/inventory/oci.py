@@ -235,7 +235,7 @@ def select(instances: Iterable[Instance], wanted: OciInventory, where: str) -> S
     chosen: list[Instance] = []
     left_out: list[tuple[str, Instance]] = []
     for instance in instances:
-        if reason := _left_out_by(instance, wanted):
+        if reason := filter_against(instance, wanted):
             left_out.append((reason, instance))
         else:
             chosen.append(instance)
@@ -358,7 +358,7 @@ def ssh_config(bastion: str, addresses: Sequence[str], base: str) -> str:
     )
 
 
-def _left_out_by(instance: Instance, wanted: OciInventory) -> str:
+def filter_against(instance: Instance, wanted: OciInventory) -> str:
     """The first filter an instance does not pass, with the value it asks for; empty: it passes all."""
     if wanted.display_name is not None and not fnmatchcase(instance.name, wanted.display_name):
         return f"display_name {wanted.display_name}"
