@@ -6,8 +6,8 @@ python -m operations.provision --yes           # does not ask
 python -m operations.provision --terminate     # ends the instances of the fleet that the inventory does not name
 
 What the hosts are made of is in the table [provision] of inventories/oci.toml. A run that was ended at any moment is run again: an
-instance is never made twice, and one that is nobody's is shown.
-Exit codes: 0 every host runs and its key is known, 1 one does not or one is nobody's, 2 bad input or refused.
+instance is never made twice, and one whose name the inventory does not have is shown.
+Exit codes: 0 every host runs and its key is known, 1 one does not or one has no name in the inventory, 2 bad input or refused.
 """
 
 from __future__ import annotations
@@ -397,21 +397,21 @@ def _keys(work: Work, host: str, ocid: str, wait: bool) -> list[str]:
         work.sleep(CONSOLE_SECONDS)
 
 
-# --- instances that are nobody's
+# --- instances without a name in the inventory
 
 
 def _ended(work: Work, found: Sequence[Row], given: argparse.Namespace) -> int:
-    nobodys = [row.instances[0] for row in found if row.fate == "unnamed"]
-    if not nobodys:
+    unnamed = [row.instances[0] for row in found if row.fate == "unnamed"]
+    if not unnamed:
         print("every instance of the fleet is a host of the inventory")
         return 0
-    names = ", ".join(one_line(each.name) for each in nobodys)
+    names = ", ".join(one_line(each.name) for each in unnamed)
     disks = (
         "their boot volumes stay and are paid for" if given.keep_boot_volume else "what is on them is lost"
     )
     if not given.yes and not _agreed(f"terminate {names}? {disks};", work.wanted.fleet):
         return BAD_INPUT
-    left, accepted, problems = {each.ocid: each for each in nobodys}, set(), []
+    left, accepted, problems = {each.ocid: each for each in unnamed}, set(), []
     deadline = time.monotonic() + GONE_SECONDS
     while left:
         for ocid, each in list(left.items()):
