@@ -46,7 +46,7 @@ GROUPS = (
     Group(
         "The run",
         0,
-        "convergence inputs rollout run_report shorter_output notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather teardown status watch report exposure replay aiperf site_monitoring watched_hosts",
+        "convergence inputs rollout run_report shorter_output notifications notification_sender lock intake intake.host_key intake.ssh_keys host_health preflight must_gather teardown status watch report exposure replay aiperf site_monitoring export watched_hosts",
     ),
     Group("Artifact stages", 1, "serving_image weights engine artifacts intake.one_run"),
     Group(
@@ -69,6 +69,7 @@ GROUPS = (
 WINGS = {
     "a new profile": "proposal proposal.*",
     "what a run asks": "deployable difference drain explain model_table ownership progress provisioning report report_page report_pictures schema status swap teardown",
+    "export": "export export.*",
     "monitoring": "monitoring monitoring.*",
     "balancing": "balancing balancing.*",
     "preflight": "preflight preflight.*",

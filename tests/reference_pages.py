@@ -303,6 +303,7 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
     from operations import (
         bench,
         currency,
+        export,
         exposure,
         golden_answers,
         lock_inventory,
@@ -331,6 +332,7 @@ def parsers() -> dict[str, tuple[str, argparse.ArgumentParser]]:
         "Must-gather": ("python -m operations.must_gather", must_gather.parser()),
         "Teardown": ("python -m operations.teardown", teardown.parser()),
         "Provision": ("python -m operations.provision", provision.parser()),
+        "Export": ("python -m operations.export", export.parser()),
         "Exposure": ("python -m operations.exposure", exposure.parser()),
         "Replay": ("python -m operations.replay", replay.parser()),
         "Bench": ("python -m operations.bench", bench.parser()),

@@ -244,6 +244,7 @@ COMMANDS = (
     _of_hosts("teardown", "Take tritonhost off a host, and nothing else.", "operations.teardown"),
     _of_hosts("must-gather", "Gather what a report of a fault needs of one host, without secrets.", "operations.must_gather"),
     _of_hosts("exposure", "Show which hosts have versions with known vulnerabilities.", "operations.exposure"),
+    _of_hosts("export", "Print what Kubernetes, Slurm, llm-d, Dynamo or Prometheus need of a release or its hosts.", "operations.export"),
     _of_hosts("monitoring", "Write what Prometheus, Alertmanager and Grafana read.", "operations.site_monitoring"),
     of_argparse("provision", "Make the OCI instances that the inventory names, end those that it no longer names.", _provision_parser, provision),
     of_argparse("golden", "Show recorded golden answers, or accept other ones.", _golden_parser, golden),

@@ -80,7 +80,7 @@ def plan_release(
         )
     if isinstance(profile, LlmApiProfile):
         check_names(profile.llm, stack.version, stack.release, profile.llm_unlisted)
-    ports = _ports(settings, profile)
+    ports = triton_ports(settings, profile)
     warnings = (
         *(one_part(profile.decoupled, stack.version) if isinstance(profile, LlmApiProfile) else ()),
         *_of_streams(settings, profile, parameters),
@@ -115,8 +115,8 @@ def check_before_gpus(settings: Settings, profile: Profile) -> None:
     """
     stack = stack_of(profile)
     _check_kind(profile, stack)
-    _gateway(settings, profile, _ports(settings, profile))
-    _door(settings, profile, _ports(settings, profile))
+    _gateway(settings, profile, triton_ports(settings, profile))
+    _door(settings, profile, triton_ports(settings, profile))
     _exporters(settings, profile, 0, False)
     images.check_images(settings, profile, stack)
 
@@ -140,7 +140,7 @@ def ports_of(settings: Settings, profile: Profile) -> tuple[int, ...]:
 
 def _serving_ports(settings: Settings, profile: Profile) -> tuple[int, ...]:
     """Clients', those behind a proxy, the gateway's, the door's. Raises PlanError."""
-    ports = _ports(settings, profile)
+    ports = triton_ports(settings, profile)
     behind = [port for server in servers(settings, ports) for port in server.ports]
     gateway = [settings.gateway.port] if settings.gateway else []
     door = [settings.door.port] if settings.door else []
@@ -308,7 +308,7 @@ def _check_parallelism(profile: Profile, gpus: tuple[Gpu, ...]) -> None:
         )
 
 
-def _ports(settings: Settings, profile: Profile) -> tuple[int, int, int]:
+def triton_ports(settings: Settings, profile: Profile) -> tuple[int, int, int]:
     server = profile.server
     ports = (
         settings.http_port or server.http_port,

@@ -229,6 +229,41 @@ class Release:
         return compile_cache(self.profile, self.settings, self.image.key, weights, gpu, self.stack.version)
 
     @cached_property
+    def server_command(self) -> list[str]:
+        """What runs in the server's container; `$key` stands for a key that each start makes."""
+        leader, worker = self.rank_commands
+        return commands.tritonserver(leader, worker, self.profile.ranks, self.profile.gpus_needed)
+
+    @cached_property
+    def rank_commands(self) -> tuple[list[str], list[str]]:
+        """tritonserver of rank 0, and of each other rank of the engine."""
+        server = self.profile.server
+        return commands.of_ranks(
+            ports=self.ports,
+            complete_configs=isinstance(self.profile, LlmApiProfile),
+            load_models=server.load_models,
+            exposure=server_flags.exposure(
+                triton=self.stack.triton,
+                admin_apis=server.admin_apis,
+                max_request_mib=server.max_request_mib,
+                stop_timeout_s=self.settings.stop_timeout_s,
+                explicit=bool(server.load_models),
+            ),
+            arguments=[*server.arguments, *self.settings.tritonserver_arguments],
+        )
+
+    @cached_property
+    def server_environment(self) -> dict[str, str]:
+        """Its environment: caches go to the one place that can be written."""
+        return {
+            "HF_HUB_OFFLINE": "1",
+            "HOME": "/tmp",
+            "USER": "triton-server",
+            **(self.cache.environment if self.cache else {}),
+            **self.profile.server.environment,
+        }
+
+    @cached_property
     def files(self) -> dict[str, str]:
         """The release's own files, except the model repository and release.json: path -> content."""
         files = {}
@@ -246,34 +281,13 @@ class Release:
             service=server.service,
             container=commands.container(
                 serve.IMAGE,
-                commands.tritonserver(
-                    ports=self.ports,
-                    world_size=self.profile.ranks,
-                    workers=self.profile.gpus_needed,
-                    complete_configs=isinstance(self.profile, LlmApiProfile),
-                    load_models=self.profile.server.load_models,
-                    exposure=server_flags.exposure(
-                        triton=self.stack.triton,
-                        admin_apis=self.profile.server.admin_apis,
-                        max_request_mib=self.profile.server.max_request_mib,
-                        stop_timeout_s=self.settings.stop_timeout_s,
-                        explicit=bool(self.profile.server.load_models),
-                    ),
-                    arguments=[*self.profile.server.arguments, *self.settings.tritonserver_arguments],
-                ),
+                self.server_command,
                 name=server.service,
                 gpus=images.gpu_selection(self.settings),
                 network=network.network(self.settings.service_name),
                 mounts={"$release": commands.RELEASE, **self.mounts},
                 options=self._container_options(server),
-                # caches go to the one place that can be written
-                environment={
-                    "HF_HUB_OFFLINE": "1",
-                    "HOME": "/tmp",
-                    "USER": "triton-server",
-                    **(self.cache.environment if self.cache else {}),
-                    **self.profile.server.environment,
-                },
+                environment=self.server_environment,
             ),
             mounted=list(self.mounts),
             image=(self.image.tag, self.image.record(self.data_root)),

@@ -147,15 +147,14 @@ def test_build_engine() -> None:
     [([], []), (["ensemble"], ["--model-control-mode=explicit", "--load-model=ensemble"])],
 )
 def test_tritonserver(models: list[str], control: list[str]) -> None:
-    argv = commands.tritonserver(
+    ranks = commands.of_ranks(
         ports=(1, 2, 3),
-        world_size=1,
-        workers=1,
         complete_configs=False,
         load_models=models,
         exposure=["--exit-timeout-secs=45"],
         arguments=["--log-verbose=1"],
     )
+    argv = commands.tritonserver(*ranks, world_size=1, workers=1)
     assert argv == [
         *["tritonserver", "--model-repository=/release/model_repository", "--disable-auto-complete-config"],
         *["--http-port=1", "--grpc-port=2", "--metrics-port=3", *control, "--exit-timeout-secs=45"],
@@ -248,15 +247,14 @@ def test_lfs_pointer_in_place_of_a_library_is_detected(
 
 
 def test_ranks_share_one_mpirun_and_rank_0_is_the_leader() -> None:
-    argv = commands.tritonserver(
+    ranks = commands.of_ranks(
         ports=(1, 2, 3),
-        world_size=2,
-        workers=2,
         complete_configs=False,
         load_models=[],
         exposure=["--model-control-mode=none"],
         arguments=["--x=1"],
     )
+    argv = commands.tritonserver(*ranks, world_size=2, workers=2)
     assert argv[:2] == ["mpirun", "--allow-run-as-root"]
     leader, worker, end = " ".join(argv[2:]).split(":")
     assert leader.startswith("-n 1 tritonserver ")
@@ -270,15 +268,14 @@ def test_ranks_share_one_mpirun_and_rank_0_is_the_leader() -> None:
 
 
 def test_server_that_starts_its_own_workers_has_an_mpirun() -> None:
-    argv = commands.tritonserver(
+    ranks = commands.of_ranks(
         ports=(1, 2, 3),
-        world_size=1,
-        workers=4,
         complete_configs=True,
         load_models=[],
         exposure=["--model-control-mode=none"],
         arguments=["--x=1"],
     )
+    argv = commands.tritonserver(*ranks, world_size=1, workers=4)
     assert argv[:5] == ["mpirun", "--allow-run-as-root", "-n", "1", "tritonserver"]
     assert argv[-2:] == ["--x=1", "--backend-config=python,shm-region-prefix-name=prefix0_"]
     assert ":" not in argv and "--disable-auto-complete-config" not in argv

@@ -322,26 +322,42 @@ def checkout(
     return steps
 
 
-def tritonserver(
-    *,
-    ports: tuple[int, int, int],
-    world_size: int,
-    workers: int,
-    complete_configs: bool,
-    load_models: Sequence[str],
-    exposure: Sequence[str],
-    arguments: Sequence[str],
-) -> Argv:
+def tritonserver(leader: Sequence[str], worker: Sequence[str], world_size: int, workers: int) -> Argv:
     """
-    tritonserver in the foreground, on `ports` for HTTP, gRPC and metrics of its container.
+    tritonserver in the foreground, with every rank of its engine.
 
+    + leader, worker: of of_ranks
     + world_size: ranks of the engine. More than one run under one mpirun in leader mode, which ends when any of
-      them does: rank 0 opens the ports and loads every model, the others load only tensorrt_llm and stay inside it.
-      tensorrtllm_backend's scripts/launch_triton_server.py makes the same line; the script itself returns at once, so
+      them does. tensorrtllm_backend's scripts/launch_triton_server.py makes the same line; the script itself returns at once, so
       no supervisor can watch it.
     + workers: processes that the one model starts by itself, as the LLM API does for several GPUs. NVIDIA's guide starts such a
       server under an mpirun of its own, which has a place for each of them (tensorrtllm_backend r26.07, docs/llmapi.md; its
       test of one GPU starts tritonserver alone)
+    """
+    alone = ["mpirun", "--allow-run-as-root", "-n", "1"]
+    if world_size == 1 and workers > 1:
+        return [*alone, *leader, "--backend-config=python,shm-region-prefix-name=prefix0_"]
+    if world_size == 1:
+        return list(leader)
+    argv = ["mpirun", "--allow-run-as-root"]
+    for rank in range(world_size):
+        region = f"--backend-config=python,shm-region-prefix-name=prefix{rank}_"
+        argv += ["-n", "1", *(worker if rank else leader), region, ":"]
+    return argv
+
+
+def of_ranks(
+    ports: tuple[int, int, int],
+    complete_configs: bool,
+    load_models: Sequence[str],
+    exposure: Sequence[str],
+    arguments: Sequence[str],
+) -> tuple[Argv, Argv]:
+    """
+    The command of rank 0, which opens the ports and loads every model, and that of each other rank, which loads only
+    tensorrt_llm and stays inside it.
+
+    + ports: HTTP, gRPC and metrics, of the container
     + complete_configs: models complete their own config.pbtxt (the LLM-API model does); otherwise the file is served
     as written
     + load_models: with explicit model control, what to load; empty loads the whole repository
@@ -358,14 +374,5 @@ def tritonserver(
     ]
     control = ["--model-control-mode=explicit", *[f"--load-model={model}" for model in load_models]]
     leader = [*common, *(control if load_models else []), *exposure, *arguments]
-    alone = ["mpirun", "--allow-run-as-root", "-n", "1"]
-    if world_size == 1 and workers > 1:
-        return [*alone, *leader, "--backend-config=python,shm-region-prefix-name=prefix0_"]
-    if world_size == 1:
-        return leader
     worker = [*common, "--model-control-mode=explicit", "--load-model=tensorrt_llm", *arguments]
-    argv = ["mpirun", "--allow-run-as-root"]
-    for rank in range(world_size):
-        region = f"--backend-config=python,shm-region-prefix-name=prefix{rank}_"
-        argv += ["-n", "1", *(worker if rank else leader), region, ":"]
-    return argv
+    return leader, worker

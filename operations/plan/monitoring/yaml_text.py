@@ -1,4 +1,4 @@
-"""YAML for Prometheus, Alertmanager and Grafana: blocks of tables and lists, and every text quoted, so that none is read as another type."""
+"""YAML for other programs: blocks of tables and lists, and every text quoted, so that none is read as another type."""
 
 from __future__ import annotations
 
