@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -49,35 +50,48 @@ def main() -> int:
         return measured(given, Path(name))
 
 
+def commands(inventory: str, bare: Path, options: Sequence[str] = ()) -> dict[str, tuple[list[str], Path]]:
+    """What is timed, each with the folder it runs in. + bare: see bare_inventory; options: further ones of pyinfra"""
+    pyinfra = [sys.executable, "-m", "pyinfra", "-y", *options]
+    return {
+        "deploy.py": ([*pyinfra, inventory, "deploy.py"], PROJECT),
+        "exec -- true": ([*pyinfra, bare.name, "exec", "--", "true"], bare.parent),
+    }
+
+
+def timed(
+    command: list[str], place: Path, environment: Mapping[str, str] = os.environ
+) -> tuple[float, subprocess.CompletedProcess[str]]:
+    """One run: its seconds, and how it ended."""
+    began = time.monotonic()
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=place,
+        env={**environment, "PYINFRA_PROGRESS": "off"},
+        check=False,
+    )
+    return time.monotonic() - began, done
+
+
 def measured(given: argparse.Namespace, folder: Path) -> int:
     """The runs, and what is printed of them. + folder: an empty one"""
-    pyinfra = [sys.executable, "-m", "pyinfra", "-y"]
     try:
         bare = bare_inventory(given.inventory, folder)
     except InventoryError as error:
         print(error, file=sys.stderr)
         return 2
-    commands = {
-        "deploy.py": ([*pyinfra, given.inventory, "deploy.py"], PROJECT),
-        "exec -- true": ([*pyinfra, bare.name, "exec", "--", "true"], folder),
-    }
+    compared = commands(given.inventory, bare)
 
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    seconds: dict[str, list[float]] = {name: [] for name in compared}
     # The first run of each does not count: compiled Python and file caches are cold.
     for turn in range(given.runs + 1):
         # Alternating, so that other work on the machine affects both.
-        for name, (command, place) in commands.items():
-            began = time.monotonic()
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                cwd=place,
-                env={**os.environ, "PYINFRA_PROGRESS": "off"},
-                check=False,
-            )
+        for name, (command, place) in compared.items():
+            took, done = timed(command, place)
             if turn:
-                seconds[name].append(time.monotonic() - began)
+                seconds[name].append(took)
             output = done.stdout + done.stderr
             if done.returncode != 0:
                 print(f"{name}: exit code {done.returncode}\n{output[-2000:]}", file=sys.stderr)
