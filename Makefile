@@ -27,6 +27,10 @@ test-all: venv test-packages ## everything: every profile, mutation and fault; r
 test-faults: venv lab-packages ## every fault of docs/reliability.md, and the table of their results: about an hour
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} $(BIN)/pytest -q tests/lab/faults
 
+.PHONY: test-vm
+test-vm: venv vm-packages ## stages of a deploy on a whole machine: its own kernel, SELinux enforcing, LVM, a reboot: about 10 minutes
+	$(BIN)/pytest -q tests/lab/vm
+
 .PHONY: check
 check: venv check-packages ## format, lint, types, quick tests: half a minute
 	@$(BIN)/python -m tests.check
@@ -83,13 +87,15 @@ $(VENV)/.installed: requirements.lock
 	@touch $@
 
 # Debian packages of the lab and of the checks; `tests/lab/lab packages` lists them.
-.PHONY: lab-packages check-packages test-packages
+.PHONY: lab-packages check-packages test-packages vm-packages
 lab-packages: venv
 	@$(LAB) packages --install
 test-packages: venv
 	@$(LAB) packages --test --install
 check-packages: venv
 	@$(LAB) packages --check --install
+vm-packages: venv
+	@$(LAB) packages --vm --install
 
 .PHONY: reference
 reference: venv ## write the generated pages: docs/reference, docs/modules.svg, docs/requirements.md

@@ -11,7 +11,7 @@ from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import operation
 from pyinfra.facts.selinux import FileContext
 
-from operations.facts.selinux import Booleans, LocalRule
+from operations.facts.selinux import Booleans, LocalRule, NameOfRun
 from operations.plan.inventory.settings import Settings
 from operations.plan.machine.packages import RECORD
 from operations.plan.machine.selinux import TYPE, missing_booleans, patterns
@@ -25,7 +25,7 @@ def allow(release: Release) -> None:
     """Let docker's confined containers use the GPUs and read what they mount. Does nothing without SELinux."""
     if not release.selinux:
         return
-    for pattern in patterns(release.settings):
+    for pattern in patterns(release.settings, host.get_fact(NameOfRun)):
         mapped(name=f"Label {pattern} for containers", target=pattern)
     labelled(name="Label the data root", path=release.data_root)
     switched_on(name="Switch on the booleans that containers need", settings=release.settings)

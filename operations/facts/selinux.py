@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pyinfra.api.facts import FactBase
 
 from operations.facts.parse import tabbed
-from operations.plan.machine.selinux import BOOLEANS
+from operations.plan.machine.selinux import BOOLEANS, NAMES_OF_RUN
 from operations.plan.observed.observed import SELinux
 
 _BOOLEAN = "boolean:"
@@ -45,6 +45,25 @@ class Booleans(FactBase[dict[str, bool]]):
 
     def process(self, output: list[str]) -> dict[str, bool]:
         return _booleans(tabbed(output))
+
+
+class NameOfRun(FactBase[str]):
+    """
+    The name by which the host's policy knows /run.
+
+    Source: file_contexts.subs_dist, whose lines are `ALIAS NAME`: rules are for names, and those of Enterprise Linux 9 have `/run /var/run`.
+    """
+
+    default = staticmethod(lambda: NAMES_OF_RUN[0])
+
+    def command(self) -> str:
+        return (
+            '(. /etc/selinux/config && cat "/etc/selinux/$SELINUXTYPE/contexts/files/file_contexts.subs_dist") 2>/dev/null | '
+            "awk '$1 == \"/var/run\" && $2 == \"/run\" { print $2 }'"
+        )
+
+    def process(self, output: list[str]) -> str:
+        return next((line.strip() for line in output if line.strip()), NAMES_OF_RUN[0])
 
 
 class LocalRule(FactBase[str]):

@@ -15,7 +15,7 @@ from operations.plan.machine import daemon_json
 from operations.plan.machine.host_record import DOCKER_STATE, EMPTIED, GROUP, OVERWRITTEN
 from operations.plan.machine.local_disks import SENTINEL
 from operations.plan.machine.packages import PACKAGE_KEYS
-from operations.plan.machine.selinux import UNIT_FILES
+from operations.plan.machine.selinux import NAMES_OF_RUN, UNIT_FILES
 from operations.plan.machine.version_locks import LOCK_LIST, with_locks
 from operations.plan.units import gib
 
@@ -323,7 +323,8 @@ def _root_line(root: DataRoot, found: Survey) -> str:
 
 def _patterns(found: Survey) -> list[str]:
     escaped = sorted({data_root.replace(".", "\\.") for _, data_root in found.places})
-    return [*(f"{path}(/.*)?" for path in escaped), f"/var{UNIT_FILES}(/.*)?"]
+    of_units = (f"{name}{UNIT_FILES.removeprefix('/run')}(/.*)?" for name in NAMES_OF_RUN)
+    return [*(f"{path}(/.*)?" for path in escaped), *of_units]
 
 
 def _problem(found: Survey, documents_too: bool) -> PlanError | None:

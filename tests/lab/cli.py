@@ -115,13 +115,14 @@ def _parser() -> argparse.ArgumentParser:
     chosen = wanted.add_mutually_exclusive_group()
     chosen.add_argument("--check", action="store_true", help="only those that `make check` needs")
     chosen.add_argument("--test", action="store_true", help="those that `make test` needs too")
+    chosen.add_argument("--vm", action="store_true", help="those that `make test-vm` needs too")
     wanted.add_argument("--install", action="store_true", help="install those that are missing")
     return parser
 
 
 def _dispatch(arguments: argparse.Namespace) -> None:
     if arguments.command == "packages":
-        what = "check" if arguments.check else "test" if arguments.test else "lab"
+        what = next((name for name in ("check", "test", "vm") if getattr(arguments, name)), "lab")
         if arguments.install:
             machine.install(what)
         else:

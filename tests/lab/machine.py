@@ -48,7 +48,9 @@ PROGRAMS = {
 }
 # What the tests need beyond the lab: a browser looks at the HTML pages
 TEST_PROGRAMS = {**PROGRAMS, "chromium": "chromium"}
-NEEDED = {"check": CHECK_PROGRAMS, "lab": PROGRAMS, "test": TEST_PROGRAMS}
+# What tests/lab/vm needs
+VM_PROGRAMS = {**PROGRAMS, "qemu-img": "qemu-utils"}
+NEEDED = {"check": CHECK_PROGRAMS, "lab": PROGRAMS, "test": TEST_PROGRAMS, "vm": VM_PROGRAMS}
 FREE_MIB = 10 * 1024
 
 
@@ -56,7 +58,7 @@ def packages(what: str = "lab") -> list[str]:
     """
     Debian packages that the lab needs.
 
-    + what: `check`: only those that `make check` needs; `test`: those of `make test` too
+    + what: `check`: only those that `make check` needs; `test`, `vm`: those of that target too
     """
     return sorted(set(NEEDED[what].values()))
 

@@ -18,14 +18,21 @@ GPU_BOOLEANS = ("container_use_xserver_devices", "container_use_devices")
 # without it haproxy may use only a few well-known ports (selinux-policy, haproxy.te)
 FRONT_BOOLEAN = "haproxy_connect_any"
 BOOLEANS = (*GPU_BOOLEANS, FRONT_BOOLEAN)
-# the transient units' own files, which their containers mount; the policy knows /run only by its older name
+# the transient units' own files, which their containers mount
 UNIT_FILES = "/run/tritonhost"
+# The two names of /run, by one of which a policy knows it: Enterprise Linux 8 and 9 by the first, newer policies by the second. semanage
+# refuses a rule for the other one ("conflicts with equivalency rule").
+NAMES_OF_RUN = ("/var/run", "/run")
 
 
-def patterns(settings: Settings) -> list[str]:
-    """The patterns of semanage-fcontext(8) for what containers mount, and everything below."""
+def patterns(settings: Settings, run: str = NAMES_OF_RUN[0]) -> list[str]:
+    """
+    The patterns of semanage-fcontext(8) for what containers mount, and everything below.
+
+    + run: the policy's name of /run
+    """
     escaped = settings.data_root.replace(".", "\\.")
-    return [f"{escaped}(/.*)?", f"/var{UNIT_FILES}(/.*)?"]
+    return [f"{escaped}(/.*)?", f"{run}{UNIT_FILES.removeprefix('/run')}(/.*)?"]
 
 
 def level(service: str) -> str:

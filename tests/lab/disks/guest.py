@@ -64,11 +64,11 @@ def guest(cache: Path, init: Path) -> Guest:
             ):
                 _make(Path(work), init.read_bytes())
                 (Path(work) / "files").rename(target)
-            _forget(folder)
+            forget(folder)
     return Guest(target)
 
 
-def _forget(folder: Path) -> None:
+def forget(folder: Path) -> None:
     """Remove what earlier versions of these files made, except the newest two: another checkout may use one."""
     for unfinished in folder.glob("new-*"):
         shutil.rmtree(unfinished)
@@ -111,25 +111,25 @@ def _make(work: Path, init: bytes) -> None:
 def _initramfs(tree: Path, release: str, init: bytes) -> bytes:
     """/init, busybox, and the modules, which also stay in the tree; those of /early are ordered by name."""
     folder = tree / "lib/modules" / release
-    kept = _needed(tree, release, _MODULES)
+    kept = modules_of(tree, release, _MODULES)
     for path in folder.rglob("*.ko"):
         if path not in kept:
             path.unlink()
     run("chroot", tree, "depmod", release)
     folders = ("bin", "early", "proc", "sys", "dev", "base", "over", "root", "lib", "lib/modules")
-    entries = [_cpio(name, 0o040755, b"") for name in folders]
-    entries.append(_cpio("init", 0o100755, init))
-    entries.append(_cpio("bin/busybox", 0o100755, (tree / "bin/busybox").read_bytes()))
+    entries = [cpio_entry(name, 0o040755, b"") for name in folders]
+    entries.append(cpio_entry("init", 0o100755, init))
+    entries.append(cpio_entry("bin/busybox", 0o100755, (tree / "bin/busybox").read_bytes()))
     for path in (folder, *sorted(folder.rglob("*"))):
         data = b"" if path.is_dir() else path.read_bytes()
-        entries.append(_cpio(str(path.relative_to(tree)), path.stat().st_mode, data))
-    for number, path in enumerate(_needed(tree, release, _EARLY)):
+        entries.append(cpio_entry(str(path.relative_to(tree)), path.stat().st_mode, data))
+    for number, path in enumerate(modules_of(tree, release, _EARLY)):
         target = f"/{path.relative_to(tree)}".encode()
-        entries.append(_cpio(f"early/{number:02}", 0o120777, target))
-    return b"".join((*entries, _cpio("TRAILER!!!", 0, b"")))
+        entries.append(cpio_entry(f"early/{number:02}", 0o120777, target))
+    return b"".join((*entries, cpio_entry("TRAILER!!!", 0, b"")))
 
 
-def _needed(tree: Path, release: str, modules: Sequence[str]) -> list[Path]:
+def modules_of(tree: Path, release: str, modules: Sequence[str]) -> list[Path]:
     """The files of the modules and of their dependencies, in the order in which they can be loaded."""
     run("chroot", tree, "depmod", release)
     shown = run("chroot", tree, "modprobe", "--set-version", release, "--show-depends", "--all", *modules)
@@ -137,7 +137,7 @@ def _needed(tree: Path, release: str, modules: Sequence[str]) -> list[Path]:
     return [tree / name.lstrip("/") for name in names]
 
 
-def _cpio(name: str, mode: int, data: bytes) -> bytes:
+def cpio_entry(name: str, mode: int, data: bytes) -> bytes:
     """One entry of the archive format that the kernel reads ("newc"), uncompressed to save the time of unpacking."""
     numbers = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name.encode()) + 1, 0)
     head = b"070701" + b"".join(b"%08X" % number for number in numbers) + name.encode() + b"\0"

@@ -40,8 +40,10 @@ TOUCHED = {
     "7b05ebc668384222baa8881179cfda54": "reloaded",
     "be02cf6855d2428ba40df7e9d022f03d": "failed to start",
 }
-# units of a login, which every probe of a host is
-LOGINS = re.compile(r"session-.*\.scope|user@.*\.service|user-runtime-dir@.*\.service|user-.*\.slice")
+# units of a login, which every probe of a host is, and what D-Bus starts when somebody asks whether a user may do something
+LOGINS = re.compile(
+    r"session-.*\.scope|user@.*\.service|user-runtime-dir@.*\.service|user-.*\.slice|polkit\.service"
+)
 DATA_ROOT = "/var/lib/tritonhost"
 # pytest's plugins that a verification does not need: importing them takes two of its six CPU seconds
 WITHOUT = [

@@ -362,3 +362,31 @@ def test_bad_configuration_leaves_what_runs(deployed: Fleet) -> None:
     deployed.write()
     output = deployed.deploy()
     assert deployed.get(RELEASE).status_code == 200
+
+
+def test_load_balancer_that_reboots_in_an_upgrade(deployed: Fleet) -> None:
+    """Clients wait for its boot. The run ends with a line or goes on; the next one leaves no host out of service."""
+    before = deployed.hosts[0].running_release()
+    deployed.overrides = upgraded("reboot")
+    deployed.write()
+    done: list[Any] = []
+    run = threading.Thread(target=lambda: done.append(deployed.host.deploy(*deployed.options)))
+    run.start()
+    # the first host has the new release, and no load balancer uses it yet
+    until(lambda: deployed.hosts[0].running_release() != before, 240)
+    deployed.host.lab("reboot", "3")
+    run.join()
+    assert "Traceback" not in done[0].output
+    if done[0].code:
+        assert re.search(r"(load balancer|h3)", done[0].output.rpartition("What became of")[2]), done[
+            0
+        ].output[-3000:]
+    until(lambda: deployed.get(RELEASE).status_code == 200, 30)
+    deployed.deploy()
+    [release] = {each.running_release() for each in deployed.hosts[:2]}
+    assert release != before
+    count = len(deployed.answered_by())
+    with clients(deployed) as found:
+        time.sleep(4)
+    assert found.lost == []
+    assert {*deployed.answered_by()[count:]} == {"h1", "h2"}
