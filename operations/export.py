@@ -20,7 +20,7 @@ if __name__ == "__main__":
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pyinfra.api.host import Host
@@ -52,7 +52,7 @@ _OPTIONS = {
     "nccl": ("kubernetes", "slurm"),
     "sbatch": ("slurm",),
 }
-_DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _DIRECTIVE = re.compile(r"([a-z][a-z-]*)(?:=([A-Za-z0-9._:,%@/-]+))?")
 
 
@@ -102,20 +102,32 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     with refusing():
         _check(given)
         _, inventory, options = preflight.inventory_of(given)
-        hosts = [each for each in inputs.check(inventory, options) if serves_models(each)]
+        everyone = inputs.check(inventory, options)
+        hosts = [each for each in everyone if serves_models(each)]
         if not hosts:
             raise PlanError("inventory", "no host that serves a model", "at least one", where=given.inventory)
         if given.format == "prometheus":
-            text = endpoints.prometheus(entries_of(hosts))
+            entries = entries_of(everyone)
+            text = endpoints.prometheus(entries)
+            _warn(remark for entry in entries for remark in entry.remarks)
         elif given.format == "llm-d":
             found = [_endpoint(each) for each in hosts]
             text = endpoints.llm_d(found)
-            for remark in endpoints.remarks(found):
-                print(f"tritonhost: warning: {remark}", file=sys.stderr)
+            _warn(endpoints.remarks(found))
         else:
             text = of_release(hosts, given)
-    sys.stdout.write(text)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"tritonhost: standard output: {error.strerror or 'an error'}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _warn(remarks: Iterable[str]) -> None:
+    for remark in remarks:
+        print(f"tritonhost: warning: {remark}", file=sys.stderr)
 
 
 def _check(given: argparse.Namespace) -> None:
@@ -129,7 +141,7 @@ def _check(given: argparse.Namespace) -> None:
             )
     for name in ("claim", "namespace"):
         value = getattr(given, name)
-        if value and not _DNS_LABEL.fullmatch(value):
+        if value and not _DNS_NAME.fullmatch(value):
             raise PlanError(f"--{name}", value, "a name of lower-case letters, digits and -")
     if given.image and not served.IMAGE.fullmatch(given.image):
         raise PlanError("--image", given.image, "REGISTRY/NAME@sha256: and 64 hexadecimal digits")
@@ -165,8 +177,12 @@ def of_release(hosts: Sequence[Host], given: argparse.Namespace) -> str:
         raise PlanError(
             "inventory", f"{len(found)} releases: {shown}", "one", "choose its hosts with --limit"
         )
-    texts = []
+    texts, taken = [], set()
     for release, names in found.values():
+        if (name := served.dns_name(release.settings)) in taken:
+            then = "choose the hosts of one with --limit"
+            raise PlanError("inventory", f"two releases that are called {name}", "one", then)
+        taken.add(name)
         one = served.served(
             release, given.image if given.format != "dynamo" else given.image or "none", tuple(names)
         )

@@ -16,59 +16,25 @@ import argparse
 import base64
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from operations.intake import known_hosts, oci_launch
-from operations.intake.oci_instances import compartments_of, instances_of, with_addresses
-from operations.intake.oci_session import Session, open_session
+from operations.intake import oci_launch
+from operations.intake.oci_instances import compartments_of
+from operations.intake.oci_session import open_session
 from operations.intake.refusing import refusing
+from operations.new_instances import LOOK_SECONDS, Coming, Work, found_coming, keys_known, launched, settled
 from operations.plan.errors import PlanError, one_line
 from operations.plan.inventory.hosts import read_group_data, tables_from_toml
-from operations.plan.inventory.oci import Instance, OciInventory, from_table
-from operations.plan.inventory.provision import (
-    FLEET_TAG,
-    Provision,
-    compartment_of,
-    known_names,
-    provision_from,
-)
-from operations.plan.provisioning import GONE, THEN, Row, host_keys, launch_details, retry_token, rows
+from operations.plan.inventory.oci import from_table
+from operations.plan.inventory.provision import Provision, compartment_of, known_names, provision_from
+from operations.plan.provisioning import GONE, THEN, Row, is_ours, rows
 
 PROGRAM = "python -m operations.provision"
 FILE = Path("inventories/oci.toml")
 NOT_ALL, BAD_INPUT, INTERRUPTED = 1, 2, 130
-LOOK_SECONDS = 10.0  # between two looks at instances that are being made
-CONSOLE_SECONDS = 30.0  # between two looks at a console: each makes a capture in OCI
-GONE_SECONDS = 600
+GONE_SECONDS = 3600  # an instance that is being made cannot be ended before it runs
 LARGEST_METADATA = 32_000  # bytes: user data in base64, and the key
-TOKENS = 3  # that are tried for one host in one availability domain
-
-
-@dataclass
-class Work:
-    """One run: what is wanted, and how OCI is asked. `sleep`: how it waits."""
-
-    wanted: Provision
-    inventory: OciInventory
-    names: frozenset[str]
-    where: str
-    session: Session
-    compartments: list[str]
-    public_keys: dict[str, str] = field(default_factory=dict)  # of a profile
-    user_data: dict[str, str] = field(default_factory=dict)  # of a profile, base64
-    sleep: Callable[[float], None] = time.sleep
-    began: float = field(default_factory=lambda: time.monotonic())
-
-    def seen(self) -> list[Instance]:
-        """All instances, terminated ones among them."""
-        return instances_of(self.session, self.compartments)[0]
-
-    def compartment(self, host: str) -> str:
-        """Where a host's instance is made."""
-        return compartment_of(self.wanted.of(host)[1], self.inventory, "", self.where)
 
 
 def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
@@ -101,15 +67,20 @@ def main(
         try:
             work = _work(given.file)
             work.sleep = sleep
-            found = rows(work.wanted, work.seen(), work.names)
-            print("\n".join(shown(work.wanted, found)))
+            found = _rows(work)
+            print("\n".join(shown(work.wanted, found)), flush=True)
             if given.plan:
+                _complain(complaints(found))
                 return 0
             return _ended(work, found, given) if given.terminate else _made(work, found, given)
         except KeyboardInterrupt:
             then = "what OCI has accepted goes on and is paid for; run the command again"
             print(f"tritonhost: interrupted; {then}", file=sys.stderr)
             return INTERRUPTED
+
+
+def _rows(work: Work) -> list[Row]:
+    return rows(work.wanted, work.inventory, work.seen(), work.names)
 
 
 def _work(file: Path) -> Work:
@@ -127,13 +98,36 @@ def _work(file: Path) -> Work:
         keys[name] = _public_key(profile.ssh_public_key, f"{at} ssh_public_key", where)
         if profile.user_data:
             data[name] = _user_data(profile.user_data, keys[name], f"{at} user_data", where)
+    known, port = _of_ssh(file.parent / "group_data")
     session = open_session(inventory, f"{where} [oci]")
     compartments = compartments_of(session, inventory)
-    others = [compartment_of(each, inventory, "", where) for each in wanted.instances.values()]
+    for name, profile in wanted.instances.items():
+        compartment = compartment_of(profile, inventory, "", where)
+        if compartment not in compartments:
+            raise PlanError(
+                f"[provision.instances.{name}] compartment", compartment, "one that [oci] searches",
+                "or no instance of it is found", where=where, reference="not-found-by-oci",
+            )  # fmt: skip
     names = known_names(tables, wanted)
     return Work(
-        wanted, inventory, names, where, session, list(dict.fromkeys([*compartments, *others])), keys, data
+        wanted, inventory, names, where, session, compartments, known, port, public_keys=keys, user_data=data
     )
+
+
+def _of_ssh(group_data: Path) -> tuple[Path, int]:
+    """The file of known hosts that deploys read, and the port: what the settings of all hosts name, or ssh's own."""
+    data = read_group_data(group_data / "all.py")
+    if (group_data / "oci.py").exists():
+        data = {**data, **read_group_data(group_data / "oci.py")}
+    named = str(data.get("ssh_known_hosts_file") or "~/.ssh/known_hosts")
+    return _expanded(named, "ssh_known_hosts_file", str(group_data)), int(data.get("ssh_port") or 22)
+
+
+def _expanded(path: str, key: str, where: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise PlanError(key, path, "a path whose user exists", where=where, reference="no-file") from None
 
 
 def _public_key(path: str, key: str, where: str) -> str:
@@ -163,7 +157,7 @@ def _user_data(path: str, public_key: str, key: str, where: str) -> str:
 
 def _read(path: str, key: str, where: str) -> bytes:
     try:
-        return Path(path).expanduser().read_bytes()
+        return _expanded(path, key, where).read_bytes()
     except OSError as error:
         found = f"{error.strerror}: {path}"
         raise PlanError(key, found, "a file that can be read", where=where, reference="no-file") from None
@@ -183,7 +177,8 @@ def complaints(found: Sequence[Row]) -> list[str]:
     for row in found:
         if then := THEN.get(row.fate):
             ocid = row.instances[0].ocid
-            lines.append(f"{one_line(row.host)} ({ocid}): {row.detail}; {then.format(ocid=ocid)}")
+            advice = then.format(ocid=ocid, host=row.host)
+            lines.append(f"{one_line(row.host)} ({ocid}): {one_line(row.detail)}; {advice}")
     return lines
 
 
@@ -194,7 +189,7 @@ def _complain(lines: Sequence[str]) -> int:
 
 
 def _agreed(question: str, word: str) -> bool:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         print("tritonhost: found no terminal to ask at, expected --yes", file=sys.stderr)
         return False
     print(f"{question} type {word} to go on: ", end="", flush=True)
@@ -207,15 +202,6 @@ def _agreed(question: str, word: str) -> bool:
 # --- hosts that are made
 
 
-@dataclass
-class Coming:
-    """An instance that is being made, and the availability domains that are left to try."""
-
-    ocid: str
-    domains: Iterator[str] = field(default_factory=lambda: iter(()))
-    state: str = ""
-
-
 def _made(work: Work, found: Sequence[Row], given: argparse.Namespace) -> int:
     new = [row.host for row in found if row.fate == "launch"]
     several = len(new) > 1
@@ -224,177 +210,33 @@ def _made(work: Work, found: Sequence[Row], given: argparse.Namespace) -> int:
         "launch",
     ):  # fmt: skip
         return BAD_INPUT
-    problems = complaints(found)
-    coming = {row.host: Coming(row.instances[0].ocid) for row in found if row.fate == "wait"}
+    problems: list[str] = []
+    coming = {row.host: found_coming(work, row.host, row.instances[0]) for row in found if row.fate == "wait"}
+    # cloud-init shows the keys at the first boot alone
+    first = [row.host for row in found if row.fate == "wait" and row.instances[0].state == "PROVISIONING"]
     for host in new:
         domains = iter(work.wanted.of(host)[1].availability_domains)
         try:
             coming[host] = Coming(launched(work, host, domains), domains)
+            first.append(host)
         except PlanError as error:
-            problems.append(f"{host}: not launched: {error}")
-    running, late = settled(work, coming)
-    problems += late
-    ours = [
-        row.host for row in found if row.fate == "running" and FLEET_TAG in row.instances[0].freeform_tags
-    ]
-    problems += keys_known(work, running, ours)
+            problems.append(f"{host}: not known to be launched: {error}; run it again")
+    try:
+        running, late = settled(work, coming)
+        problems += late
+        there = [
+            row.host for row in found if row.fate == "running" and is_ours(row.instances[0], work.wanted)
+        ]
+        again = [host for host in running if host not in first]
+        problems += keys_known(work, [host for host in running if host in first], [*again, *there])
+        # another run may have been at it
+        problems += complaints(_rows(work))
+    except PlanError as error:
+        problems.append(f"{error}; what was launched is paid for; run it again")
     code = _complain(problems)
     if not code:
         print(f"next: pyinfra {work.where.removesuffix('.toml')}.py deploy.py")
     return code
-
-
-def launched(work: Work, host: str, domains: Iterator[str]) -> str:
-    """
-    Ask OCI for a host's instance, in one availability domain after another while one has no capacity; returns its OCID.
-
-    + domains: those that are left to try; the ones tried are taken from it
-
-    Raises PlanError. No other domain is tried where it is not known whether a request was accepted.
-    """
-    full = PlanError(host, "no availability domain", "one that is left to try")
-    for domain in domains:
-        try:
-            return _launched(work, host, domain)
-        except oci_launch.NoCapacity as error:
-            print(f"{host}: none in {domain}: {error.found}", flush=True)
-            full = error
-    raise full
-
-
-def _launched(work: Work, host: str, domain: str) -> str:
-    name, _ = work.wanted.of(host)
-    compartment = work.compartment(host)
-    details = launch_details(
-        work.wanted, host, compartment, domain, work.public_keys[name], work.user_data.get(name, "")
-    )
-    gone: set[str] = set()
-    for attempt in range(TOKENS):
-        # an answer may have taken minutes, and another run may be at it
-        seen = [each for each in work.seen() if each.name == host]
-        if living := [each.ocid for each in seen if each.state not in GONE]:
-            return living[0]
-        gone |= {each.ocid for each in seen}
-        token = retry_token(work.wanted, host, compartment, domain, gone)
-        try:
-            ocid = oci_launch.launch(work.session, f"launch {host} in {domain}", details, token)
-        except oci_launch.UsedToken:
-            if attempt + 1 == TOKENS:
-                raise
-            gone.add(f"used {attempt}")
-            work.sleep(LOOK_SECONDS)
-            continue
-        if oci_launch.state(work.session, host, ocid) not in GONE:
-            print(f"{host}: launched in {domain}: {ocid}", flush=True)
-            return ocid
-        # OCI lists an instance for half a day after its end, and keeps the token for a whole one
-        gone.add(ocid)
-    raise PlanError(host, "only instances that are gone", "a new one", "run it again tomorrow")
-
-
-def settled(work: Work, hosts: dict[str, Coming]) -> tuple[list[str], list[str]]:
-    """
-    Wait until each host's instance runs, is gone again, or is late: those that run, and a line for each other one.
-
-    Prints a line whenever one changes.
-    """
-    left, running, problems = dict(hosts), [], []
-    while left:
-        seen = {each.ocid: each for each in work.seen()}
-        for host, coming in list(left.items()):
-            now = seen.get(coming.ocid)
-            state = now.state if now else "not listed yet"
-            if state != coming.state:
-                print(f"{host}: {state}, after {_minutes(work)}", flush=True)
-                coming.state = state
-            limit = work.wanted.of(host)[1].wait_minutes
-            if state == "RUNNING":
-                running.append(host)
-            elif now and state in GONE:
-                if not (why := _elsewhere(work, host, now, coming)):
-                    continue
-                problems.append(f"{host}: {state} before it ran: {why}")
-            elif time.monotonic() - work.began > limit * 60:
-                then = "it is paid for; run it again to go on, or take it out of the inventory and run --terminate"
-                problems.append(f"{host}: {state} after {limit} minutes; {then}")
-            else:
-                continue
-            del left[host]
-        if left:
-            work.sleep(LOOK_SECONDS)
-    return running, problems
-
-
-def _elsewhere(work: Work, host: str, ended: Instance, coming: Coming) -> str:
-    """Launch a host in the next domain if OCI had accepted it and had no capacity then; why not, if it was not launched."""
-    try:
-        why = oci_launch.reason(work.session, host, work.compartment(host), ended.ocid)
-        if not oci_launch.out_of_capacity(why):
-            return f"{one_line(why) or 'OCI does not say why'}; run it again to make another"
-        print(f"{host}: none in {ended.availability_domain}: {one_line(why)}", flush=True)
-        if (domain := next(coming.domains, None)) is None:
-            return f"{one_line(why)}; no further availability domain is named"
-        coming.ocid = launched(work, host, chain([domain], coming.domains))
-    except PlanError as error:
-        return str(error)
-    return ""
-
-
-def _minutes(work: Work) -> str:
-    passed = round(time.monotonic() - work.began)
-    return f"{passed // 60} min {passed % 60} s"
-
-
-# --- their keys
-
-
-def keys_known(work: Work, new: Sequence[str], before: Sequence[str]) -> list[str]:
-    """
-    Put each host's public key, as its console shows it, beside its address into the file of known hosts.
-
-    + new: hosts that were made now; what the file has for their addresses is of machines that are gone
-    + before: hosts that ran already; what the file has for them stays
-
-    Returns a line for each host whose key did not become known in time.
-    """
-    if not new and not before:
-        return []
-    file, problems = known_hosts_file(), []
-    instances, attachments = instances_of(work.session, work.compartments)
-    of = {each.name: each for each in instances if each.state == "RUNNING"}
-    for host in (*new, *before):
-        try:
-            [(_, found)] = with_addresses(work.session, [of[host]], attachments, work.where)
-            address = (found.public if work.inventory.address == "public" else found.private) or ""
-            if host in before and known_hosts.knows(file, address):
-                continue
-            keys = _keys(work, host, of[host].ocid, wait=host in new)
-            if not keys:
-                then = f"docs/how-to/oci.md, part 6, has the ways to read it; put it into {file} behind {address}"
-                problems.append(f"{host}: its console shows no host key; {then}")
-                continue
-            known_hosts.remember(file, address, keys)
-            print(f"{host}: {address}, key in {file}, after {_minutes(work)}", flush=True)
-        except KeyError:
-            problems.append(f"{host}: it ran and runs no more; run it again")
-        except PlanError as error:
-            problems.append(f"{host}: its key is not known: {error}")
-    return problems
-
-
-def known_hosts_file() -> Path:
-    """The file that the run will read: what the settings of all hosts name, or ssh's own."""
-    data = read_group_data(FILE.parent / "group_data" / "all.py")
-    return Path(str(data.get("ssh_known_hosts_file") or "~/.ssh/known_hosts")).expanduser()
-
-
-def _keys(work: Work, host: str, ocid: str, wait: bool) -> list[str]:
-    limit = work.wanted.of(host)[1].wait_minutes * 60
-    while True:
-        keys = host_keys(oci_launch.console(work.session, host, ocid, work.sleep))
-        if keys or not wait or time.monotonic() - work.began > limit:
-            return keys
-        work.sleep(CONSOLE_SECONDS)
 
 
 # --- instances without a name in the inventory
@@ -411,6 +253,11 @@ def _ended(work: Work, found: Sequence[Row], given: argparse.Namespace) -> int:
     )
     if not given.yes and not _agreed(f"terminate {names}? {disks};", work.wanted.fleet):
         return BAD_INPUT
+    # what has got a name meanwhile stays
+    asked = {each.ocid for each in unnamed}
+    unnamed = [
+        row.instances[0] for row in _rows(work) if row.fate == "unnamed" and row.instances[0].ocid in asked
+    ]
     left, accepted, problems = {each.ocid: each for each in unnamed}, set(), []
     deadline = time.monotonic() + GONE_SECONDS
     while left:

@@ -52,7 +52,7 @@ GROUPS = (
     Group(
         "Commands without hosts",
         3,
-        "bundle.* currency hub_repository lock_inventory new_profile provision",
+        "bundle.* currency hub_repository lock_inventory new_profile provision new_instances",
     ),
     Group(
         "Tools of the stages",

@@ -59,7 +59,7 @@ class NameOfRun(FactBase[str]):
     def command(self) -> str:
         return (
             '(. /etc/selinux/config && cat "/etc/selinux/$SELINUXTYPE/contexts/files/file_contexts.subs_dist") 2>/dev/null | '
-            "awk '$1 == \"/var/run\" && $2 == \"/run\" { print $2 }'"
+            'awk \'$1 == "/var/run" && $2 == "/run" { print $2 }\''
         )
 
     def process(self, output: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from operations.intake.oci_instances import READ_INSTANCES
@@ -125,5 +126,7 @@ def console(session: Session, name: str, ocid: str, sleep: Callable[[float], Non
                 return ""
             content = client.get_console_history_content(capture.id, offset=0, length=CONSOLE_BYTES).data
         finally:
-            client.delete_console_history(capture.id)
+            # a capture that stays costs nothing
+            with suppress(oci.exceptions.ServiceError, oci.exceptions.RequestException):
+                client.delete_console_history(capture.id)
     return content if isinstance(content, str) else bytes(content).decode("utf-8", "replace")

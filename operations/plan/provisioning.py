@@ -9,21 +9,22 @@ import base64
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from operations.plan.inventory.oci import Instance
-from operations.plan.inventory.provision import FLEET_TAG, InstanceProfile, Provision, tags_of
+from operations.plan.inventory.oci import Instance, OciInventory, filter_against
+from operations.plan.inventory.provision import FLEET_TAG, HOST_TAG, InstanceProfile, Provision, tags_of
 
 GONE = ("TERMINATING", "TERMINATED")
-COMING = ("PROVISIONING", "STARTING")
+# they become RUNNING by themselves
+COMING = ("PROVISIONING", "STARTING", "MOVING", "CREATING_IMAGE")
 TOKEN_LENGTH = 64  # characters, OCI's limit of a retry token
 # What cloud-init prints to the console at the first boot:
 # https://cloudinit.readthedocs.io/en/latest/reference/modules.html#keys-to-console
 _KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
 _KEY = re.compile(r"(?:ssh-(?:ed25519|rsa)|ecdsa-sha2-nistp[0-9]{3}) [A-Za-z0-9+/]+={0,2}(?![A-Za-z0-9+/=])")
 
-Fate = Literal["launch", "wait", "running", "stopped", "twice", "differs", "unnamed"]
+Fate = Literal["launch", "wait", "running", "stopped", "twice", "differs", "renamed", "unnamed"]
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,47 @@ class Row:
     instances: tuple[Instance, ...] = ()
 
 
-def rows(wanted: Provision, seen: Sequence[Instance], names: frozenset[str]) -> list[Row]:
+def rows(
+    wanted: Provision, inventory: OciInventory, seen: Sequence[Instance], names: frozenset[str]
+) -> list[Row]:
     """
     What becomes of each host, in the inventory's order; then each instance of this fleet whose name the inventory does not have.
 
     + seen: all instances of the compartments, terminated ones among them
     + names: every name that the inventory gives a host
     """
-    found = [_of(host, wanted, [i for i in seen if i.name == host]) for host in wanted.hosts]
+    found = [_of(host, wanted, instances_of(host, wanted, inventory, seen)) for host in wanted.hosts]
     for instance in sorted(seen, key=lambda each: (each.name, each.ocid)):
-        ours = instance.freeform_tags.get(FLEET_TAG) == wanted.fleet
-        if ours and instance.name not in names and instance.state not in GONE:
-            detail = f"{instance.shape}, {instance.state}: paid for, and no host of the inventory"
+        name = instance.freeform_tags.get(HOST_TAG, instance.name)
+        if is_ours(instance, wanted) and name not in names and instance.state not in GONE:
+            detail = f"{instance.shape}, {instance.state}: paid for, and not in the inventory"
             found.append(Row(instance.name, "unnamed", detail, (instance,)))
+    return found
+
+
+def is_ours(instance: Instance, wanted: Provision) -> bool:
+    """Whether an instance was made for this fleet."""
+    return instance.freeform_tags.get(FLEET_TAG) == wanted.fleet
+
+
+def instances_of(
+    host: str, wanted: Provision, inventory: OciInventory, seen: Sequence[Instance]
+) -> list[Instance]:
+    """
+    The instances that are a host: those that were made for it, whatever they are called now, and those of its name that were made by a
+    person and that [oci] finds. One of its name that is of another fleet, or that [oci] leaves out, is somebody else's.
+    """
+    found = []
+    for instance in seen:
+        if is_ours(instance, wanted):
+            of_it = instance.freeform_tags.get(HOST_TAG, instance.name) == host
+        else:
+            # one that is stopped is the host as well
+            running = replace(instance, state=inventory.lifecycle_state)
+            made_by_hand = FLEET_TAG not in instance.freeform_tags
+            of_it = instance.name == host and made_by_hand and not filter_against(running, inventory)
+        if of_it:
+            found.append(instance)
     return found
 
 
@@ -60,13 +89,15 @@ def _of(host: str, wanted: Provision, seen: Sequence[Instance]) -> Row:
     if len(living) > 1:
         return Row(host, "twice", ", ".join(instance.ocid for instance in living), living)
     [instance] = living
+    if instance.name != host:
+        return Row(host, "renamed", f"is called {instance.name} in OCI", living)
     if instance.shape != profile.shape:
         return Row(host, "differs", f"is a {instance.shape}, the inventory says {profile.shape}", living)
     if instance.state in COMING:
         return Row(host, "wait", instance.state, living)
     if instance.state != "RUNNING":
         return Row(host, "stopped", instance.state, living)
-    made = "" if FLEET_TAG in instance.freeform_tags else ", not made by tritonhost provision"
+    made = "" if is_ours(instance, wanted) else ", not made by tritonhost provision"
     return Row(host, "running", f"{instance.shape} in {instance.availability_domain}{made}", living)
 
 
@@ -74,6 +105,7 @@ def _of(host: str, wanted: Provision, seen: Sequence[Instance]) -> Row:
 THEN = {
     "stopped": "start or terminate it: oci compute instance action --action START --instance-id {ocid}",
     "twice": "terminate one of them: oci compute instance terminate --instance-id OCID",
+    "renamed": "give it its name back: oci compute instance update --display-name {host} --instance-id {ocid}",
     "differs": "correct the inventory, or replace the host: docs/how-to/provision.md",
     "unnamed": "name it in the inventory, or end it: tritonhost provision --terminate",
 }

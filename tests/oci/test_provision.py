@@ -6,11 +6,13 @@ import base64
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from operations import provision
+from operations import new_instances, provision
 from operations.intake import known_hosts
+from operations.plan.errors import PlanError
 from operations.plan.provisioning import host_keys
 from tests.oci.conftest import Controller
 from tests.oci.machines import host_key, printed
@@ -77,7 +79,8 @@ ssh_public_key = "key.pub"
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr(provision, "time", SimpleNamespace(monotonic=found.monotonic, sleep=found.sleep))
+    for module in (provision, new_instances):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=found.monotonic, sleep=found.sleep))
     return found
 
 
@@ -105,13 +108,18 @@ def test_nothing_becomes_hosts_whose_keys_are_known(
     assert run("--yes") == 0
 
     assert living(tenancy) == ["gpu-1", "gpu-2"]
-    [first, _] = tenancy.machines.bodies
-    assert first["metadata"] == {"ssh_authorized_keys": "ssh-ed25519 AAAAC3 operator"}
-    assert first["sourceDetails"] == {"sourceType": "image", "imageId": "ocid1.image.oc1.iad.aaaa"}
-    assert first["freeformTags"] == {"tritonhost-fleet": "live", "tritonhost-instances": "a100"}
-    assert first["instanceOptions"] == {"areLegacyImdsEndpointsDisabled": True}
+    [body, _] = tenancy.machines.bodies
+    assert body["metadata"] == {"ssh_authorized_keys": "ssh-ed25519 AAAAC3 operator"}
+    assert body["sourceDetails"] == {"sourceType": "image", "imageId": "ocid1.image.oc1.iad.aaaa"}
+    assert body["freeformTags"] == {
+        "tritonhost-fleet": "live",
+        "tritonhost-instances": "a100",
+        "tritonhost-host": "gpu-1",
+    }
+    assert body["instanceOptions"] == {"areLegacyImdsEndpointsDisabled": True}
     known = (project / "known_hosts").read_text(encoding="utf-8").splitlines()
-    assert known == [f"10.0.0.11 {host_key('gpu-1')}", f"10.0.0.12 {host_key('gpu-2')}"]
+    first, second = (f"ocid1.instance.oc1.iad.inst000{n}" for n in (1, 2))
+    assert known == [f"10.0.0.11 {host_key('gpu-1')} {first}", f"10.0.0.12 {host_key('gpu-2')} {second}"]
     printed = capsys.readouterr().out
     assert "next: pyinfra inventories/oci.py deploy.py" in printed
     assert "gpu-1: PROVISIONING, after 0 min" in printed and "gpu-1: RUNNING, after" in printed
@@ -154,15 +162,23 @@ def test_an_answer_that_is_lost_makes_no_second_instance(run: Run, tenancy: Tena
     assert living(tenancy) == ["gpu-1", "gpu-2"]
 
 
-def test_a_run_that_lost_every_answer_is_taken_up(
+def test_a_run_that_lost_every_answer_finds_its_instances(run: Run, tenancy: Tenancy) -> None:
+    tenancy.faults.append(Fault(INSTANCES, method="POST", done=True))
+
+    assert run("--yes") == 0
+
+    assert living(tenancy) == ["gpu-1", "gpu-2"]
+
+
+def test_a_launch_that_is_not_answered_is_not_tried_elsewhere(
     run: Run, tenancy: Tenancy, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tenancy.faults.append(Fault(INSTANCES, method="POST", done=True))
+    tenancy.faults.append(Fault(INSTANCES, method="POST"))
 
     assert run("--yes") == 1
 
-    assert living(tenancy) == ["gpu-1", "gpu-2"]
-    assert "gpu-1: not launched" in capsys.readouterr().err
+    assert living(tenancy) == []
+    assert "gpu-1: not known to be launched" in capsys.readouterr().err
     tenancy.faults.clear()
     assert run("--yes") == 0
     assert living(tenancy) == ["gpu-1", "gpu-2"]
@@ -238,12 +254,13 @@ def test_a_host_is_made_again_although_its_tokens_were_used(run: Run, tenancy: T
     assert living(tenancy) == ["gpu-1", "gpu-2"]
 
 
-def test_another_body_for_a_used_token_is_no_second_instance(
+def test_a_changed_inventory_makes_no_second_instance(
     run: Run, project: Path, controller: Controller, tenancy: Tenancy
 ) -> None:
-    tenancy.faults.append(Fault(INSTANCES, method="POST", done=True))
-    assert run("--yes") == 1
-    tenancy.faults.clear()
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    assert provision.main(["--yes"], sleep=interrupt) == 130
     write(project, controller, "boot_volume_gb = 250")
 
     assert run("--yes") == 0
@@ -281,7 +298,7 @@ def test_a_console_without_a_key_is_said(
 
     assert run("--yes") == 1
 
-    assert "gpu-1: its console shows no host key" in capsys.readouterr().err
+    assert "gpu-1: its key is not known: console: found no host key" in capsys.readouterr().err
 
 
 def test_an_address_that_another_machine_had_gets_the_new_key(
@@ -387,6 +404,8 @@ def test_a_stopped_host_is_not_made_a_second_time(
         ("freeform_tags = { 'a.b' = 'c' }", "", "'gpu-1'", "without dots"),
         ("freeform_tags = { tritonhost-fleet = 'c' }", "", "'gpu-1'", "which `tritonhost provision` sets"),
         ("boot_volume_gb = 10", "", "'gpu-1'", "from 50 to 32768"),
+        ("", "address = 'public'", "'gpu-1'", "public_address: found false"),
+        ("user_data = '~nosuchuser/x'", "", "'gpu-1'", "a path whose user exists"),
         ("user_data = 'nothing'", "", "'gpu-1'", "No such file"),
         ("user_data = 'quiet'", "", "'gpu-1'", "a console that shows the host's keys"),
         ("user_data = 'long'", "", "'gpu-1'", "expected at most"),
@@ -464,3 +483,154 @@ def test_a_file_that_cannot_be_written_is_said(
 
     assert "gpu-1: its key is not known" in capsys.readouterr().err
     assert not known_hosts.knows(project / "known_hosts", "10.0.0.11")
+
+
+def test_an_instance_of_another_fleet_is_no_host(
+    run: Run, project: Path, controller: Controller, tenancy: Tenancy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(
+        project,
+        controller,
+        "freeform_tags = { stage = 'live' }",
+        "'gpu-1', 'gpu-2'",
+        "freeform_tags = { stage = 'live' }",
+    )
+    tenancy.add("gpu-1", freeformTags={"tritonhost-fleet": "test", "stage": "live"})
+    tenancy.add("gpu-2")
+
+    assert run("--yes") == 0
+
+    assert living(tenancy) == ["gpu-1", "gpu-2", "gpu-1", "gpu-2"]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_renamed_instance_is_neither_made_again_nor_ended(
+    run: Run, tenancy: Tenancy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--yes") == 0
+    tenancy.instances[0]["displayName"] = "other"
+
+    assert run("--yes") == 1
+    assert (
+        "gpu-1 (ocid1.instance.oc1.iad.inst0001): is called other in OCI; give it its name back"
+        in capsys.readouterr().err
+    )
+    assert run("--terminate", "--yes") == 0
+    assert living(tenancy) == ["other", "gpu-2"]
+
+
+def test_two_runs_at_once_that_make_a_host_twice_say_so(
+    run: Run, tenancy: Tenancy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another run has found capacity in the other availability domain, after this one has looked."""
+    real = new_instances.settled
+
+    def settled(
+        work: new_instances.Work, hosts: dict[str, new_instances.Coming]
+    ) -> tuple[list[str], list[str]]:
+        tenancy.add("gpu-1", freeformTags=dict(tenancy.instances[0]["freeformTags"]))
+        return real(work, hosts)
+
+    monkeypatch.setattr(provision, "settled", settled)
+
+    assert run("--yes") == 1
+    assert "terminate one of them" in capsys.readouterr().err
+
+
+def test_lists_that_fail_meanwhile_do_not_end_the_wait(
+    run: Run, tenancy: Tenancy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tenancy.machines.looks = 8
+    answers = iter([False] * 6 + [True] * 2)
+    real = new_instances.Work.seen
+
+    def seen(work: new_instances.Work) -> list[Any]:
+        if next(answers, False):
+            raise PlanError("list", "HTTP 503", "an answer")
+        return real(work)
+
+    monkeypatch.setattr(new_instances.Work, "seen", seen)
+
+    assert run("--yes") == 0
+
+    assert "not known: list: found HTTP 503" in capsys.readouterr().out
+
+
+def test_a_key_that_another_instance_had_is_replaced_later_too(
+    run: Run, project: Path, tenancy: Tenancy
+) -> None:
+    tenancy.machines.captures = 10_000
+    assert run("--yes") == 1
+    old = f"10.0.0.11 {host_key('old')} ocid1.instance.oc1.iad.gone\n10.0.0.12 {host_key('x')}\n"
+    (project / "known_hosts").write_text(old, encoding="utf-8")
+    tenancy.machines.captures = 1
+
+    assert run("--yes") == 0
+
+    known = (project / "known_hosts").read_text(encoding="utf-8")
+    assert host_key("gpu-1") in known and host_key("old") not in known
+    # a person has put this one there
+    assert host_key("x") in known
+
+
+def test_a_host_that_was_started_again_keeps_its_known_key(
+    run: Run, project: Path, tenancy: Tenancy, clock: Clock
+) -> None:
+    assert run("--yes") == 0
+    before = (project / "known_hosts").read_text(encoding="utf-8")
+    tenancy.instances[0]["lifecycleState"] = "STARTING"
+    tenancy.machines.captures = 10_000
+    began = clock.now
+
+    def running(seconds: float) -> None:
+        tenancy.instances[0]["lifecycleState"] = "RUNNING"
+        clock.sleep(seconds)
+
+    assert provision.main(["--yes"], sleep=running) == 0
+    assert clock.now - began < 60
+    assert (project / "known_hosts").read_text(encoding="utf-8") == before
+
+
+def test_another_port_of_ssh_is_in_the_entry(run: Run, project: Path, tenancy: Tenancy) -> None:
+    with (project / "inventories/group_data/all.py").open("a", encoding="utf-8") as file:
+        file.write("ssh_port = 2222\n")
+
+    assert run("--yes") == 0
+
+    assert "[10.0.0.11]:2222 ssh-ed25519 " in (project / "known_hosts").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("line", ["10.0.0.11,other", "10.0.0.*", "@revoked 10.0.0.11"])
+def test_a_line_about_other_machines_too_is_left_to_a_person(
+    run: Run, project: Path, tenancy: Tenancy, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    text = f"{line} {host_key('old')}\n"
+    (project / "known_hosts").write_text(text, encoding="utf-8")
+
+    assert run("--yes") == 1
+
+    assert text in (project / "known_hosts").read_text(encoding="utf-8")
+    assert "lines of one machine each" in capsys.readouterr().err
+
+
+def test_a_later_run_goes_on_in_the_next_domain(project: Path, tenancy: Tenancy, clock: Clock) -> None:
+    tenancy.machines.capacity_late[AD[0]] = 0
+    tenancy.machines.looks = 4
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    assert provision.main(["--yes"], sleep=interrupt) == 130
+    assert provision.main(["--yes"], sleep=clock.sleep) == 0
+    found = [each["availabilityDomain"] for each in tenancy.instances if each["lifecycleState"] == "RUNNING"]
+    assert found == [AD[1], AD[1]]
+
+
+def test_a_program_that_is_missing_is_said(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    assert run("--yes") == 1
+
+    assert "ssh-keygen: found no such program" in capsys.readouterr().err

@@ -143,7 +143,11 @@ def test_a_leader_worker_set_has_the_fields_of_its_reference() -> None:
 def test_the_command_of_a_pod_is_the_one_of_the_host() -> None:
     release = release_of("mixtral-8x7b")
     one = served.served(release, IMAGE, ())
-    script = one.command.replace("exec mpirun", "printf '%s\\n'")
+    # as Kubernetes hands it on
+    command = manifests(kubernetes.manifests(one, 1))[0]["spec"]["template"]["spec"]["containers"][0]["args"][
+        2
+    ]
+    script = command.replace("$$", "$").replace("exec mpirun", "printf '%s\\n'")
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
 
     words = done.stdout.splitlines()
@@ -198,7 +202,7 @@ def test_each_rank_of_a_batch_job_gets_its_command(tmp_path: Path, model: str, r
         encoding="utf-8",
     )
     (tmp_path / "tritonserver").write_text(
-        '#!/bin/sh\necho "$SLURM_PROCID $HOME $NCCL_IB_TC $*" >>"$OUT/ranks.log"\n', encoding="utf-8"
+        '#!/bin/sh\necho "$SLURM_PROCID $HOME $*" >>"$OUT/ranks.log"\n', encoding="utf-8"
     )
     for name in ("srun", "tritonserver"):
         (tmp_path / name).chmod(0o755)
@@ -208,7 +212,7 @@ def test_each_rank_of_a_batch_job_gets_its_command(tmp_path: Path, model: str, r
     lines = (tmp_path / "ranks.log").read_text(encoding="utf-8").splitlines()
     assert len(lines) == ranks
     assert all(
-        line.startswith(f"{rank} /tmp 41 --model-repository=/release/model_repository")
+        line.startswith(f"{rank} /tmp --model-repository=/release/model_repository")
         for rank, line in enumerate(lines)
     )
     assert re.search(r"tritonhost-key=[0-9a-f]{64}( |$)", lines[0])
@@ -324,3 +328,18 @@ def test_a_graph_of_dynamo_is_for_one_rank_with_an_image() -> None:
     ):
         with pytest.raises(PlanError, match=said):
             dynamo.graph(one, ranks, image, 1, "serving", claim)
+
+
+def test_two_hosts_that_llm_d_would_take_for_one_are_refused() -> None:
+    wide = settings(bind_address="0.0.0.0", expose=True, allowed_sources=["10.0.0.0/8"])
+    found = [
+        endpoints.endpoint(name, wide, "10.0.0.1", (8000, 8001, 8002)) for name in ("gpu-1/a", "gpu-1-a")
+    ]
+    with pytest.raises(PlanError, match="two of the name gpu-1-a"):
+        endpoints.llm_d(found)
+
+
+def test_a_batch_job_has_one_copy_on_one_node() -> None:
+    with pytest.raises(PlanError, match="--sbatch array=0-3"):
+        job("gpt2-medium", 1, nodes="2")
+    assert "%x-%A_%a.out" in job("gpt2-medium", 1, array="0-3")

@@ -1,7 +1,7 @@
 """NCCL's settings for engines that span hosts, by OCI shape, as Oracle publishes them.
 
 Sources: oracle-quickstart/oci-hpc-oke, manifests/nccl-tests (one file a shape), and oracle-quickstart/oci-hpc, playbooks/roles/nccl-conf/templates.
-Both have the same lists of adapters; where the rest differs, the first is used. Within one host NCCL takes NVLink, and none of them matters.
+Both have the same lists of adapters; where the rest differs, the first is used. An engine within one host needs none of them.
 """
 
 from __future__ import annotations

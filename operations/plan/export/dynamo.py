@@ -7,9 +7,11 @@ release can be is the model repository of `python3 -m dynamo.triton` (docs/backe
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from operations.plan.errors import PlanError
+from operations.plan.export.kubernetes import environment, placement
 from operations.plan.export.served import Served
 from operations.plan.monitoring.yaml_text import document
 
@@ -67,7 +69,7 @@ def _worker(one: Served, image: str, replicas: int, claim: str) -> dict[str, Any
         "image": image,
         "command": ["python3", "-m", "dynamo.triton"],
         "args": ["--model-repository=/release/model_repository"],
-        "env": [{"name": name, "value": value} for name, value in one.environment.items()],
+        "env": environment(replace(one, environment=one.without_cache)),
         "resources": {"limits": {"nvidia.com/gpu": str(one.gpus)}},
         "volumeMounts": mounts,
     }
@@ -77,5 +79,5 @@ def _worker(one: Served, image: str, replicas: int, claim: str) -> dict[str, Any
         "type": "worker",
         "replicas": replicas,
         "sharedMemorySize": f"{one.shm_mib}Mi",
-        "podTemplate": {"spec": {"containers": [container], "volumes": [volume]}},
+        "podTemplate": {"spec": {**placement(one), "containers": [container], "volumes": [volume]}},
     }

@@ -74,6 +74,9 @@ def llm_d(endpoints: Sequence[Endpoint]) -> str:
         "# Written by tritonhost export: changes are overwritten. For the plugin file-discovery of llm-d's router 0.10 or later, with\n"
         f"# metrics-data-source: {{port: {min(metrics)}}} and parsers: [openai-parser, passthrough-parser].\n"
     )
+    names = [each.name for each in endpoints]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise PlanError("host", f"two of the name {twice[0]}", "names that differ by more than / and -")
     entries = [
         {
             "name": each.name,

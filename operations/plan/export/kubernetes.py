@@ -138,8 +138,7 @@ def _pod(one: Served, claim: str) -> dict[str, Any]:
         volumes.append({"name": name, "hostPath": host_path})
         mounts.append({"name": name, "mountPath": target, "readOnly": True})
     return {
-        "nodeSelector": {"nvidia.com/gpu.product": product(one.gpu)},
-        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        **placement(one),
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": one.stop_s + 30,
         "securityContext": {
@@ -158,8 +157,9 @@ def _container(one: Served, mounts: list[dict[str, Any]]) -> dict[str, Any]:
         "name": "triton",
         "image": one.image,
         # not `command`: the image's entrypoint makes CUDA's libraries for an older driver visible
-        "args": ["sh", "-c", one.command],
-        "env": [{"name": name, "value": value} for name, value in one.environment.items()],
+        "args": ["sh", "-c", literal(one.command)],
+        "workingDir": "/tmp",
+        "env": environment(one),
         "ports": [{"name": name, "containerPort": port} for name, port in zip(PORTS, one.ports, strict=True)],
         "resources": {"limits": {"nvidia.com/gpu": str(one.gpus)}},
         "securityContext": {
@@ -172,6 +172,24 @@ def _container(one: Served, mounts: list[dict[str, Any]]) -> dict[str, Any]:
         "readinessProbe": _probe("ready", 5, 3),
         "livenessProbe": _probe("live", 10, 3),
         "volumeMounts": mounts,
+    }
+
+
+def literal(text: str) -> str:
+    """A text in which Kubernetes replaces nothing: it takes $(NAME) for a variable, and $$ for $."""
+    return text.replace("$", "$$")
+
+
+def environment(one: Served) -> list[dict[str, str]]:
+    """The environment of the server's container."""
+    return [{"name": name, "value": literal(value)} for name, value in one.environment.items()]
+
+
+def placement(one: Served) -> dict[str, Any]:
+    """The nodes that have the GPU that the engine was made for."""
+    return {
+        "nodeSelector": {"nvidia.com/gpu.product": product(one.gpu)},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
     }
 
 

@@ -55,6 +55,15 @@ class Served:
     cache: str = ""
     hosts: tuple[str, ...] = ()
 
+    @property
+    def without_cache(self) -> dict[str, str]:
+        """The environment where there is no such path: what would be kept is made at each start."""
+        return {
+            name: value
+            for name, value in self.environment.items()
+            if not self.cache or not value.startswith(self.cache)
+        }
+
 
 def served(release: Release, image: str, hosts: tuple[str, ...]) -> Served:
     """
@@ -66,7 +75,7 @@ def served(release: Release, image: str, hosts: tuple[str, ...]) -> Served:
     """
     settings = release.settings
     if release.database:
-        then = "search without documents can be exported, or keep such a service on its host"
+        then = "keep such a service on its host"
         raise PlanError(
             "model", settings.model, "one without a database beside it", then, reference="no-export"
         )

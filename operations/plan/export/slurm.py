@@ -38,10 +38,14 @@ def batch_job(
         # some clusters know GPUs only as generic resources
         **({} if "gres" in options else {"gpus-per-node": str(one.gpus)}),
         "exclusive": "",
-        "output": "%x-%A_%a.out",
+        "output": "%x-%A_%a.out" if "array" in options else "%x-%j.out",
         **options,
     }
-    given = {**one.environment, **(NCCL.get(one.shape, {}) if nccl else {})}
+    given = one.without_cache
+    if bad := [name for name in options if name == "nodes" or name.startswith("ntasks")]:
+        then = "an array of jobs has several copies: --sbatch array=0-3"
+        raise PlanError("--sbatch", bad[0], "other directives: one job has one copy on one node", then)
+    spanning = NCCL.get(one.shape, {}) if nccl else {}
     lines = [
         "#!/bin/bash",
         f"# Release {one.release} of {one.model}, written by tritonhost export: changes are overwritten.",
@@ -52,6 +56,8 @@ def batch_job(
             for name, value in directives.items()
         ),
         "",
+        *(["# For engines that span hosts; within one host they are not needed:"] if spanning else []),
+        *(f"#     export {name}={shlex.quote(value)}" for name, value in spanning.items()),
         "set -eu",
         "# the key of the closed APIs: a new one at each start, the same for all ranks",
         "key=$(od -An -tx1 -N 32 /dev/urandom | tr -d ' \\n')",
@@ -61,7 +67,7 @@ def batch_job(
         f"    --container-image={shlex.quote(_enroot(one.image))} \\",
         f"    --container-mounts={shlex.quote(','.join(mounts))} \\",
         "    --container-env=key \\",
-        "    --no-container-mount-home --container-readonly \\",
+        "    --container-workdir=/tmp --no-container-mount-home --container-readonly \\",
         f"    sh -c {shlex.quote(_task(ranks, leader, worker, given))}",
     ]
     return "\n".join(lines) + "\n"

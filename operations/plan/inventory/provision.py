@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -15,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from operations.plan.catalog.known_values import Whole
 from operations.plan.catalog.shapes import SHAPES, expected
 from operations.plan.errors import Origin, PlanError, typed
+from operations.plan.inventory.hosts import static_hosts
 from operations.plan.inventory.oci import CompartmentOcid, Instance, OciInventory, filter_against
 from operations.plan.wording import Form, from_validation
 
 # the free-form tags that mark an instance of a fleet
-FLEET_TAG, PROFILE_TAG = "tritonhost-fleet", "tritonhost-instances"
+FLEET_TAG, PROFILE_TAG, HOST_TAG = "tritonhost-fleet", "tritonhost-instances", "tritonhost-host"
+OWN_TAGS = frozenset({FLEET_TAG, PROFILE_TAG, HOST_TAG})
 # OCI's limits: https://docs.oracle.com/en-us/iaas/Content/Tagging/Concepts/understandingfreeformtags.htm; it also refuses keys with dots
 MOST_TAGS = 10
 _TAG = re.compile(r"[^. ]{1,100}")
@@ -109,13 +111,13 @@ class InstanceProfile(BaseModel):
     @field_validator("freeform_tags")
     @classmethod
     def _of_its_own(cls, value: dict[str, str]) -> dict[str, str]:
-        if own := {FLEET_TAG, PROFILE_TAG} & {*value}:
+        if own := OWN_TAGS & {*value}:
             raise ValueError(f"tags without {min(own)}, which `tritonhost provision` sets")
-        if len(value) > MOST_TAGS - 2 or any(
+        if len(value) > MOST_TAGS - len(OWN_TAGS) or any(
             not _TAG.fullmatch(key) or len(text) > 256 for key, text in value.items()
         ):
             raise ValueError(
-                f"at most {MOST_TAGS - 2} tags, each key of at most 100 characters without dots and spaces, each value of at most 256"
+                f"at most {MOST_TAGS - len(OWN_TAGS)} tags, each key of at most 100 characters without dots and spaces, each value of at most 256"
             )
         return value
 
@@ -167,7 +169,13 @@ def provision_from(tables: Mapping[str, Any], inventory: OciInventory, where: st
         wanted = Provision.model_validate(table)
     except ValidationError as error:
         raise from_validation(error, Provision, Origin(where, "[provision]")) from None
-    static = tables.get("hosts") or {}
+    static = {name for name, _ in static_hosts(tables, where)}
+    for name, profile in wanted.instances.items():
+        if inventory.address == "public" and not profile.public_address:
+            raise PlanError(
+                f"[provision.instances.{name}] public_address", "false", 'true, because [oci] has address = "public"',
+                where=where, reference="no-address",
+            )  # fmt: skip
     times = Counter(wanted.hosts)
     for host in wanted.hosts:
         at = f"[provision.instances.{wanted.of(host)[0]}] hosts"
@@ -201,7 +209,7 @@ def compartment_of(profile: InstanceProfile, inventory: OciInventory, at: str, w
 def tags_of(wanted: Provision, host: str) -> dict[str, str]:
     """The free-form tags of a host's instance."""
     name, profile = wanted.of(host)
-    return {**profile.freeform_tags, FLEET_TAG: wanted.fleet, PROFILE_TAG: name}
+    return {**profile.freeform_tags, FLEET_TAG: wanted.fleet, PROFILE_TAG: name, HOST_TAG: host}
 
 
 def would_be(wanted: Provision, host: str) -> Instance:
@@ -212,6 +220,5 @@ def would_be(wanted: Provision, host: str) -> Instance:
 
 
 def known_names(tables: Mapping[str, Any], wanted: Provision) -> frozenset[str]:
-    """Every name that the file gives a host: an instance of another name belongs to nobody."""
-    static: Iterable[str] = tables.get("hosts") or {}
-    return frozenset({*wanted.hosts, *static})
+    """Every name that the file gives a host."""
+    return frozenset({*wanted.hosts, *(name for name, _ in static_hosts(tables, ""))})
