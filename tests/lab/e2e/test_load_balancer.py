@@ -378,6 +378,7 @@ def test_load_balancer_that_reboots_in_an_upgrade(deployed: Fleet) -> None:
     deployed.host.lab("reboot", "3")
     run.join()
     assert "Traceback" not in done[0].output
+    print("the run ended with", done[0].code, re.findall(r"^ +h\d .*$", done[0].output, re.MULTILINE)[-3:])
     if done[0].code:
         assert re.search(r"(load balancer|h3)", done[0].output.rpartition("What became of")[2]), done[
             0
@@ -386,8 +387,8 @@ def test_load_balancer_that_reboots_in_an_upgrade(deployed: Fleet) -> None:
     deployed.deploy()
     [release] = {each.running_release() for each in deployed.hosts[:2]}
     assert release != before
-    count = len(deployed.answered_by())
     with clients(deployed) as found:
         time.sleep(4)
     assert found.lost == []
-    assert {*deployed.answered_by()[count:]} == {"h1", "h2"}
+    # its journal may begin with its boot
+    assert {*deployed.answered_by()[-40:]} == {"h1", "h2"}
