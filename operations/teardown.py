@@ -292,7 +292,7 @@ def shown(wanted: Teardown) -> list[str]:
 
 
 def _agreed(name: str) -> bool:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         print("tritonhost: found no terminal to ask at, expected --yes", file=sys.stderr)
         return False
     print(f"take tritonhost off {name}? type the host's name to go on: ", end="", flush=True)

@@ -61,7 +61,9 @@ GROUPS = (
     ),
     Group("Facts, and the scripts that the host runs", 0, "facts.* scripts"),
     Group("Golden requests", 2, "server.golden server.search server.replay server.bench remote.tunnel"),
-    Group("Hosts from OCI", 1, "intake.oci_instances intake.oci_launch intake.oci_session intake.known_hosts"),
+    Group(
+        "Hosts from OCI", 1, "intake.oci_instances intake.oci_launch intake.oci_session intake.known_hosts"
+    ),
     Group("pyinfra's internals", 2, "pyinfra_patches"),
     Group("The plan: no pyinfra, no host; each wing imports only those below it", 0, "plan.*"),
 )
