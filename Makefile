@@ -28,7 +28,7 @@ test-faults: venv lab-packages ## every fault of docs/reliability.md, and the ta
 	FAULT_ROUNDS=$${FAULT_ROUNDS:-100} $(BIN)/pytest -q tests/lab/faults
 
 .PHONY: test-vm
-test-vm: venv vm-packages ## stages of a deploy on a whole machine: its own kernel, SELinux enforcing, LVM, a reboot: about 10 minutes
+test-vm: venv vm-packages ## stages of a deploy on a whole machine: its own kernel, SELinux enforcing, LVM, a reboot: about 12 minutes
 	$(BIN)/pytest -q tests/lab/vm
 
 .PHONY: check
