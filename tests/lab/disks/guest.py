@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,19 +56,37 @@ def guest(cache: Path, init: Path) -> Guest:
     """
     folder = cache / "disks"
     target = folder / digest([init, Path(__file__)])
-    with lock.held(folder / "lock"):
-        if not target.exists():
-            with (
-                step("kernel with LVM and md"),
-                tempfile.TemporaryDirectory(dir=folder, prefix="new-") as work,
-            ):
-                _make(Path(work), init.read_bytes())
-                (Path(work) / "files").rename(target)
-            forget(folder)
+    made_once(target, "kernel with LVM and md", lambda work: _make(work, init.read_bytes()))
     return Guest(target)
 
 
-def forget(folder: Path) -> None:
+def made_once(target: Path, title: str, make: Callable[[Path], None]) -> None:
+    """
+    A folder of the cache, which is made if it is missing; what earlier versions made beside it goes.
+
+    + make: is given an empty folder, and makes `files` in it
+    """
+    folder = target.parent
+    with lock.held(folder / "lock"):
+        if not target.exists():
+            with step(title), tempfile.TemporaryDirectory(dir=folder, prefix="new-") as work:
+                make(Path(work))
+                (Path(work) / "files").rename(target)
+            _forget(folder)
+
+
+def debian(what: str, *words: str | Path) -> None:
+    """mmdebstrap, without what packages only recommend. LabError, with what to do, if it does not get them."""
+    try:
+        run("mmdebstrap", "--quiet", '--aptopt=APT::Install-Recommends "false"', *words)
+    except (LabError, FileNotFoundError) as error:
+        raise LabError(
+            f"found no kernel and userland for the {what}, expected Debian's packages: {error}; "
+            "run `make lab-packages`, see that this machine reaches its Debian mirror, and run again"
+        ) from error
+
+
+def _forget(folder: Path) -> None:
     """Remove what earlier versions of these files made, except the newest two: another checkout may use one."""
     for unfinished in folder.glob("new-*"):
         shutil.rmtree(unfinished)
@@ -80,22 +98,14 @@ def forget(folder: Path) -> None:
 def _make(work: Path, init: bytes) -> None:
     tree, files = work / "tree", work / "files"
     files.mkdir()
-    try:
-        run(
-            "mmdebstrap",
-            "--quiet",
-            "--variant=extract",
-            "--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh",
-            '--aptopt=APT::Install-Recommends "false"',
-            f"--include={','.join(PACKAGES)}",
-            "bookworm",
-            tree,
-        )
-    except (LabError, FileNotFoundError) as error:
-        raise LabError(
-            f"found no kernel and userland for the virtual machine, expected Debian's packages: {error}; "
-            "run `make lab-packages`, see that this machine reaches its Debian mirror, and run again"
-        ) from error
+    debian(
+        "virtual machine",
+        "--variant=extract",
+        "--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh",
+        f"--include={','.join(PACKAGES)}",
+        "bookworm",
+        tree,
+    )
     [kernel] = (tree / "boot").glob("vmlinuz-*")
     shutil.copyfile(kernel, files / "vmlinuz")
     (files / "initramfs").write_bytes(_initramfs(tree, kernel.name.removeprefix("vmlinuz-"), init))

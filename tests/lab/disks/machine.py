@@ -132,10 +132,10 @@ class _Qemu:
             "-serial",
             "chardev:jobs",
         ]
-        command += _drive("root", files.root, "virtio-blk-pci", read_only=True)
-        command += _drive("jobs", jobs, "virtio-blk-pci")
+        command += drive("root", files.root, "virtio-blk-pci", read_only=True)
+        command += drive("jobs", jobs, "virtio-blk-pci")
         for number, disk in enumerate(disks):
-            command += _drive(f"disk{number}", disk, f"nvme,serial=disk{number}")
+            command += drive(f"disk{number}", disk, f"nvme,serial=disk{number}")
         try:
             with self.errors.open("wb") as errors:
                 self.process = subprocess.Popen(
@@ -179,11 +179,7 @@ class _Qemu:
         self.end()
         if self.process.returncode == 127:
             raise _absent(QEMU)
-        printed = [
-            path.read_text("utf-8", errors="replace") for path in (self.errors, self.console) if path.exists()
-        ]
-        lines = [line.strip() for line in "\n".join(printed).splitlines() if line.strip()]
-        raise LabError(f"the virtual machine {what}: {' | '.join(lines[-12:]) or 'it printed nothing'}")
+        raise LabError(f"the virtual machine {what}: {printed(self.errors, self.console)}")
 
 
 def _absent(program: str) -> LabError:
@@ -193,9 +189,17 @@ def _absent(program: str) -> LabError:
     )
 
 
-def _drive(name: str, path: Path, device: str, read_only: bool = False) -> list[str]:
+def printed(*files: Path) -> str:
+    """The end of what QEMU and the machine's console have printed, in one line."""
+    texts = [path.read_text("utf-8", errors="replace") for path in files if path.exists()]
+    lines = [line.strip() for line in "\n".join(texts).splitlines() if line.strip()]
+    return " | ".join(lines[-12:]) or "it printed nothing"
+
+
+def drive(name: str, path: Path, device: str, read_only: bool = False, driver: str = "raw") -> list[str]:
+    """QEMU's options for a disk, whose writes wait for nothing."""
     options: dict[str, Any] = {
-        "driver": "raw",
+        "driver": driver,
         "node-name": name,
         "read-only": read_only,
         "discard": "unmap",

@@ -13,9 +13,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import lock
-from tests.lab.disks.guest import cpio_entry, forget, modules_of
-from tests.lab.shell import LabError, digest, run, step
+from tests.lab.disks.guest import cpio_entry, debian, made_once, modules_of
+from tests.lab.shell import digest, run
 
 HERE = Path(__file__).parent
 PACKAGES = (
@@ -43,22 +42,7 @@ _MASKED = (
 # LVM in the first file system, without udev
 _LVM = "activation { udev_sync=0 udev_rules=0 monitoring=0 }\ndevices { use_devicesfile=0 }\n"
 # the programs of the small container image
-_BUSYBOX = (
-    "sh",
-    "cat",
-    "ls",
-    "id",
-    "touch",
-    "sleep",
-    "wget",
-    "nc",
-    "httpd",
-    "mkdir",
-    "echo",
-    "ps",
-    "head",
-    "true",
-)
+_BUSYBOX = ("sh", "cat", "ls", "id", "touch", "sleep", "wget", "nc", "httpd", "mkdir", "echo", "ps", "head", "true")  # fmt: skip
 _SETTINGS = {
     "etc/ssh/sshd_config.d/50-lab.conf": (
         "HostKey /etc/ssh/ssh_host_ed25519_key\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nUseDNS no\n"
@@ -113,37 +97,22 @@ class Image:
 
 def image(cache: Path) -> Image:
     """The image, which is made if it is missing: two minutes. LabError if the packages cannot be downloaded."""
-    folder = cache / "machine"
-    made = folder / digest([HERE / "inside", HERE / "prepare.sh", Path(__file__)])
-    with lock.held(folder / "lock"):
-        if not made.exists():
-            with (
-                step("whole machine with SELinux"),
-                tempfile.TemporaryDirectory(dir=folder, prefix="new-") as work,
-            ):
-                _make(Path(work))
-                (Path(work) / "files").rename(made)
-            forget(folder)
+    made = cache / "machine" / digest([HERE / "inside", HERE / "prepare.sh", Path(__file__)])
+    made_once(made, "whole machine with SELinux", _make)
     return Image(made)
 
 
 def _make(work: Path) -> None:
     tree, files = work / "tree", work / "files"
     files.mkdir()
-    try:
-        run(
-            *("mmdebstrap", "--quiet", "--variant=minbase", '--aptopt=APT::Install-Recommends "false"'),
-            *("--dpkgopt=force-confold", *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT)),
-            # the first file system is made below
-            '--essential-hook=mkdir -p "$1/etc/initramfs-tools" && echo update_initramfs=no '
-            '>"$1/etc/initramfs-tools/update-initramfs.conf"',
-            *(f"--include={','.join(PACKAGES)}", "bookworm", tree),
-        )  # fmt: skip
-    except (LabError, FileNotFoundError) as error:
-        raise LabError(
-            f"found no kernel and userland for the machine, expected Debian's packages: {error}; "
-            "run `make lab-packages`, see that this machine reaches its Debian mirror, and run again"
-        ) from error
+    debian(
+        "machine", "--variant=minbase", "--dpkgopt=force-confold",
+        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT),
+        # the first file system is made below
+        '--essential-hook=mkdir -p "$1/etc/initramfs-tools" && echo update_initramfs=no '
+        '>"$1/etc/initramfs-tools/update-initramfs.conf"',
+        f"--include={','.join(PACKAGES)}", "bookworm", tree,
+    )  # fmt: skip
     for name in ("var/cache/apt", "var/lib/apt/lists"):
         shutil.rmtree(tree / name, ignore_errors=True)
     _configure(tree, files)

@@ -5,7 +5,6 @@ A boot takes half a minute on an idle machine and two on a busy one. What the ma
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import time
@@ -13,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.lab.disks.machine import CPU, QEMU
+from tests.lab.disks.machine import CPU, QEMU, drive, printed
 from tests.lab.shell import LabError, run
-from tests.lab.vm.image import Image, image
+from tests.lab.vm.image import image
 
 MEMORY = "1536M"
 SECONDS = 600  # for a boot, on a busy machine
@@ -25,7 +24,7 @@ _KERNEL = (
     *("norandmaps", "nokaslr", "init_on_alloc=0", "mitigations=off", "random.trust_cpu=on", "no_timer_check"),
     *("cryptomgr.notests", "net.ifnames=0", "panic=-1", "systemd.show_status=0"),
 )
-_SLOTS = 2
+_BOOT = "cat /proc/sys/kernel/random/boot_id"
 
 
 class Machine:
@@ -77,28 +76,24 @@ class Machine:
         self._process = subprocess.Popen(self._command(), stderr=(self.folder / "qemu.log").open("wb"))
         self._until_ssh()
 
-    def _until_ssh(self) -> None:
+    def reboot(self) -> None:
+        """Reboot it from inside, as an operator does."""
+        before = self.output(_BOOT)
+        self.ssh("systemctl reboot", check=False)
+        self._until_ssh(before)
+
+    def _until_ssh(self, before: str = "") -> None:
+        """Wait until ssh runs a command in another boot than `before`."""
         assert self._process
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise LabError(f"the machine ended before ssh answered: {self._printed()}")
-            if self.ssh("true", check=False).returncode == 0:
-                return
-            time.sleep(1)
-        raise LabError(f"ssh did not answer for {SECONDS} s: {self._printed()}")
-
-    def reboot(self) -> None:
-        """Reboot it from inside, as an operator does."""
-        before = self.output("cat /proc/sys/kernel/random/boot_id")
-        self.ssh("systemctl reboot", check=False)
-        deadline = time.monotonic() + SECONDS
-        while time.monotonic() < deadline:
-            found = self.ssh("cat /proc/sys/kernel/random/boot_id", check=False)
+            found = self.ssh(_BOOT, check=False)
             if found.returncode == 0 and found.stdout != before:
                 return
             time.sleep(1)
-        raise LabError(f"the machine did not come back in {SECONDS} s: {self._printed()}")
+        raise LabError(f"ssh did not answer for {SECONDS} s: {self._printed()}")
 
     def stop(self) -> None:
         """Cut its power."""
@@ -130,47 +125,26 @@ class Machine:
         return self.ssh(script).stdout
 
     def _command(self) -> list[str]:
-        size = f"{MEMORY}"
         command = [
             # it ends when the process that started it does
             *("setpriv", "--pdeathsig", "KILL", QEMU, "-accel", "tcg,thread=multi", "-cpu", CPU, "-M", "q35"),
-            *("-m", size, "-smp", "2", "-nodefaults", "-no-user-config", "-display", "none"),
+            *("-m", MEMORY, "-smp", "2", "-nodefaults", "-no-user-config", "-display", "none"),
             *("-kernel", str(self.image.kernel), "-initrd", str(self.image.initramfs), "-append", " ".join(_KERNEL)),
             *("-serial", f"file:{self.folder / 'console.log'}"),
             *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
             *("-device", "virtio-net-pci,netdev=net,romfile="),
         ]  # fmt: skip
-        command += _drive("root", self._layer, "qcow2", "virtio-blk-pci")
+        command += drive("root", self._layer, "virtio-blk-pci", driver="qcow2")
         for number in range(len(self.data)):
             path = self.folder / f"data{number}.img"
-            command += _drive(f"data{number}", path, "raw", f"nvme,serial=data{number}")
+            command += drive(f"data{number}", path, f"nvme,serial=data{number}")
         return command
 
     def _printed(self) -> str:
-        found = [
-            path.read_text("utf-8", errors="replace")
-            for path in (self.folder / "qemu.log", self.folder / "console.log")
-            if path.exists()
-        ]
-        lines = [line.strip() for line in "\n".join(found).splitlines() if line.strip()]
-        return " | ".join(lines[-12:]) or "it printed nothing"
-
-
-def _drive(name: str, path: Path, driver: str, device: str) -> list[str]:
-    options: dict[str, Any] = {
-        "driver": driver,
-        "node-name": name,
-        "discard": "unmap",
-        "cache": {"direct": False, "no-flush": True},
-        "file": {"driver": "file", "filename": str(path)},
-    }
-    return ["-blockdev", json.dumps(options), "-device", f"{device},drive={name}"]
+        return printed(self.folder / "qemu.log", self.folder / "console.log")
 
 
 def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
-
-
-__all__ = ["Image", "Machine"]

@@ -195,12 +195,13 @@ def test_everything_is_back_after_a_reboot(converged: Machine) -> None:
     assert converged.output(f"cat {DATA_ROOT}/weights/file") == "weights\n"
     assert "on" in converged.output("getsebool container_use_devices").split()
     assert converged.output("systemctl is-active triton-guard.service").strip() == "active"
-    # no packet passed before the guard: it is loaded before the network's interfaces are up, and before docker
+    # docker, which opens ports to the network, starts behind the guard
     order = converged.output(
         "systemctl show --property=ActiveEnterTimestampMonotonic --value triton-guard.service docker.service 2>/dev/null"
     )
-    guard, *_ = [int(line) for line in order.split() if line.isdigit()]
+    guard, *dockers = [int(line) for line in order.split() if line.isdigit()]
     assert guard > 0
+    assert all(guard < docker for docker in dockers if docker)
     ours = [line for line in rules.splitlines() if "tritonhost" in line or "triton" in line]
     assert ours and all(line in converged.output("nft list ruleset") for line in ours)
     converged.ssh("systemctl start docker")
