@@ -21,7 +21,6 @@ import argparse
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from pyinfra.api.host import Host
 
@@ -53,7 +52,7 @@ _OPTIONS = {
     "sbatch": ("slurm",),
 }
 _DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
-_DIRECTIVE = re.compile(r"([a-z][a-z-]*)(?:=([A-Za-z0-9._:,%@/-]+))?")
+_DIRECTIVE = re.compile(r"[a-z][a-z-]*(=[A-Za-z0-9._:,%@/-]+)?")
 
 
 def parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
@@ -204,15 +203,8 @@ def _text(release: Release, one: served.Served, given: argparse.Namespace) -> st
         # the LLM API starts its own ranks, in the tasks that wait for them: tensorrtllm_backend, docs/llmapi.md
         ranks, leader = release.profile.gpus_needed, ["trtllm-llmapi-launch", *leader]
         worker = leader
-    pairs = [found.groups() for each in given.sbatch if (found := _DIRECTIVE.fullmatch(each))]
-    return slurm.batch_job(
-        replace(one, hosts=()),
-        ranks,
-        leader,
-        worker,
-        {key or "": value or "" for key, value in pairs},
-        given.nccl,
-    )
+    directives = {key: value for key, _, value in (each.partition("=") for each in given.sbatch)}
+    return slurm.batch_job(one, ranks, leader, worker, directives, given.nccl)
 
 
 def _gpus(settings: Settings, text: str) -> tuple[Gpu, ...]:

@@ -231,7 +231,8 @@ def _know(work: Work, host: str, instance: Instance, attachments: dict[str, list
     others = [
         line for line in there if line.split()[-1].startswith("ocid1.instance.") and instance.ocid not in line
     ]
-    if not new and not others and known_hosts.knows(file, name):
+    # a key that is revoked is none
+    if not new and not others and any(not line.startswith("@") for line in there):
         return
     keys = _keys(work, host, instance.ocid)
     if not keys:

@@ -20,13 +20,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from operations.intake import oci_launch
+from operations.intake.asking import answer
 from operations.intake.oci_instances import compartments_of
 from operations.intake.oci_session import open_session
 from operations.intake.refusing import refusing
 from operations.new_instances import LOOK_SECONDS, Coming, Work, found_coming, keys_known, launched, settled
 from operations.plan.errors import PlanError, one_line
 from operations.plan.inventory.hosts import read_group_data, tables_from_toml
-from operations.plan.inventory.oci import from_table
+from operations.plan.inventory.oci import Instance, from_table
 from operations.plan.inventory.provision import Provision, compartment_of, known_names, provision_from
 from operations.plan.provisioning import GONE, THEN, Row, is_ours, rows
 
@@ -189,14 +190,10 @@ def _complain(lines: Sequence[str]) -> int:
 
 
 def _agreed(question: str, word: str) -> bool:
-    if sys.stdin is None or not sys.stdin.isatty():
-        print("tritonhost: found no terminal to ask at, expected --yes", file=sys.stderr)
-        return False
-    print(f"{question} type {word} to go on: ", end="", flush=True)
-    if sys.stdin.readline().strip() == word:
-        return True
-    print("tritonhost: nothing was changed", file=sys.stderr)
-    return False
+    said = answer(f"{question} type {word} to go on: ")
+    if said not in (None, word):
+        print("tritonhost: nothing was changed", file=sys.stderr)
+    return said == word
 
 
 # --- hosts that are made
@@ -258,32 +255,41 @@ def _ended(work: Work, found: Sequence[Row], given: argparse.Namespace) -> int:
     unnamed = [
         row.instances[0] for row in _rows(work) if row.fate == "unnamed" and row.instances[0].ocid in asked
     ]
-    left, accepted, problems = {each.ocid: each for each in unnamed}, set(), []
+    return _complain(_terminated(work, unnamed, given.keep_boot_volume))
+
+
+def _terminated(work: Work, instances: Sequence[Instance], keep_boot_volume: bool) -> list[str]:
+    """End instances, and wait until OCI has. Returns a line for each that goes on."""
+    left, problems = {each.ocid: each for each in instances}, []
+    accepted: set[str] = set()
     deadline = time.monotonic() + GONE_SECONDS
     while left:
-        for ocid, each in list(left.items()):
-            label = f"{one_line(each.name)} ({ocid})"
+        refused: dict[str, PlanError] = {}
+        for ocid in [ocid for ocid in left if ocid not in accepted]:
             try:
-                if ocid not in accepted and oci_launch.terminate(
-                    work.session, label, ocid, given.keep_boot_volume
-                ):
+                if oci_launch.terminate(work.session, _label(left[ocid]), ocid, keep_boot_volume):
                     accepted.add(ocid)
             except PlanError as error:
-                # of one that is gone it is no error
-                if any(each.ocid == ocid and each.state not in GONE for each in work.seen()):
-                    problems.append(f"{label}: not terminated: {error}")
-                del left[ocid]
+                refused[ocid] = error
         living = {each.ocid: each.state for each in work.seen() if each.state not in GONE}
         for ocid, each in list(left.items()):
+            # OCI refuses to end one that is gone, which is no error
             if ocid not in living:
                 print(f"{one_line(each.name)}: terminated", flush=True)
-                del left[ocid]
+            elif ocid in refused:
+                problems.append(f"{_label(each)}: not terminated: {refused[ocid]}")
             elif time.monotonic() > deadline:
-                problems.append(f"{one_line(each.name)} ({ocid}): still {living[ocid]}; run it again")
-                del left[ocid]
+                problems.append(f"{_label(each)}: still {living[ocid]}; run it again")
+            else:
+                continue
+            del left[ocid]
         if left:
             work.sleep(LOOK_SECONDS)
-    return _complain(problems)
+    return problems
+
+
+def _label(instance: Instance) -> str:
+    return f"{one_line(instance.name)} ({instance.ocid})"
 
 
 if __name__ == "__main__":

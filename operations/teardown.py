@@ -30,6 +30,7 @@ from pyinfra.api.state import State
 from operations import inputs, preflight, pyinfra_patches
 from operations.facts.parse import sections
 from operations.intake import host_key
+from operations.intake.asking import answer
 from operations.intake.refusing import refusing
 from operations.plan.artifacts.artifact import HostCommand
 from operations.plan.balancing import load_balancer
@@ -292,11 +293,7 @@ def shown(wanted: Teardown) -> list[str]:
 
 
 def _agreed(name: str) -> bool:
-    if sys.stdin is None or not sys.stdin.isatty():
-        print("tritonhost: found no terminal to ask at, expected --yes", file=sys.stderr)
-        return False
-    print(f"take tritonhost off {name}? type the host's name to go on: ", end="", flush=True)
-    return sys.stdin.readline().strip() == name
+    return answer(f"take tritonhost off {name}? type the host's name to go on: ") == name
 
 
 if __name__ == "__main__":

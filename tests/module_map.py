@@ -57,7 +57,7 @@ GROUPS = (
     Group(
         "Tools of the stages",
         0,
-        "golden_answers bench_results whole_file remote remote.detached etc_files remote.host_files remote.monitoring_files systemd_units remote.refusal intake.refusing intake.secrets intake.oci_topic intake.gateway_secrets intake.monitoring_secrets intake.load_balancer_secrets remote.load_balancer_files remote.load_balancers remote.tls_request remote.units remote.rendering remote.repository_files",
+        "golden_answers bench_results whole_file remote remote.detached etc_files remote.host_files remote.monitoring_files systemd_units remote.refusal intake.refusing intake.asking intake.secrets intake.oci_topic intake.gateway_secrets intake.monitoring_secrets intake.load_balancer_secrets remote.load_balancer_files remote.load_balancers remote.tls_request remote.units remote.rendering remote.repository_files",
     ),
     Group("Facts, and the scripts that the host runs", 0, "facts.* scripts"),
     Group("Golden requests", 2, "server.golden server.search server.replay server.bench remote.tunnel"),

@@ -26,11 +26,6 @@ def lines_of(file: Path, name: str) -> list[str]:
     return [line for line in found.stdout.splitlines() if line and not line.startswith("#")]
 
 
-def knows(file: Path, name: str) -> bool:
-    """Whether the file has a key for a machine; one that is revoked is none."""
-    return any(not line.startswith("@") for line in lines_of(file, name))
-
-
 def remember(file: Path, name: str, keys: Sequence[str], comment: str) -> None:
     """
     The file has these keys for a machine, and no others.

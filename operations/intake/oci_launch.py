@@ -44,12 +44,16 @@ def launch(session: Session, what: str, details: dict[str, Any], token: str) -> 
 
     Raises NoCapacity, UsedToken, and PlanError for anything else.
     """
-    import oci
-
-    client = session.client(oci.core.ComputeClient, "iaas", gives_up=_out_of_capacity)
+    client = _compute(session, gives_up=_out_of_capacity)
     kinds = ((_out_of_capacity, NoCapacity), (_used, UsedToken))
     with answered(session, what, LAUNCH, telling=True, kinds=kinds):
         return str(client.launch_instance(details, opc_retry_token=token).data.id)
+
+
+def _compute(session: Session, gives_up: Callable[[Any], bool] | None = None) -> Any:
+    import oci
+
+    return session.client(oci.core.ComputeClient, "iaas", gives_up)
 
 
 def out_of_capacity(text: str) -> bool:
@@ -68,9 +72,7 @@ def _used(error: Any) -> bool:
 
 def state(session: Session, name: str, ocid: str) -> str:
     """An instance's lifecycle state now. Raises PlanError."""
-    import oci
-
-    client = session.client(oci.core.ComputeClient, "iaas")
+    client = _compute(session)
     with answered(session, f"get {name}", READ_INSTANCES):
         return str(client.get_instance(ocid).data.lifecycle_state)
 
@@ -94,7 +96,7 @@ def terminate(session: Session, name: str, ocid: str, keep_boot_volume: bool) ->
     """
     import oci
 
-    client = session.client(oci.core.ComputeClient, "iaas")
+    client = _compute(session)
     with answered(session, f"terminate {name}", TERMINATE, telling=True):
         try:
             client.terminate_instance(ocid, preserve_boot_volume=keep_boot_volume)
@@ -113,7 +115,7 @@ def console(session: Session, name: str, ocid: str, sleep: Callable[[float], Non
     """
     import oci
 
-    client = session.client(oci.core.ComputeClient, "iaas")
+    client = _compute(session)
     with answered(session, f"read the console of {name}", CONSOLE, telling=True):
         capture = client.capture_console_history({"instanceId": ocid}).data
         try:

@@ -190,11 +190,8 @@ def answered(
     try:
         yield
     except oci.exceptions.ServiceError as error:
-        made = _of_service(error, key, session, policy, telling)
-        for test, kind in kinds:
-            if test(error):
-                made = kind(made.key, made.found, made.expected, made.then)
-        raise made from None
+        kind = next((kind for test, kind in kinds if test(error)), PlanError)
+        raise _of_service(error, key, session, policy, telling, kind) from None
     except (oci.exceptions.RequestException, oci.exceptions.ConnectTimeout) as error:
         raise _of_connection(error, key, session) from None
     except EndlessPages:
@@ -212,7 +209,9 @@ def answered(
         ) from None
 
 
-def _of_service(error: Any, key: str, session: Session, policy: str, telling: bool) -> PlanError:
+def _of_service(
+    error: Any, key: str, session: Session, policy: str, telling: bool, kind: type[PlanError]
+) -> PlanError:
     # The service's message may quote the request. Its status and code mostly say as much, and the request id more.
     request = f"opc-request-id {error.request_id}" if error.request_id else "no opc-request-id"
     found = f"HTTP {error.status} {error.code or ''}".strip()
@@ -220,17 +219,17 @@ def _of_service(error: Any, key: str, session: Session, policy: str, telling: bo
         found = Said(f"{found}: {error.message}")
     if error.status == 401:
         then = _clock(error.headers) or _whose(session)
-        return PlanError(key, found, "a signature that OCI accepts", f"{then} ({request})")
+        return kind(key, found, "a signature that OCI accepts", f"{then} ({request})")
     if error.status == 404 or error.status == 403:
         then = f"check the OCID and the region, or let an administrator add: {policy} ({request})"
-        return PlanError(key, found, "a resource that exists and may be read", then)
+        return kind(key, found, "a resource that exists and may be read", then)
     if error.status == 429:
         then = f"gave up after {session.tries}; run again later ({request})"
-        return PlanError(key, found, "an answer", then)
+        return kind(key, found, "an answer", then)
     if error.status >= 500:
         then = f"gave up after {session.tries}; run again, see https://ocistatus.oraclecloud.com ({request})"
-        return PlanError(key, found, "an answer", then)
-    return PlanError(key, found, "an answer", request)
+        return kind(key, found, "an answer", then)
+    return kind(key, found, "an answer", request)
 
 
 def _clock(headers: Any) -> str:

@@ -30,7 +30,8 @@ from operations.plan.serving.servers import LOOPBACK, Server, local_address, rea
 PIDS_PER_GPU = 8192
 # In memory, of which only the used part counts. Python environments and compiled kernels run from it, so it cannot be
 # noexec.
-TMP = "/tmp:rw,exec,nosuid,nodev,size=4g,mode=1777"
+TMP_SIZE = "4g"
+TMP = f"/tmp:rw,exec,nosuid,nodev,size={TMP_SIZE},mode=1777"
 
 
 @dataclass(frozen=True)

@@ -482,7 +482,7 @@ def test_a_file_that_cannot_be_written_is_said(
     assert run("--yes") == 1
 
     assert "gpu-1: its key is not known" in capsys.readouterr().err
-    assert not known_hosts.knows(project / "known_hosts", "10.0.0.11")
+    assert known_hosts.lines_of(project / "known_hosts", "10.0.0.11") == []
 
 
 def test_an_instance_of_another_fleet_is_no_host(

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from operations.plan.catalog.nccl import NCCL
-from operations.plan.export.served import TMP_MIB, Served
+from operations.plan.export.served import Served
 from operations.plan.monitoring.yaml_text import document
+from operations.plan.profile.field_types import mib_of
+from operations.plan.release import TMP_SIZE
 
 PORTS = ("http", "grpc", "metrics")
 _LEADER = {"leaderworkerset.sigs.k8s.io/worker-index": "0"}
@@ -118,7 +120,7 @@ def _leader_worker_set(one: Served, replicas: int, namespace: str, claim: str) -
 def _pod(one: Served, claim: str) -> dict[str, Any]:
     volumes = [
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{one.shm_mib}Mi"}},
-        {"name": "tmp", "emptyDir": {"sizeLimit": f"{TMP_MIB}Mi"}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": f"{mib_of(TMP_SIZE)}Mi"}},
     ]
     mounts: list[dict[str, Any]] = [
         {"name": "shm", "mountPath": "/dev/shm"},

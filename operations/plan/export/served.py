@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from operations.plan.artifacts import commands
 from operations.plan.errors import PlanError
 from operations.plan.inventory.settings import Settings
+from operations.plan.profile.field_types import mib_of
 from operations.plan.release import CACHE, Release
-from operations.plan.serving.serve import shell_word
-from operations.plan.units import MIB
+from operations.plan.serving.serve import NEW_KEY, shell_word
 
 # a name with its registry and a digest: a tag may be pointed elsewhere
 IMAGE = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+(:[A-Za-z0-9._-]+)?@sha256:[0-9a-f]{64}")
-_UNITS = {"": 1, "b": 1, "k": 1024, "m": MIB, "g": 1024 * MIB}
-# /tmp of the container: operations/plan/release.py, TMP
-TMP_MIB = 4096
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def served(release: Release, image: str, hosts: tuple[str, ...]) -> Served:
         gpu=release.gpus[0].name,
         gpus=release.profile.gpus_needed,
         ports=release.ports,
-        shm_mib=_mib(release.profile.server.shm_size),
+        shm_mib=mib_of(release.profile.server.shm_size),
         user=int(user),
         group=int(group or user),
         start_s=settings.start_timeout_s,
@@ -112,9 +109,7 @@ def dns_name(settings: Settings) -> str:
 
 
 def _command(release: Release) -> str:
-    # the key of the closed APIs: a new one at each start, as on a host
-    key = "key=$(od -An -tx1 -N 32 /dev/urandom | tr -d ' \\n')"
-    return f"{key}; exec {' '.join(shell_word(word) for word in release.server_command)}"
+    return f"{NEW_KEY}; exec {' '.join(shell_word(word) for word in release.server_command)}"
 
 
 def _published(release: Release) -> str:
@@ -128,9 +123,3 @@ def _published(release: Release) -> str:
             reference="no-image",
         )
     return next(word for command in release.image.commands for word in command if "@sha256:" in word)
-
-
-def _mib(text: str) -> int:
-    """docker's size in MiB, rounded up."""
-    number, unit = re.fullmatch(r"([0-9]+)([a-z]?)b?", text.lower()).groups()  # type: ignore[union-attr]
-    return -(-int(number) * _UNITS[unit] // MIB)

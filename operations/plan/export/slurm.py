@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from operations.plan.catalog.nccl import NCCL
 from operations.plan.errors import PlanError
 from operations.plan.export.served import Served
-from operations.plan.serving.serve import shell_word
+from operations.plan.serving.serve import NEW_KEY, shell_word
 
 
 def batch_job(
@@ -60,7 +60,7 @@ def batch_job(
         *(f"#     export {name}={shlex.quote(value)}" for name, value in spanning.items()),
         "set -eu",
         "# the key of the closed APIs: a new one at each start, the same for all ranks",
-        "key=$(od -An -tx1 -N 32 /dev/urandom | tr -d ' \\n')",
+        NEW_KEY,
         "export key",
         "",
         f"srun --mpi={'pmix' if ranks > 1 else 'none'} \\",

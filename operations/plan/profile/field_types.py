@@ -124,13 +124,17 @@ def _image_reference(value: object) -> object:
 ImageReference = Annotated[str, BeforeValidator(_image_reference)]
 
 
+def mib_of(size: object) -> int:
+    """A size of memory as docker takes it, such as 2g, in MiB; 0 for what is none."""
+    match = re.fullmatch(r"([0-9]{1,7})([mg])", size) if isinstance(size, str) else None
+    return int(match[1]) * (1024 if match[2] == "g" else 1) if match else 0
+
+
 def shared_memory(least_mib: int) -> Any:
     """A size of /dev/shm, such as 2g. + least_mib: in MiB"""
 
     def check(value: object) -> object:
-        match = re.fullmatch(r"([0-9]{1,7})([mg])", value) if isinstance(value, str) else None
-        mib = int(match[1]) * (1024 if match[2] == "g" else 1) if match else 0
-        if not least_mib <= mib <= 1024 * 1024:
+        if not least_mib <= mib_of(value) <= 1024 * 1024:
             raise ValueError(
                 f"a size from {least_mib}m to 1024g, such as 2g: docker's own 64m ends in bus errors"
             )

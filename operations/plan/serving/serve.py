@@ -17,6 +17,9 @@ ID = "$id"
 # Stands for the id of the image that was made for the release: a tag can be pointed elsewhere.
 IMAGE = "$image"
 
+# The key of the closed APIs: a new one at each start, which is written to no file
+NEW_KEY = "key=$(od -An -tx1 -N 32 /dev/urandom | tr -d ' \\n')"
+
 _VARIABLE = re.compile(r"\$(?:release|id|image|key|fresh)(?![A-Za-z0-9_])")
 
 
@@ -147,7 +150,7 @@ fi
 mounts=$(stat -c %i "$release" {directories})
 # The key of the closed APIs: a new one at each start, which is written to no file. A user who may list the host's
 # processes can read it there.
-key=$(od -An -tx1 -N 32 /dev/urandom | tr -d ' \\n')
+{NEW_KEY}
 {_written_by_its_user(kept)}echo "tritonhost: serving release $id from $release"
 exec {shlex.join(run)} --label "tritonhost.mounts=$(echo $mounts)" \\
     {words}
